@@ -1,0 +1,148 @@
+"""What a supervisor and one of its workers say to each other over the socket that the worker inherits.
+
+The socket is a ``SOCK_STREAM`` pair of ``AF_UNIX``; its end means that the other process is gone. A message is a
+length (four bytes, big-endian, of what follows) and a msgpack array whose first item is the message's type. Both
+ends are processes of one user and one version, but lengths and types are checked all the same.
+
+    supervisor                                worker
+        Assignment  ────────────────────────▶            who you are, what to run, the roster so far
+                    ◀────────────────────────  Listening where others can reach me
+        RosterNews  ────────────────────────▶            (from now on: whatever changes)
+                    ◀────────────────────────  Ready     on_start has returned
+                    ◀────────────────────────  Links     how many peers are linked (coalesced)
+                    ◀────────────────────────  Failure   what ended me, with its traceback
+        Stop        ────────────────────────▶            run on_stop and end (beside the stop signal)
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from ..core.roster import NodeRecord
+from ..errors import MeshError
+
+MAX_MESSAGE = 64 * 1024 * 1024
+"""The longest message accepted, in bytes; settings and rosters are far below it."""
+
+_LENGTH = 4
+
+Message = TypeVar("Message")
+
+
+class LifelineError(MeshError):
+    """What came over a lifeline is not a message of this protocol."""
+
+
+class Assignment(msgspec.Struct, frozen=True, tag="assignment", array_like=True):
+    """The first message to a worker: its whole identity and everything it needs to become that node.
+
+    ``listen`` are the endpoints it must bind, in order; ``secret`` authenticates the links of this run of the mesh
+    and travels in no other way; ``path`` goes to the front of ``sys.path``; ``drain_timeout`` (seconds) is how long
+    ``on_stop`` and the draining of links may take together.
+    """
+
+    mesh: str
+    name: str
+    group: str
+    replica: int
+    incarnation: int
+    epoch: int
+    class_path: str
+    path: str
+    settings: dict[str, Any]
+    listen: tuple[str, ...]
+    secret: bytes
+    roster: tuple[NodeRecord, ...]
+    stop_signal: str = "SIGTERM"
+    drain_timeout: float = 5.0
+    heartbeat_interval: float = 0.25
+    heartbeat_timeout: float = 2.0
+    blacklist_duration: float = 10.0
+
+
+class RosterNews(msgspec.Struct, frozen=True, tag="roster", array_like=True):
+    """Records that changed."""
+
+    records: tuple[NodeRecord, ...]
+
+
+class Stop(msgspec.Struct, frozen=True, tag="stop", array_like=True):
+    """Run ``on_stop`` and end."""
+
+
+class Listening(msgspec.Struct, frozen=True, tag="listening", array_like=True):
+    """The worker's listeners are bound; ``endpoints`` are as others must dial them."""
+
+    endpoints: tuple[str, ...]
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready", array_like=True):
+    """``on_start`` has returned."""
+
+
+class Links(msgspec.Struct, frozen=True, tag="links", array_like=True):
+    """``up`` of ``total`` other nodes are linked with this worker."""
+
+    up: int
+    total: int
+
+
+class Failure(msgspec.Struct, frozen=True, tag="failure", array_like=True):
+    """Why the worker is about to end by itself: where (``import``, ``on_start``, ...) and the whole traceback."""
+
+    where: str
+    traceback: str
+
+
+ToWorker = Assignment | RosterNews | Stop
+FromWorker = Listening | Ready | Links | Failure
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(message: ToWorker | FromWorker) -> bytes:
+    """Return ``message`` as the bytes that go over the socket."""
+    body = _encoder.encode(message)
+    return len(body).to_bytes(_LENGTH, "big") + body
+
+
+class Reader(Generic[Message]):
+    """Cuts what arrives on a lifeline into messages."""
+
+    def __init__(self, decoder: msgspec.msgpack.Decoder[Message]) -> None:
+        self._decoder = decoder
+        self._buffer = bytearray()
+
+    def receive(self, data: bytes) -> list[Message]:
+        """Take ``data`` in and return the messages it completes.
+
+        Raises:
+            LifelineError: If a length is over ``MAX_MESSAGE`` or a message is not one of this protocol.
+        """
+        buffer = self._buffer
+        buffer += data
+        messages = []
+        while len(buffer) >= _LENGTH:
+            end = _LENGTH + int.from_bytes(buffer[:_LENGTH], "big")
+            if end - _LENGTH > MAX_MESSAGE:
+                raise LifelineError(f"a message of {end - _LENGTH} bytes (at most {MAX_MESSAGE} are accepted)")
+            if len(buffer) < end:
+                break
+            try:
+                messages.append(self._decoder.decode(memoryview(buffer)[_LENGTH:end].tobytes()))
+            except msgspec.MsgspecError as error:
+                raise LifelineError(f"not a lifeline message: {error}") from None
+            del buffer[:end]
+        return messages
+
+
+def worker_end() -> Reader[ToWorker]:
+    """Return the reader of a worker's end."""
+    return Reader(msgspec.msgpack.Decoder(ToWorker))
+
+
+def supervisor_end() -> Reader[FromWorker]:
+    """Return the reader of a supervisor's end."""
+    return Reader(msgspec.msgpack.Decoder(FromWorker))

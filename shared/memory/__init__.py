@@ -1,0 +1,1 @@
+"""Tables in shared memory that outlive the processes which write them."""

@@ -1,0 +1,1 @@
+"""Ways to reach an endpoint: each adapter opens, or listens for, the byte streams that a connection is made of."""

@@ -1,0 +1,1 @@
+"""Starts, watches, restarts and stops processes; knows nothing of the links between them."""

@@ -1,0 +1,1 @@
+"""Where processes and connections meet: the programs that run inside the mesh."""
