@@ -1,0 +1,186 @@
+"""The runtime directory of a mesh: where its sockets are, and the lock that makes its supervisor the only one.
+
+    BASE/            0700, ours, no link
+      NAME/          0700: one mesh
+        lock         held (flock) as long as its supervisor lives; "PID\\nCONFIGURATION FILE\\n"
+        control      the supervisor's socket for clients
+        SLOT.N.sock  a worker's listener
+
+The kernel frees the lock when its holder dies, however it dies: what else is in the directory is then stale.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from ..shared.errors import SupervisorError
+
+_LOCK = "lock"
+_ATTEMPTS = 20
+
+
+def base_directory(configured: Path | None) -> Path:
+    """Return the directory above those of the meshes: as configured, else as the environment has it."""
+    if configured is not None:
+        return configured
+    if own := os.environ.get("MESHVISOR_RUNTIME_DIR"):
+        return Path(own).absolute()
+    if session := os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(session).absolute() / "meshvisor"
+    return Path(f"/tmp/meshvisor-{os.getuid()}")
+
+
+def find_running(base: Path, name: str) -> int | None:
+    """Return the pid of the supervisor that runs the mesh called ``name``, or None."""
+    try:
+        lock = os.open(base / name / _LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        for _ in range(_ATTEMPTS):
+            if _try_lock(lock, fcntl.LOCK_SH):
+                return None
+            pid, _ = _read_holder(lock)
+            if pid is not None:
+                return pid
+            time.sleep(0.001)  # its holder has just begun and is about to write its pid
+        return None
+    finally:
+        os.close(lock)
+
+
+class RuntimeDirectory:
+    """The directory of one running mesh, ours as long as this object is open.
+
+    ``fd`` is an ``O_PATH`` descriptor of it; through ``/proc/self/fd`` sockets can be reached whose full path would be
+    too long for an address.
+
+    Raises:
+        SupervisorError: If the base is not safe to use, or another supervisor runs this mesh (naming its pid and file).
+    """
+
+    def __init__(self, base: Path, name: str, file: Path) -> None:
+        self.path = base / name
+        _make_base(base)
+        self.fd = -1
+        self._lock = -1
+        for _ in range(_ATTEMPTS):
+            if self._take(file):
+                break
+            time.sleep(0.002)  # a client that looks at the lock holds it for a moment
+        else:
+            raise SupervisorError(self._refusal())
+        self._clean()
+
+    @property
+    def control_path(self) -> str:
+        """The address of the control socket, of any length of ``path``, for this process only."""
+        return f"/proc/self/fd/{self.fd}/control"
+
+    def remove(self, name: str) -> None:
+        """Remove a file of the directory, if it is there."""
+        with suppress(OSError):
+            os.unlink(name, dir_fd=self.fd)
+
+    def close(self) -> None:
+        """Remove everything, the lock last, and let the mesh go."""
+        if self.fd < 0:
+            return
+        self._clean()
+        # Unlinked while it is held: whoever opens the old file and gets the lock finds out that it is no more.
+        self.remove(_LOCK)
+        with suppress(OSError):
+            os.rmdir(self.path)
+        self._release()
+
+    def _take(self, file: Path) -> bool:
+        try:
+            with suppress(FileExistsError):
+                os.mkdir(self.path, 0o700)
+            _check_safe(self.path)
+            self.fd = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._lock = os.open(_LOCK, flags, 0o600, dir_fd=self.fd)
+        except FileNotFoundError:  # its last holder is removing it at this moment
+            self._release()
+            return False
+        except OSError as error:
+            self._release()
+            raise SupervisorError(f"cannot use {self.path}: {error.strerror}") from error
+        if not _try_lock(self._lock, fcntl.LOCK_EX) or not self._lock_is_current():
+            self._release()
+            return False
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n{file}\n".encode(errors="surrogateescape"), 0)
+        return True
+
+    def _lock_is_current(self) -> bool:
+        try:
+            found = os.stat(self.path / _LOCK, follow_symlinks=False)
+        except OSError:
+            return False
+        return os.path.samestat(found, os.fstat(self._lock))
+
+    def _refusal(self) -> str:
+        pid, file = None, ""
+        with suppress(OSError), open(self.path / _LOCK, "rb") as lock:
+            pid, file = _read_holder(lock.fileno())
+        holder = f"pid {pid}, {file}" if pid is not None else f"its lock is {self.path / _LOCK}"
+        return f"another supervisor already runs the mesh {self.path.name!r} ({holder})"
+
+    def _clean(self) -> None:
+        """Remove what is there but the lock: sockets of processes that are gone."""
+        with suppress(OSError):
+            for entry in os.listdir(self.path):
+                if entry != _LOCK:
+                    self.remove(entry)
+
+    def _release(self) -> None:
+        for descriptor in (self._lock, self.fd):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._lock = self.fd = -1
+
+
+def _make_base(base: Path) -> None:
+    try:
+        base.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            base.mkdir(mode=0o700)
+        _check_safe(base)
+    except OSError as error:
+        raise SupervisorError(f"cannot make the runtime directory {base}: {error.strerror}") from error
+
+
+def _check_safe(path: Path) -> None:
+    """Refuse a directory that somebody else could have put there, or can reach into."""
+    facts = os.stat(path, follow_symlinks=False)
+    if stat.S_ISLNK(facts.st_mode):
+        raise SupervisorError(f"the runtime directory {path} is a symbolic link; name the directory itself")
+    if not stat.S_ISDIR(facts.st_mode):
+        raise SupervisorError(f"the runtime directory {path} is not a directory")
+    if facts.st_uid != os.getuid():
+        raise SupervisorError(f"the runtime directory {path} belongs to another user (uid {facts.st_uid})")
+    mode = stat.S_IMODE(facts.st_mode)
+    if mode & 0o077:
+        raise SupervisorError(f"the runtime directory {path} is open to others (mode {mode:04o}); chmod 700 {path}")
+
+
+def _try_lock(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read_holder(lock: int) -> tuple[int | None, str]:
+    lines = os.pread(lock, 16_384, 0).decode(errors="surrogateescape").split("\n")
+    if len(lines) < 3 or not lines[0].isdigit():
+        return None, ""
+    return int(lines[0]), lines[1]

@@ -1,0 +1,170 @@
+"""What happens in a mesh, as facts for programs and as sentences for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+# What the event before it has already told: a view that shows one line per incident leaves these out.
+_MINOR = frozenset({"slot-starting", "slot-backoff", "slot-stopping", "slot-stopped", "slot-failed"})
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened. ``event`` is a past tense in kebab-case, ``at`` Unix seconds for people to read.
+
+    ``slot`` is empty for what concerns the mesh as a whole; then ``incarnation`` is 0. ``details`` holds the other
+    facts, of JSON's types, durations in seconds. By event (a ``?`` marks what is not always there):
+
+        mesh-started      pid, slots
+        mesh-ready        duration
+        mesh-stopping     reason
+        mesh-stopped      status
+        limit-exceeded    max_restarts, window
+        leftovers-killed  pids
+        slot-starting     pid
+        slot-ready        pid, duration (since the start), after? (since the death of the incarnation before)
+        slot-exited       pid?, cause, code, signal, uptime, ready (had it been), delay (None: not started again),
+                          next (restart, stopped or failed), text? (why), traceback?, tail (its last lines)
+        slot-backoff      delay
+        slot-stopping     pid
+        slot-stopped, slot-failed
+        log-lost          file, text
+        dropped           count
+    """
+
+    at: float
+    event: str
+    slot: str = ""
+    incarnation: int = 0
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_minor(self) -> bool:
+        """Whether the events around this one tell the same story without it."""
+        return self.event in _MINOR
+
+
+def describe(event: Event) -> str:
+    """Return ``event`` as one line for a person, without a full stop and without time stamp."""
+    sentence = _SENTENCES.get(event.event)
+    return sentence(event) if sentence else f"{event.slot} {event.event}".strip()
+
+
+def duration(seconds: float) -> str:
+    """Return ``seconds`` as a person would say it: ``84 ms``, ``1.2 s``, ``5 min``."""
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _mesh_started(event: Event) -> str:
+    return f"starting {_count(event.details['slots'], 'slot')} (supervisor is process {event.details['pid']})"
+
+
+def _mesh_ready(event: Event) -> str:
+    return f"the mesh is ready, {duration(event.details['duration'])} after its start"
+
+
+def _mesh_stopping(event: Event) -> str:
+    return f"stopping the mesh: {event.details['reason']}"
+
+
+def _mesh_stopped(event: Event) -> str:
+    return f"the mesh has stopped (exit status {event.details['status']})"
+
+
+def _limit_exceeded(event: Event) -> str:
+    count = _count(event.details["max_restarts"], "restart")
+    return f"more than {count} within {duration(event.details['window'])}: giving up"
+
+
+def _leftovers_killed(event: Event) -> str:
+    pids = event.details["pids"]
+    noun = "process" if len(pids) == 1 else "processes"
+    return f"killed what an earlier run had left behind: {noun} {', '.join(map(str, pids))}"
+
+
+def _slot_starting(event: Event) -> str:
+    return f"{event.slot} is starting (incarnation {event.incarnation}, process {event.details['pid']})"
+
+
+def _slot_ready(event: Event) -> str:
+    after = event.details.get("after")
+    if after is None:
+        return f"{event.slot} is ready ({duration(event.details['duration'])} after its start)"
+    return f"{event.slot} is ready again (incarnation {event.incarnation}, {duration(after)} after the death)"
+
+
+def _slot_exited(event: Event) -> str:
+    return f"{event.slot} {_end(event)}{_consequence(event)}"
+
+
+def _end(event: Event) -> str:
+    details = event.details
+    text, uptime = details.get("text", ""), duration(details["uptime"])
+    if details["cause"] == "start-timeout":
+        return f"was not ready within {uptime} and was killed"
+    if details["cause"] == "stopped":
+        return f"stopped{_how_it_stopped(details)}"
+    if details["signal"] is not None:
+        return f"was killed by {details['signal']} after {uptime}" + (f": {text}" if text else "")
+    if details["code"] is None or (text and not details["ready"]):
+        status = "" if details["code"] is None else f" (exit status {details['code']})"
+        return f"could not start: {text}{status}"
+    return f"ended with status {details['code']} after {uptime}" + (f": {text}" if text else "")
+
+
+def _how_it_stopped(details: Mapping[str, Any]) -> str:
+    if details["signal"] is not None:
+        return f" (by {details['signal']})"
+    return f" (with status {details['code']})" if details["code"] else ""
+
+
+def _consequence(event: Event) -> str:
+    delay = event.details["delay"]
+    if delay is None:
+        if event.details["cause"] == "stopped" or event.details["next"] == "stopped":
+            return ""
+        return "; not starting it again"
+    return "; starting again at once" if delay <= 0 else f"; starting again in {duration(delay)}"
+
+
+def _slot_backoff(event: Event) -> str:
+    return f"{event.slot} waits {duration(event.details['delay'])} before its next start"
+
+
+def _log_lost(event: Event) -> str:
+    return f"log lines are being lost, {event.details['file']} cannot be written: {event.details['text']}"
+
+
+def _dropped(event: Event) -> str:
+    return f"{_count(event.details['count'], 'event')} dropped: this reader is too slow"
+
+
+_SENTENCES: dict[str, Callable[[Event], str]] = {
+    "mesh-started": _mesh_started,
+    "mesh-ready": _mesh_ready,
+    "mesh-stopping": _mesh_stopping,
+    "mesh-stopped": _mesh_stopped,
+    "limit-exceeded": _limit_exceeded,
+    "leftovers-killed": _leftovers_killed,
+    "slot-starting": _slot_starting,
+    "slot-ready": _slot_ready,
+    "slot-exited": _slot_exited,
+    "slot-backoff": _slot_backoff,
+    "slot-stopping": lambda event: f"{event.slot} is stopping",
+    "slot-stopped": lambda event: f"{event.slot} is stopped",
+    "slot-failed": lambda event: f"{event.slot} has failed and is not started again",
+    "log-lost": _log_lost,
+    "dropped": _dropped,
+}

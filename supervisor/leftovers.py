@@ -1,0 +1,153 @@
+"""Processes that outlived their supervisor: found by a mark in their environment, never by name.
+
+Every child carries ``MESHVISOR_MESH=NAME:PID:START:BOOT``, the mesh and the identity of its supervisor (a pid is only
+an identity together with the time at which its process started, and with the boot). What children start inherits it.
+The parent-death signal and the lifeline end the children themselves; this is for descendants that went their own way.
+Only processes of our own user and pid namespace are looked at: a pid says nothing about another namespace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from .reaper import send
+
+VARIABLE = "MESHVISOR_MESH"
+_PREFIX = VARIABLE.encode() + b"="
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The mesh that a process belongs to, and the supervisor of that run of it."""
+
+    mesh: str
+    pid: int
+    started: int
+    boot: str
+
+    @classmethod
+    def of_this_process(cls, mesh: str) -> Mark:
+        """Return the mark for the children of a supervisor in this process."""
+        pid = os.getpid()
+        return cls(mesh, pid, _start_time(pid) or 0, _boot_id())
+
+    @classmethod
+    def parse(cls, text: str) -> Mark | None:
+        """Return the mark that ``text`` is, if it is one."""
+        parts = text.split(":")
+        if len(parts) != 4 or not parts[1].isdigit() or not parts[2].isdigit():
+            return None
+        return cls(parts[0], int(parts[1]), int(parts[2]), parts[3])
+
+    def __str__(self) -> str:
+        return f"{self.mesh}:{self.pid}:{self.started}:{self.boot}"
+
+    @property
+    def is_orphaned(self) -> bool:
+        """Whether the supervisor is no more."""
+        return self.boot != _boot_id() or _start_time(self.pid) != self.started
+
+
+async def kill_orphans(mesh: str, within: float = 2.0) -> list[int]:
+    """Kill what earlier supervisors of ``mesh`` left behind, and wait for the deaths; return the pids."""
+    return await _kill(lambda mark: mark.mesh == mesh and mark.is_orphaned, within)
+
+
+async def kill_strays(own: Mark, within: float = 2.0) -> list[int]:
+    """Kill the descendants of our own children that left their process groups; return the pids."""
+    return await _kill(lambda mark: mark == own, within)
+
+
+async def _kill(concerned: Callable[[Mark], bool], within: float) -> list[int]:
+    spared = _ourselves_and_ancestors()
+    pids = [pid for pid, mark in _marked_processes() if pid not in spared and concerned(mark)]
+    deadline = asyncio.get_running_loop().time() + within
+    return [pid for pid in pids if await _kill_one(pid, concerned, deadline)]
+
+
+async def _kill_one(pid: int, concerned: Callable[[Mark], bool], deadline: float) -> bool:
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        # Read again behind the descriptor: now the mark and the process cannot be of two different lives of the pid.
+        mark = _mark_of(pid)
+        if mark is None or not concerned(mark):
+            return False
+        send(pidfd, signal.SIGKILL)
+        await _wait_readable(pidfd, deadline)
+        return True
+    finally:
+        os.close(pidfd)
+
+
+async def _wait_readable(descriptor: int, deadline: float) -> None:
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(descriptor, readable.set)
+    try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                await readable.wait()
+    finally:
+        loop.remove_reader(descriptor)
+
+
+def _marked_processes() -> list[tuple[int, Mark]]:
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and (mark := _mark_of(int(entry))) is not None:
+            found.append((int(entry), mark))
+    return found
+
+
+def _mark_of(pid: int) -> Mark | None:
+    try:
+        if os.stat(f"/proc/{pid}").st_uid != os.getuid():
+            return None
+        if os.readlink(f"/proc/{pid}/ns/pid") != os.readlink("/proc/self/ns/pid"):
+            return None
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            environment = file.read()
+    except OSError:
+        return None
+    for item in environment.split(b"\0"):
+        if item.startswith(_PREFIX):
+            return Mark.parse(item.removeprefix(_PREFIX).decode(errors="replace"))
+    return None
+
+
+def _ourselves_and_ancestors() -> set[int]:
+    found: set[int] = set()
+    pid = os.getpid()
+    while pid > 0 and pid not in found:
+        found.add(pid)
+        fields = _stat(pid)
+        pid = int(fields[1]) if fields else 0
+    return found
+
+
+def _start_time(pid: int) -> int | None:
+    """Return when the process started, in clock ticks since the boot; None when it is gone, or a zombie."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields and fields[0] not in ("Z", "X") else None
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat from the third (state) on; the second may contain anything."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _boot_id() -> str:
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()

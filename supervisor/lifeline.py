@@ -1,0 +1,141 @@
+"""The supervisor's end of a lifeline: a conversation that a silent worker can neither block nor grow.
+
+What is on its way out is one batch at most. While it is stuck (the worker is stopped, or busy), news of the roster
+are kept as the latest record per node, and become the next batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterable
+
+from ..shared.control import lifeline
+from ..shared.core.roster import NodeRecord
+
+_READ_SIZE = 65_536
+_DRAIN_READS = 64  # what the socket of a dead process can hold; a descendant of it may still hold the other end
+
+
+class Lifeline:
+    """One worker's lifeline. ``ended`` is called once, when there is nothing more to hear.
+
+    It gets the reason, and whether the worker is beyond doubt to blame (it sent garbage) or may just be dying.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        received: Callable[[lifeline.FromWorker], None],
+        ended: Callable[[str, bool], None],
+    ) -> None:
+        self._loop = loop
+        self._socket = sock
+        self._received = received
+        self._ended = ended
+        self._reader = lifeline.supervisor_end()
+        self._outgoing = b""
+        self._news: dict[str, NodeRecord] = {}
+        self._stopping = False
+        self._writing = False
+        self._closed = False
+        loop.add_reader(sock, self._read)
+
+    def assign(self, assignment: lifeline.Assignment) -> None:
+        """Say the first word: who the worker is."""
+        self._outgoing += lifeline.encode(assignment)
+        self._flush()
+
+    def tell(self, records: Iterable[NodeRecord]) -> None:
+        """Pass on what changed in the roster, now or as soon as the worker listens."""
+        self._news.update((record.name, record) for record in records)
+        self._flush()
+
+    def stop(self) -> None:
+        """Ask the worker to end."""
+        self._stopping = True
+        self._flush()
+
+    def close(self) -> None:
+        """End the conversation; the worker takes it for our death."""
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        self._socket.close()
+
+    def _flush(self) -> None:
+        while not self._closed:
+            if not self._outgoing:
+                self._outgoing = self._next_batch()
+            if not self._outgoing:
+                break
+            try:
+                sent = self._socket.send(self._outgoing)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError:
+                # The reading side hears of it too, after what the worker still had to say.
+                self._outgoing = b""
+                self._news.clear()
+                self._stopping = False
+                break
+            self._outgoing = self._outgoing[sent:]
+        self._watch_for_room()
+
+    def _next_batch(self) -> bytes:
+        batch = b""
+        if self._news:
+            batch += lifeline.encode(lifeline.RosterNews(tuple(self._news.values())))
+            self._news.clear()
+        if self._stopping:
+            batch += lifeline.encode(lifeline.Stop())
+            self._stopping = False
+        return batch
+
+    def _watch_for_room(self) -> None:
+        if self._closed or bool(self._outgoing) == self._writing:
+            return
+        self._writing = bool(self._outgoing)
+        if self._writing:
+            self._loop.add_writer(self._socket, self._flush)
+        else:
+            self._loop.remove_writer(self._socket)
+
+    def _read(self) -> None:
+        try:
+            data = self._socket.recv(_READ_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._end(f"its lifeline broke: {error.strerror}", garbled=False)
+            return
+        if not data:
+            self._end("it closed its lifeline", garbled=False)
+            return
+        try:
+            messages = self._reader.receive(data)
+        except lifeline.LifelineError as error:
+            self._end(f"it sent garbage over its lifeline: {error}", garbled=True)
+            return
+        for message in messages:
+            self._received(message)
+
+    def drain(self) -> None:
+        """Hear what a dead worker said last; what makes no sense any more is nobody's business."""
+        for _ in range(_DRAIN_READS):
+            try:
+                data = self._socket.recv(_READ_SIZE)
+                messages = self._reader.receive(data)
+            except (OSError, lifeline.LifelineError):
+                return
+            if not data:
+                return
+            for message in messages:
+                self._received(message)
+
+    def _end(self, reason: str, *, garbled: bool) -> None:
+        self._loop.remove_reader(self._socket)
+        self._ended(reason, garbled)

@@ -1,0 +1,254 @@
+"""What the children print: cut into lines, kept in files, passed on, and never in the way of supervision.
+
+The pipes are read without blocking, a bounded piece per turn of the loop, so that a flood in one slot delays nothing
+else. A line longer than ``MAX_LINE`` is cut into marked pieces. A text that ends with a carriage return alone is
+progress: shown in place and overwritten by the next, so it is passed on and not kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+MAX_LINE = 65_536
+"""Longest line, in bytes, that is not cut."""
+PROGRESS = "progress"
+TAIL_LINES = 20
+CUT = " […]"
+_TAIL_WIDTH = 2000
+_READ_SIZE = 65_536
+_DRAIN_LIMIT = 1_048_576  # as much as a pipe can hold without privileges
+_LINGER = 0.25
+
+Lines = list[tuple[str, str]]
+"""What was printed, as pairs of a kind (the stream's name or ``progress``) and a text without its end."""
+
+
+class LineCutter:
+    """Cuts the bytes of one stream into lines. Bytes that are no UTF-8 are replaced."""
+
+    def __init__(self, stream: str) -> None:
+        self._stream = stream
+        self._rest = b""
+        self._returned: bytes | None = None  # what came before a carriage return that was the last byte so far
+
+    def feed(self, data: bytes) -> Lines:
+        """Take in what was read and return the lines it completes."""
+        if self._returned is not None and data:
+            # It was a line after all if a newline follows; if not, it has been shown and is overwritten.
+            self._rest = self._returned if data.startswith(b"\n") else b""
+            self._returned = None
+        *complete, rest = (self._rest + data).split(b"\n")
+        lines: Lines = []
+        for line in complete:
+            self._add_line(lines, line.removesuffix(b"\r").rpartition(b"\r")[2])
+        self._rest = self._show_progress(lines, rest)
+        while len(self._rest) > MAX_LINE:
+            self._rest = self._cut(lines, self._rest)
+        return lines
+
+    def finish(self) -> Lines:
+        """Return the last line, if it never got its end."""
+        lines: Lines = []
+        if self._rest:
+            self._add_line(lines, self._rest)
+        self._rest = b""
+        return lines
+
+    def _add_line(self, lines: Lines, line: bytes) -> None:
+        while len(line) > MAX_LINE:
+            line = self._cut(lines, line)
+        lines.append((self._stream, line.decode(errors="replace")))
+
+    def _show_progress(self, lines: Lines, rest: bytes) -> bytes:
+        """Pass the latest progress of an unfinished line on and return what comes after it."""
+        if b"\r" not in rest:
+            return rest
+        before, _, after = rest.rpartition(b"\r")
+        text = before.rpartition(b"\r")[2]
+        if not after:
+            self._returned = text
+        if text.strip():
+            lines.append((PROGRESS, text[:MAX_LINE].decode(errors="replace")))
+        return after
+
+    def _cut(self, lines: Lines, line: bytes) -> bytes:
+        end = MAX_LINE
+        while end > MAX_LINE - 4 and line[end] & 0xC0 == 0x80:  # never within a character
+            end -= 1
+        lines.append((self._stream, line[:end].decode(errors="replace") + CUT))
+        return line[end:]
+
+
+class LogFile:
+    """The log of one slot, rotated by size: ``SLOT.log``, then ``SLOT.log.1`` (the latest) and so on.
+
+    Whatever the disk does, writing goes on to the next line: ``lost`` is called once per row of failures.
+    """
+
+    def __init__(
+        self, path: Path, lost: Callable[[str], None], *, max_size: int = 10 * 1024 * 1024, keep: int = 5
+    ) -> None:
+        self.path = path
+        self._lost = lost
+        self._max_size = max_size
+        self._keep = keep
+        self._descriptor = -1
+        self._size = 0
+        self._failing = False
+
+    def write(self, lines: Lines) -> None:
+        """Append ``lines``, each with the time (UTC) and the stream it came from; progress is left out."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        text = "".join(f"{now} {stream} {line}\n" for stream, line in lines if stream != PROGRESS)
+        if not text:
+            return
+        try:
+            self._append(text.encode(errors="replace"))
+            self._failing = False
+        except OSError as error:
+            self.close()
+            if not self._failing:
+                self._failing = True
+                self._lost(error.strerror or str(error))
+
+    def close(self) -> None:
+        """Close the file; the next write opens it again."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1
+
+    def _append(self, data: bytes) -> None:
+        if self._descriptor < 0:
+            self._open()
+        if self._size and self._size + len(data) > self._max_size:
+            self._rotate()
+        written = os.write(self._descriptor, data)
+        self._size += written
+        if written < len(data):
+            raise OSError(0, "the disk is full")
+
+    def _open(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        self._descriptor = os.open(self.path, flags, 0o640)
+        self._size = os.fstat(self._descriptor).st_size
+
+    def _rotate(self) -> None:
+        self.close()
+        for number in range(self._keep - 1, 0, -1):
+            with suppress(FileNotFoundError):
+                os.replace(self._numbered(number), self._numbered(number + 1))
+        os.replace(self.path, self._numbered(1))
+        self._open()
+
+    def _numbered(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{number}")
+
+
+class Pump:
+    """Reads one pipe of one process until it ends, and hands over what was printed."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, descriptor: int, stream: str, printed: Callable[[Lines], None]
+    ) -> None:
+        self._loop = loop
+        self._descriptor = descriptor
+        self._cutter = LineCutter(stream)
+        self._printed = printed
+        self._linger: asyncio.TimerHandle | None = None
+        loop.add_reader(descriptor, self._read)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether more may come."""
+        return self._descriptor >= 0
+
+    def drain(self) -> None:
+        """The process is dead: hand over what it left in the pipe, and close once the other ends are closed too.
+
+        A descendant that escaped may hold the pipe open; it gets a moment, during which nobody waits for it.
+        """
+        remaining = _DRAIN_LIMIT
+        while self.is_open and remaining > 0 and (count := self._read()):
+            remaining -= count
+        if self.is_open and self._linger is None:
+            self._linger = self._loop.call_later(_LINGER, self.close)
+
+    def close(self) -> None:
+        """Hand over the last words and stop reading."""
+        if self._descriptor < 0:
+            return
+        if self._linger is not None:
+            self._linger.cancel()
+        self._loop.remove_reader(self._descriptor)
+        os.close(self._descriptor)
+        self._descriptor = -1
+        self._pass_on(self._cutter.finish())
+
+    def _read(self) -> int:
+        """Read a piece; return its size, or 0 when there is nothing now, or nothing any more."""
+        try:
+            data = os.read(self._descriptor, _READ_SIZE)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+            return 0
+        self._pass_on(self._cutter.feed(data))
+        return len(data)
+
+    def _pass_on(self, lines: Lines) -> None:
+        if lines:
+            self._printed(lines)
+
+
+class Output:
+    """Everything that the processes of one slot print, over all its incarnations."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, log: LogFile, printed: Callable[[str, str], None]) -> None:
+        self._loop = loop
+        self._log = log
+        self._printed = printed
+        self._pumps: list[Pump] = []
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+
+    @property
+    def tail(self) -> list[str]:
+        """The last lines of the present incarnation."""
+        return list(self._tail)
+
+    def attach(self, stdout: int, stderr: int) -> None:
+        """Begin to read the pipes of a new incarnation."""
+        self._tail.clear()
+        self._pumps = [
+            *(pump for pump in self._pumps if pump.is_open),
+            Pump(self._loop, stdout, "stdout", self._take),
+            Pump(self._loop, stderr, "stderr", self._take),
+        ]
+
+    def drain(self) -> None:
+        """Read what a process that died left in its pipes."""
+        for pump in self._pumps:
+            pump.drain()
+
+    def close(self) -> None:
+        """Read what is left, for the last time."""
+        for pump in self._pumps:
+            pump.drain()
+            pump.close()
+        self._log.close()
+
+    def _take(self, lines: Lines) -> None:
+        self._log.write(lines)
+        for kind, text in lines:
+            if kind != PROGRESS:
+                self._tail.append(text[:_TAIL_WIDTH])
+            self._printed(kind, text)

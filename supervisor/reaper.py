@@ -1,0 +1,50 @@
+"""The death of a process: noticed through its pidfd, and made complete before anybody hears of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+
+from .child import Exit
+
+
+def send(pidfd: int, number: int) -> None:
+    """Send a signal to the process behind ``pidfd``; one that is gone already has got what it needs."""
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, number)
+
+
+def kill_group(pid: int) -> None:
+    """Kill the process group that ``pid`` leads. Only for a pid not reaped yet: it cannot be anybody else's."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def reap(pid: int, pidfd: int) -> Exit | None:
+    """Take the death notice of our child ``pid``; None while it lives.
+
+    Its process group is killed while the child is still a zombie: the kernel then cannot have given the number of
+    the group to anybody else, and nothing that the child started in it is left.
+    """
+    try:
+        if os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+            return None
+        kill_group(pid)
+        notice = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+    except ChildProcessError:
+        # The program around us ignores SIGCHLD or waits for every child; the group cannot be killed safely any more.
+        return Exit(failure="its exit status was taken by another part of this program")
+    if notice is None:
+        return None
+    if notice.si_code == os.CLD_EXITED:
+        return Exit(code=notice.si_status)
+    return Exit(signal=signal_name(notice.si_status))
+
+
+def signal_name(number: int) -> str:
+    """Return ``SIGKILL`` for 9; for a number without a name of its own (real-time signals) ``SIG`` and the number."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIG{number}"

@@ -1,0 +1,72 @@
+"""What is known about a running mesh at one moment: the facts behind ``status``, as they appear in its JSON."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class MeshState(StrEnum):
+    """Where a mesh is in its life. It is ``running`` once every slot has been ready, or has ended, at least once."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+
+
+class WorkerState(StrEnum):
+    """What a slot is doing, as its user sees it."""
+
+    STOPPED = "stopped"  # ended well, or stopped by request
+    STARTING = "starting"  # with a process, or waiting for its dependencies
+    READY = "ready"
+    STOPPING = "stopping"
+    BACKOFF = "backoff"  # waiting for its next try
+    FAILED = "failed"  # ended badly, and is not started again
+
+
+class ExitCause(StrEnum):
+    """Why an incarnation ended."""
+
+    EXITED = "exited"  # by itself, with a status (none: it could not be started at all)
+    SIGNALED = "signaled"  # by a signal that nobody here had a reason to send, or that answered a breach of protocol
+    START_TIMEOUT = "start-timeout"
+    STOPPED = "stopped"  # because we asked it to, however long that took
+
+
+class LastExit(msgspec.Struct, frozen=True):
+    """The latest end of a slot's process. ``at`` is in Unix seconds, ``uptime`` in seconds, ``signal`` is a name."""
+
+    cause: ExitCause
+    code: int | None
+    signal: str | None
+    at: float
+    uptime: float
+
+
+class WorkerStatus(msgspec.Struct, frozen=True):
+    """One slot. ``uptime`` is in seconds and ``cpu`` in percent of one core, ``rss`` in bytes; 0 without a process."""
+
+    name: str
+    state: WorkerState
+    pid: int | None
+    incarnation: int
+    restarts: int
+    uptime: float
+    ready: bool
+    cpu: float
+    rss: int
+    peers_up: int
+    peers_total: int
+    last_exit: LastExit | None
+
+
+class MeshStatus(msgspec.Struct, frozen=True):
+    """The whole mesh; ``workers`` are in the order of the file, and by number within one worker."""
+
+    mesh: str
+    pid: int
+    state: MeshState
+    uptime: float
+    workers: tuple[WorkerStatus, ...]

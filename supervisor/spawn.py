@@ -1,0 +1,138 @@
+"""Making processes: what a child inherits, and what it does not.
+
+A child leads a session and a process group of its own, reads nothing, writes to two pipes, and inherits one more
+descriptor: a worker its lifeline, a command the pipe on which its launcher reports. ``subprocess`` does the fork and
+exec (vfork, since nothing of ours runs in between); it must happen in a thread that lives as long as the supervisor,
+because the parent-death signal fires when the *thread* that forked ends.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+_LAUNCHER = str(Path(__file__).with_name("launch.py"))
+
+
+class SpawnError(Exception):
+    """A process could not be made; the text says why. Nothing is left of the attempt."""
+
+
+@dataclass(slots=True)
+class Process:
+    """A running child and our ends of what we share with it; ``close`` releases them."""
+
+    pid: int
+    pidfd: int
+    stdout: int
+    stderr: int
+    lifeline: socket.socket | None = None
+    report: int | None = None
+
+
+def interpreter() -> str:
+    """Return the Python that children run with.
+
+    Inside a virtual environment that is the environment's own link: the path is how Python finds the environment.
+    Elsewhere links are resolved, and a script that stands for Python (a version manager's shim, which costs tens of
+    milliseconds per start) is replaced by the binary that is running now.
+    """
+    executable = sys.executable
+    if executable and sys.prefix != sys.base_prefix:
+        return executable
+    resolved = os.path.realpath(executable or "/proc/self/exe")
+    with suppress(OSError), open(resolved, "rb") as file:
+        if file.read(2) == b"#!":
+            return os.path.realpath("/proc/self/exe")
+    return resolved
+
+
+def spawn_worker(title: str, cwd: Path, environment: Mapping[str, str]) -> Process:
+    """Start a worker process; its identity follows over the lifeline. ``title`` is how it shows in ``ps``.
+
+    Raises:
+        SpawnError: If there is no process now.
+    """
+    with ExitStack() as stack:
+        try:
+            ours, theirs = socket.socketpair()
+            stack.callback(ours.close)
+            with theirs:
+                arguments = [interpreter(), "-m", "meshvisor.workers", str(theirs.fileno()), title]
+                process = _spawn(arguments, cwd, environment, theirs.fileno())
+        except (OSError, ValueError) as error:
+            raise SpawnError(_reason(error, cwd)) from error
+        stack.pop_all()
+    ours.setblocking(False)
+    process.lifeline = ours
+    return process
+
+
+def spawn_command(command: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> Process:
+    """Start a command; whether it could be executed follows over ``Process.report``.
+
+    Raises:
+        SpawnError: If there is no process now.
+    """
+    with ExitStack() as stack:
+        try:
+            ours, theirs = os.pipe2(os.O_CLOEXEC)
+            stack.callback(os.close, ours)
+            with open(theirs, "wb", buffering=0):
+                arguments = [interpreter(), "-I", "-S", _LAUNCHER, str(os.getpid()), str(theirs), *command]
+                process = _spawn(arguments, cwd, environment, theirs)
+        except (OSError, ValueError) as error:
+            raise SpawnError(_reason(error, cwd)) from error
+        stack.pop_all()
+    os.set_blocking(ours, False)
+    process.report = ours
+    return process
+
+
+def _spawn(arguments: list[str], cwd: Path, environment: Mapping[str, str], inherited: int) -> Process:
+    with ExitStack() as ours, ExitStack() as theirs:
+        out, out_end = _pipe(ours, theirs)
+        err, err_end = _pipe(ours, theirs)
+        process = subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=out_end,
+            stderr=err_end,
+            cwd=cwd,
+            env=dict(environment),
+            pass_fds=(inherited,),
+            start_new_session=True,
+        )
+        # The death notice is ours to take: with a status in place, subprocess never waits for this child itself.
+        process.returncode = 0
+        try:
+            pidfd = os.pidfd_open(process.pid)
+        except OSError:
+            os.kill(process.pid, signal.SIGKILL)
+            os.waitpid(process.pid, 0)
+            raise
+        ours.pop_all()
+    return Process(process.pid, pidfd, out, err)
+
+
+def _pipe(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    ours.callback(os.close, read_end)
+    theirs.callback(os.close, write_end)
+    os.set_blocking(read_end, False)
+    return read_end, write_end
+
+
+def _reason(error: OSError | ValueError, cwd: Path) -> str:
+    if isinstance(error, OSError):
+        if error.filename is not None and os.fspath(error.filename) == os.fspath(cwd):
+            return f"cannot enter the directory {cwd}: {error.strerror}"
+        return f"cannot start a process: {error.strerror or error}"
+    return f"cannot start a process: {error}"
