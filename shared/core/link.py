@@ -1,0 +1,260 @@
+"""A link as bytes and time: the session, and the connection that carries it at the moment.
+
+The driver attaches a connection after its handshake, feeds what arrives, writes what ``control_to_send`` and
+``data_to_send`` return, and calls ``tick`` at ``deadline``. Detaching loses nothing: the next connection resumes.
+
+                 attach                    detach
+    DETACHED ───────────▶ ATTACHED ─────────────────▶ DETACHED        (any number of times)
+        │                     │
+        └──────── end ────────┴──────▶ OVER                           (for good)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from . import frames
+from .frames import CALLS, LANES, MESSAGES, Frame, Kind
+from .session import Body, Lane, Limits, ProtocolFault
+
+ACK_DELAY = 0.02
+"""How long, in seconds, an acknowledgement may wait for more to acknowledge."""
+
+
+_MAX_ENTRIES = 256
+"""How many entries go out in one write: each takes two of the at most 1,024 buffers of a ``sendmsg``."""
+
+
+class LinkState(StrEnum):
+    """Whether a connection carries the link."""
+
+    DETACHED = "detached"
+    ATTACHED = "attached"
+    OVER = "over"
+
+
+class Delivered(NamedTuple):
+    """Messages ``first``, ``first + 1``... of ``lane`` arrived, new and in order."""
+
+    lane: int
+    first: int
+    bodies: list[bytes | bytearray]
+
+
+class WindowOpened(NamedTuple):
+    """There may be room again for messages on ``lane``."""
+
+    lane: int
+
+
+class Failed(NamedTuple):
+    """The connection cannot go on; the driver closes it and detaches. ``broken`` if the peer broke a rule."""
+
+    reason: str
+    broken: bool
+
+
+class Left(NamedTuple):
+    """The peer said goodbye, and everything it ever sent has been delivered."""
+
+
+Event = Delivered | WindowOpened | Failed | Left
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """When an idle connection is pinged, and when a silent one is given up (seconds)."""
+
+    interval: float
+    timeout: float
+
+
+class Link:
+    """One link between two incarnations; see the module for how it is driven."""
+
+    def __init__(
+        self, limits: Limits, peer_limits: Limits | None = None, *, heartbeat: Heartbeat | None = None
+    ) -> None:
+        self.lanes = tuple(Lane(limits, peer_limits) for _ in range(LANES))
+        self.state = LinkState.DETACHED
+        self._heartbeat = heartbeat
+        self._heard_at = 0.0
+        self._pinged_at = 0.0
+        self._nonce = 0
+        self._ack_at: float | None = None
+        self._pongs: list[int] = []
+        self._parting: tuple[int, int] | None = None  # the last number of each lane, once the peer said goodbye
+        self._pings_due = 0
+
+    @property
+    def received(self) -> tuple[int, int]:
+        """What has been received on each lane: the handshake tells it to the peer."""
+        return self.lanes[MESSAGES].received, self.lanes[CALLS].received
+
+    def check_resume(self, received: tuple[int, int]) -> None:
+        """Check what a peer that wants to resume says that it has received.
+
+        Raises:
+            ProtocolFault: If it cannot be true.
+        """
+        for lane, number in zip(self.lanes, received, strict=True):
+            lane.check_resume(number)
+
+    def attach(self, received: tuple[int, int], now: float, peer_limits: Limits | None = None) -> None:
+        """Begin with a new connection; ``received`` is what the peer said that it has, and ``check_resume`` passed."""
+        for lane, number in zip(self.lanes, received, strict=True):
+            lane.resume(number)
+            lane.peer_limits = peer_limits or lane.peer_limits
+        self.state = LinkState.ATTACHED
+        self._heard_at = self._pinged_at = now
+        self._pongs.clear()
+        self._ack_at = None
+        self._pings_due = 0
+
+    def detach(self) -> None:
+        """The connection is gone; the session waits for another one."""
+        if self.state is LinkState.ATTACHED:
+            self.state = LinkState.DETACHED
+
+    def end(self) -> None:
+        """The session is over; nothing more is sent or received."""
+        self.state = LinkState.OVER
+        for lane in self.lanes:
+            lane.forget()
+
+    # Fed by the driver.
+
+    def receive(self, arrived: Iterable[Frame], now: float) -> list[Event]:
+        """Take frames from either channel in and return what they mean."""
+        events: list[Event] = []
+        if self.state is not LinkState.ATTACHED:
+            return events
+        self._heard_at = now
+        try:
+            for frame in arrived:
+                if frame.kind == Kind.BATCH or frame.kind == Kind.SINGLE:
+                    self._receive_messages(frame, events)
+                else:
+                    self._receive_control(frame, events)
+        except ProtocolFault as fault:
+            events.append(Failed(str(fault), broken=True))
+        return events
+
+    def _receive_messages(self, frame: Frame, events: list[Event]) -> None:
+        lane = self.lanes[frame.lane]
+        news = lane.accept(frame)
+        if news is not None:
+            events.append(Delivered(frame.lane, *news))
+        if frame.ack > lane.acknowledged and lane.acknowledge(frame.ack):
+            events.append(WindowOpened(frame.lane))
+        self._check_parting(events)
+
+    def _receive_control(self, frame: Frame, events: list[Event]) -> None:
+        if frame.kind == Kind.ACK:
+            if self.lanes[frame.lane].acknowledge(frame.ack):
+                events.append(WindowOpened(frame.lane))
+        elif frame.kind == Kind.PING:
+            # One answer for all pings of one batch of frames: a flood of pings is not answered by a flood.
+            self._pongs = [frame.number]
+        elif frame.kind == Kind.GOODBYE:
+            self._parting = (frame.number, frame.ack)
+            self._check_parting(events)
+
+    def _check_parting(self, events: list[Event]) -> None:
+        parting = self._parting
+        if parting is not None and all(lane.received >= last for lane, last in zip(self.lanes, parting, strict=True)):
+            self._parting = None
+            events.append(Left())
+
+    def consumed(self, lane: int, number: int, now: float) -> bool:
+        """The consumer is done with all messages of ``lane`` up to ``number``; return whether an ACK is due now."""
+        stream = self.lanes[lane]
+        stream.consume(number)
+        if self._ack_at is None and stream.owes_ack:
+            self._ack_at = now + ACK_DELAY
+        return stream.ack_due
+
+    def tick(self, now: float) -> list[Event]:
+        """Do what is due at ``now``; calling it early or twice changes nothing."""
+        if self.state is not LinkState.ATTACHED:
+            return []
+        if self._ack_at is not None and now >= self._ack_at:
+            for lane in self.lanes:
+                lane.ack_due = lane.owes_ack
+        if self._heartbeat is not None:
+            if now - self._heard_at >= self._heartbeat.timeout:
+                return [Failed(f"nothing was heard for {now - self._heard_at:.3f} s", broken=False)]
+            if now >= self._ping_at:
+                self._pinged_at = now
+                self._pings_due = 1
+        return []
+
+    # Asked by the driver.
+
+    @property
+    def _ping_at(self) -> float:
+        assert self._heartbeat is not None
+        return max(self._heard_at, self._pinged_at) + self._heartbeat.interval
+
+    def deadline(self) -> float | None:
+        """Return when ``tick`` wants to be called next."""
+        if self.state is not LinkState.ATTACHED:
+            return None
+        if self._heartbeat is None:
+            return self._ack_at
+        at = min(self._ping_at, self._heard_at + self._heartbeat.timeout)
+        return at if self._ack_at is None else min(at, self._ack_at)
+
+    def control_to_send(self) -> bytes:
+        """Return what is to be written to the control channel now."""
+        out = b""
+        for number, lane in enumerate(self.lanes):
+            if lane.ack_due:
+                out += frames.encode(Kind.ACK, lane=number, ack=lane.tell())
+        if self._ack_at is not None and not any(lane.owes_ack for lane in self.lanes):
+            self._ack_at = None
+        for nonce in self._pongs:
+            out += frames.encode(Kind.PONG, number=nonce)
+        self._pongs.clear()
+        if self._pings_due:
+            self._pings_due = 0
+            self._nonce += 1
+            out += frames.encode(Kind.PING, number=self._nonce)
+        return out
+
+    @property
+    def has_data(self) -> bool:
+        """Whether there is anything to write to the data channel."""
+        return self.lanes[CALLS].has_unsent or self.lanes[MESSAGES].has_unsent
+
+    def data_to_send(self, budget: int) -> list[Body]:
+        """Return buffers for the data channel, calls before messages, until they pass ``budget`` bytes."""
+        out: list[Body] = []
+        for number in (CALLS, MESSAGES):
+            lane = self.lanes[number]
+            while budget > 0 and len(out) < 2 * _MAX_ENTRIES:
+                entry = lane.take()
+                if entry is None:
+                    break
+                size = len(entry.body)
+                count = entry.last - entry.first + 1
+                out.append(frames.encode_header(size, entry.kind, number, count, entry.first, lane.consumed))
+                out.append(entry.body)
+                budget -= size + frames.HEADER_SIZE
+        return out
+
+    def goodbye(self) -> bytes:
+        """Return the frame that tells the peer what the last numbers are."""
+        return frames.encode(Kind.GOODBYE, number=self.lanes[MESSAGES].last, ack=self.lanes[CALLS].last)
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether everything accepted has been acknowledged."""
+        return all(lane.acknowledged == lane.last for lane in self.lanes)
+
+    def has_room(self, lane: int, body: Body) -> bool:
+        """Return whether ``body`` fits into the window of ``lane``."""
+        return self.lanes[lane].has_room(len(body))

@@ -1,0 +1,62 @@
+"""Endpoints that failed, and how long they are left alone.
+
+The table is private to one process here; inside a mesh the same rules will run on a table that all share.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_PENALTY = 300.0
+"""The longest penalty, in seconds."""
+
+_CAPACITY = 1024
+
+
+@dataclass(slots=True)
+class _Entry:
+    until: float
+    strikes: int
+
+
+class Penalties:
+    """Penalties by endpoint key; the n-th failure in a row bars an endpoint for ``n * duration`` seconds.
+
+    Sticky: while an endpoint is barred, its penalty never ends earlier than it was first said to, except by
+    ``clear`` (an authenticated success, or a new incarnation behind the same endpoint).
+    """
+
+    def __init__(self, duration: float) -> None:
+        self._duration = duration
+        self._entries: dict[str, _Entry] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def fail(self, key: str, now: float) -> float:
+        """Take note that ``key`` failed; return how long it is barred from now on, in seconds."""
+        entry = self._entries.get(key)
+        if entry is None:
+            if len(self._entries) >= _CAPACITY:
+                del self._entries[min(self._entries, key=lambda name: self._entries[name].until)]
+            entry = self._entries[key] = _Entry(until=now, strikes=0)
+        elif entry.until < now:
+            # One strike is forgiven for each duration without a failure.
+            entry.strikes = max(0, entry.strikes - int((now - entry.until) / self._duration))
+        entry.strikes += 1
+        entry.until = max(entry.until, now + min(MAX_PENALTY, self._duration * entry.strikes))
+        return entry.until - now
+
+    def bar(self, key: str, seconds: float, now: float) -> None:
+        """Bar ``key`` for at least ``seconds`` (as it asked us to), without counting a strike."""
+        entry = self._entries.setdefault(key, _Entry(until=now, strikes=0))
+        entry.until = max(entry.until, now + min(MAX_PENALTY, seconds))
+
+    def clear(self, key: str) -> None:
+        """Forget everything about ``key``."""
+        self._entries.pop(key, None)
+
+    def remaining(self, key: str, now: float) -> float:
+        """Return for how many seconds ``key`` is still barred (0.0: not at all)."""
+        entry = self._entries.get(key)
+        return 0.0 if entry is None else max(0.0, entry.until - now)

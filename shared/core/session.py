@@ -1,0 +1,285 @@
+"""Exactly once, in order, within one pair of incarnations: numbers, replay, acknowledgement and the window.
+
+A ``Lane`` is one stream of messages in each direction. It outlives connections: what was sent and not acknowledged
+stays until it is, and after a reconnect whatever the other side has not received is sent again. The unit is the
+batch, not the message: one frame, one number check, one entry of the replay.
+
+    sending      last ............ number of the latest message accepted by ``offer``
+                 acknowledged .... the other side has consumed all messages up to here
+                 the window ...... last - acknowledged, bounded in messages and bytes by ``Limits``
+    receiving    received ........ all messages up to here were handed over, in order and without gaps
+                 consumed ........ the consumer is done with all messages up to here
+
+``received`` decides what a reconnect sends again; only ``consumed`` is acknowledged and opens the window. Numbers
+start at 1 and have 64 bits: at a million messages a second they last half a million years (R6).
+
+Rules R1-R5, R10-R14, R17, R18 and R22 of the reliability notes are kept here; their tests cite them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+
+from .frames import LARGE, Frame, Kind
+
+BATCH_MESSAGES = 128
+BATCH_BYTES = 32 * 1024
+
+Body = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much may be accepted and not yet acknowledged: messages, and bytes (a larger message goes alone)."""
+
+    messages: int = 8192
+    size: int = 4 * 1024 * 1024
+
+
+class ProtocolFault(Exception):
+    """The peer broke a rule of the protocol; the connection cannot go on. The text says which."""
+
+
+class Entry(NamedTuple):
+    """One batch on its way: messages ``first`` to ``last``, as the body of a frame of ``kind``."""
+
+    first: int
+    last: int
+    size: int
+    kind: Kind
+    body: Body
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[bytes]).decode
+
+
+class Lane:
+    """One stream of messages in each direction; see the module for the meaning of the numbers."""
+
+    __slots__ = (
+        "_inbound",
+        "_open",
+        "_open_size",
+        "_replay",
+        "_unsent",
+        "ack_due",
+        "acknowledged",
+        "consumed",
+        "inbound_size",
+        "last",
+        "limits",
+        "peer_limits",
+        "received",
+        "sent",
+        "size",
+        "told",
+        "untold_size",
+    )
+
+    def __init__(self, limits: Limits, peer_limits: Limits | None = None) -> None:
+        self.limits = limits
+        self.peer_limits = peer_limits or limits
+        self.last = 0
+        self.acknowledged = 0
+        self.size = 0  # bytes in the window
+        self._open: list[bytes] = []  # messages of the batch being made: the last len(_open) numbers
+        self._open_size = 0
+        self._unsent: deque[Entry] = deque()  # made, and not yet on the current connection
+        self._replay: deque[Entry] = deque()  # on the current or an earlier connection, not acknowledged
+        self.sent = 0  # number of the latest message that was ever written to a connection
+        self.received = 0
+        self.consumed = 0
+        self.inbound_size = 0  # bytes received and not consumed
+        self._inbound: deque[tuple[int, int]] = deque()  # (last number, bytes) of each batch not consumed
+        self.told = 0  # the latest ``consumed`` that went out as an ACK frame
+        self.untold_size = 0  # bytes consumed since then
+        self.ack_due = False  # an ACK should go out now, not some time soon
+
+    # Sending.
+
+    def has_room(self, size: int) -> bool:
+        """Return whether a message of ``size`` bytes fits into the window now."""
+        if self.last - self.acknowledged >= self.limits.messages:
+            return False
+        return self.size + size <= self.limits.size or not self.size
+
+    def offer(self, body: Body) -> int:
+        """Accept ``body`` and return its number. The caller has asked ``has_room``.
+
+        A body below 64 KiB is copied; a larger one is held as it is until it is acknowledged, and must not change.
+        """
+        size = len(body)
+        self.last += 1
+        if size < LARGE:
+            self._open.append(body if type(body) is bytes else bytes(body))
+            self._open_size += size
+            if len(self._open) >= BATCH_MESSAGES or self._open_size >= BATCH_BYTES:
+                self.seal()
+        else:
+            self.seal(self.last - 1)
+            self._unsent.append(Entry(self.last, self.last, size, Kind.SINGLE, body))
+        self.size += size
+        return self.last
+
+    def seal(self, last: int | None = None) -> None:
+        """End the batch being made; ``last`` is its last number (the latest, unless one was given out since)."""
+        bodies = self._open
+        if not bodies:
+            return
+        last = self.last if last is None else last
+        if len(bodies) == 1:
+            entry = Entry(last, last, self._open_size, Kind.SINGLE, bodies[0])
+        else:
+            entry = Entry(last - len(bodies) + 1, last, self._open_size, Kind.BATCH, _encode(bodies))
+        self._unsent.append(entry)
+        self._open = []
+        self._open_size = 0
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(self._unsent or self._open)
+
+    def take(self) -> Entry | None:
+        """Return the next entry to write to the connection, or None; it stays here until it is acknowledged."""
+        if not self._unsent:
+            self.seal()
+            if not self._unsent:
+                return None
+        entry = self._unsent.popleft()
+        self._replay.append(entry)
+        if entry.last > self.sent:
+            self.sent = entry.last
+        return entry
+
+    def acknowledge(self, number: int) -> bool:
+        """Take note that the peer has consumed all up to ``number``; return whether the window opened.
+
+        An acknowledgement lower than an earlier one is ignored (R5).
+
+        Raises:
+            ProtocolFault: If ``number`` was never sent (R4).
+        """
+        if number <= self.acknowledged:
+            return False
+        if number > self.sent:
+            raise ProtocolFault(f"message {number} was acknowledged, but only {self.sent} were sent")
+        self.acknowledged = number
+        for entries in (self._replay, self._unsent):
+            while entries and entries[0].last <= number:
+                self.size -= entries.popleft().size
+        return True
+
+    def check_resume(self, received: int) -> None:
+        """Check what the peer says that it has received.
+
+        Raises:
+            ProtocolFault: If it claims more than was sent (R4), or less than it acknowledged.
+        """
+        if received > self.sent:
+            raise ProtocolFault(f"the peer claims to have received message {received}, but only {self.sent} were sent")
+        if received < self.acknowledged:
+            raise ProtocolFault(f"the peer acknowledged message {self.acknowledged} and now claims only {received}")
+
+    def resume(self, received: int) -> None:
+        """Begin a new connection on which the peer says that it has received all messages up to ``received``.
+
+        What it has not received is sent again, in order, before anything new (R1-R3). The caller has asked
+        ``check_resume``.
+        """
+        replay = self._replay
+        while replay and replay[-1].last > received:
+            self._unsent.appendleft(replay.pop())
+        self.ack_due = self.ack_due or self.consumed > 0
+
+    # Receiving.
+
+    def accept(self, frame: Frame) -> tuple[int, list[bytes | bytearray]] | None:
+        """Take a BATCH or SINGLE frame in; return its new messages and the number of the first, if there are any.
+
+        What was received before is dropped, and acknowledged again (R12).
+
+        Raises:
+            ProtocolFault: If numbers are missing before it (R17, R18), if it is malformed, or if it exceeds the
+                window that the sender announced (R22).
+        """
+        first = frame.number
+        if frame.kind == Kind.SINGLE:
+            bodies: list[bytes | bytearray] = [frame.body]
+        else:
+            try:
+                bodies = _decode(frame.body)  # type: ignore[assignment]  # list is invariant, this one is not shared
+            except msgspec.MsgspecError as error:
+                raise ProtocolFault(f"a batch is malformed: {error}") from None
+        if len(bodies) != frame.messages or not bodies:
+            raise ProtocolFault(f"a batch of {len(bodies)} messages says that it has {frame.messages}")
+        if not 0 < first <= self.received + 1:
+            raise ProtocolFault(f"message {first} came, {self.received + 1} was expected")
+        last = first + len(bodies) - 1
+        if last <= self.received:
+            self.ack_due = True
+            return None
+        if first <= self.received:
+            del bodies[: self.received + 1 - first]
+            first = self.received + 1
+        self._take_in(last, len(frame.body))
+        return first, bodies
+
+    def _take_in(self, last: int, size: int) -> None:
+        limits = self.peer_limits
+        if last - self.consumed > limits.messages:
+            raise ProtocolFault(f"the peer sent more than the {limits.messages} messages of its window")
+        # Each message of a batch adds up to five bytes of msgpack to what the sender counted.
+        if self.inbound_size and self.inbound_size + size > limits.size + 5 * limits.messages:
+            raise ProtocolFault(f"the peer sent more than the {limits.size} bytes of its window")
+        self.received = last
+        self.inbound_size += size
+        self._inbound.append((last, size))
+
+    def consume(self, number: int) -> None:
+        """Take note that the consumer is done with all messages up to ``number``.
+
+        An acknowledgement is due at once at a quarter of the sender's window, in messages or in bytes; it may wait a
+        little otherwise.
+        """
+        if number <= self.consumed:
+            return
+        self.consumed = number
+        inbound = self._inbound
+        while inbound and inbound[0][0] <= number:
+            size = inbound.popleft()[1]
+            self.inbound_size -= size
+            self.untold_size += size
+        limits = self.peer_limits
+        if number - self.told >= limits.messages >> 2 or self.untold_size >= limits.size >> 2:
+            self.ack_due = True
+
+    @property
+    def owes_ack(self) -> bool:
+        """Whether the peer has not yet been told of everything that was consumed."""
+        return self.ack_due or self.consumed > self.told
+
+    def tell(self) -> int:
+        """Return the number to acknowledge, and take it as told."""
+        self.told = self.consumed
+        self.untold_size = 0
+        self.ack_due = False
+        return self.consumed
+
+    # The end.
+
+    def tail(self) -> tuple[int, int, int]:
+        """Return the first, the last and the count of the messages that were accepted and never acknowledged."""
+        return self.acknowledged + 1, self.last, self.last - self.acknowledged
+
+    def forget(self) -> None:
+        """Drop everything that waits to be sent or acknowledged: the session is over."""
+        self._open.clear()
+        self._unsent.clear()
+        self._replay.clear()
+        self._open_size = self.size = 0

@@ -1,0 +1,326 @@
+"""The handle of one link: what an application, a manager, a host or a mesh holds of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
+
+from ..core.frames import CALLS, LARGE, MESSAGES
+from ..core.handshake import Identity
+from ..core.link import Heartbeat, Link
+from ..core.message import Message
+from ..core.session import Body, Limits
+from ..errors import LinkClosed, PeerLeft, PeerLost, QueueFull, SendTimeout
+from ..transport.base import TransportConnection
+from .driver import LinkDriver
+
+Lost = PeerLost | PeerLeft | LinkClosed
+
+
+class HandleOwner(Protocol):
+    """What runs a link behind its handle: it finds connections for it, and ends it."""
+
+    def link_up(self, handle: ConnectionHandle) -> None:
+        """A connection carries ``handle`` (again)."""
+
+    def link_down(self, handle: ConnectionHandle, reason: str, *, broken: bool) -> None:
+        """The connection of ``handle`` is gone."""
+
+    def link_left(self, handle: ConnectionHandle) -> None:
+        """The peer of ``handle`` said goodbye; ``finish`` is to be called."""
+
+    async def close_link(self, handle: ConnectionHandle) -> None:
+        """The application is done with ``handle``."""
+
+
+class Receiver(Protocol):
+    """Takes what arrives, at once, instead of the handle's own inbox. Nothing here may raise."""
+
+    def messages_received(self, link: ConnectionHandle, first: int, bodies: list[bytes | bytearray]) -> None:
+        """Messages ``first``, ``first + 1``...; ``link.consumed`` is owed for them."""
+
+    def calls_received(self, link: ConnectionHandle, bodies: list[bytes | bytearray]) -> None:
+        """Frames of the calls lane; they count as consumed on return."""
+
+
+class ConnectionHandle:
+    """One link to one incarnation of a peer. It stays valid over every reconnect, until it is closed or the peer lost.
+
+    ``node_id``, ``incarnation`` (0 outside a mesh) and ``epoch`` name the peer; ``session_id`` the session;
+    ``endpoint`` is where the latest connection went to or came from.
+    """
+
+    def __init__(
+        self,
+        peer: Identity,
+        session: bytes,
+        owner: HandleOwner,
+        *,
+        limits: Limits,
+        max_message: int,
+        scratch: memoryview,
+        heartbeat: Heartbeat | None = None,
+        receiver: Receiver | None = None,
+    ) -> None:
+        self.node_id = peer.node
+        self.incarnation = peer.incarnation
+        self.epoch = peer.epoch
+        self.session = session
+        self.endpoint = ""
+        self._owner = owner
+        self._receiver = receiver
+        self._max_message = max_message
+        self._link = Link(limits, Limits(*peer.window), heartbeat=heartbeat)
+        self._lane = self._link.lanes[MESSAGES]
+        self._driver = LinkDriver(self._link, self, max_message=max_message, scratch=scratch)
+        self._over: Callable[[], Lost] | None = None
+        self._senders: deque[asyncio.Future[None]] = deque()
+        self._inbox: deque[Message] = deque()
+        self._arrival: asyncio.Future[None] | None = None
+        self._changed = asyncio.Event()
+
+    def __repr__(self) -> str:
+        state = "over" if self._over else "attached" if self.is_attached else "detached"
+        return f"<ConnectionHandle to {self.node_id} ({state})>"
+
+    @property
+    def session_id(self) -> str:
+        """The session's random id, as 32 hexadecimal digits."""
+        return self.session.hex()
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether a connection carries the link now."""
+        return self._driver.is_attached
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the link has ended for good."""
+        return self._over is not None
+
+    # Sending.
+
+    async def send(self, body: Body, timeout: float | None = None) -> int:
+        """Accept ``body`` for delivery, exactly once and in order, and return its number in the session (from 1).
+
+        Waits while the window towards the peer is closed; what was accepted survives any number of reconnects. Any
+        contiguous buffer will do; one of 64 KiB or more is not copied and must not change until it is acknowledged.
+
+        Raises:
+            SendTimeout: If there was no room within ``timeout`` seconds; the message was not accepted.
+            PeerLost, PeerLeft, LinkClosed: If the link is over, or ends while this waits.
+            ValueError: If ``body`` is longer than the link's ``max_message``.
+        """
+        if type(body) is not bytes or len(body) >= LARGE:
+            body = self._checked(body)
+        if self._over is None and not self._senders and self._lane.has_room(len(body)):
+            return self._driver.offer(MESSAGES, body)
+        return await self._send_when_possible(body, timeout)
+
+    def send_nowait(self, body: Body) -> int:
+        """Accept ``body`` as ``send`` does, or raise ``QueueFull`` if it would have to wait."""
+        body = self._checked(body)
+        self._check_open()
+        if self._senders or not self._lane.has_room(len(body)):
+            raise QueueFull(self.node_id, self._lane.last - self._lane.acknowledged, self._lane.size)
+        return self._driver.offer(MESSAGES, body)
+
+    def post(self, body: Body) -> int:
+        """Accept ``body`` on the calls lane, which has no window: whoever posts bounds what is under way.
+
+        Raises:
+            PeerLost, PeerLeft, LinkClosed: If the link is over.
+            ValueError: If ``body`` is longer than the link's ``max_message``.
+        """
+        body = self._checked(body)
+        self._check_open()
+        return self._driver.offer(CALLS, body)
+
+    def consumed(self, number: int) -> None:
+        """The messages up to ``number`` are handled: acknowledge them and open the sender's window."""
+        if self._over is None:
+            self._driver.consumed(MESSAGES, number)
+
+    def _checked(self, body: Body) -> Body:
+        if not isinstance(body, (bytes, bytearray)):
+            view = memoryview(body)
+            body = view if view.ndim == 1 and view.itemsize == 1 else view.cast("B")
+        if len(body) > self._max_message:
+            raise ValueError(f"a message of {len(body)} bytes is longer than max_message ({self._max_message} bytes)")
+        return body
+
+    def _check_open(self) -> None:
+        if self._over is not None:
+            raise self._over()
+
+    async def _send_when_possible(self, body: Body, timeout: float | None) -> int:
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    self._check_open()
+                    if not self._senders and self._lane.has_room(len(body)):
+                        return self._driver.offer(MESSAGES, body)
+                    await self._wait_for_room(len(body))
+                    self._check_open()
+                    if self._lane.has_room(len(body)):
+                        return self._driver.offer(MESSAGES, body)
+        except TimeoutError:
+            assert timeout is not None
+            raise SendTimeout(self.node_id, timeout) from None
+        finally:
+            self.window_opened()
+
+    async def _wait_for_room(self, size: int) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._senders.append(turn)
+        try:
+            await turn
+        finally:
+            with contextlib.suppress(ValueError):
+                self._senders.remove(turn)
+
+    # Receiving.
+
+    async def receive(self) -> Message:
+        """Wait for the next message; taking it acknowledges it.
+
+        Raises:
+            PeerLost, PeerLeft, LinkClosed: If the link is over and everything that had arrived was taken.
+        """
+        while not self._inbox:
+            self._check_open()
+            if self._arrival is not None:
+                raise RuntimeError("another task is already waiting for the next message of this link")
+            self._arrival = asyncio.get_running_loop().create_future()
+            try:
+                await self._arrival
+            finally:
+                self._arrival = None
+        message = self._inbox.popleft()
+        if self._over is None and (not self._inbox or message.number & 127 == 0):
+            self._driver.consumed(MESSAGES, message.number)
+        return message
+
+    async def __aiter__(self) -> AsyncIterator[Message]:
+        """Yield messages until the link is closed on this side or the peer leaves; ``PeerLost`` is raised."""
+        while True:
+            try:
+                message = await self.receive()
+            except (LinkClosed, PeerLeft):
+                return
+            yield message
+
+    # The end.
+
+    async def close(self) -> None:
+        """Drain what was accepted, say goodbye and end the link."""
+        await self._owner.close_link(self)
+
+    async def drain(self, timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds until the peer has acknowledged everything; return whether it has."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while not (self._link.is_drained or self._over):
+                    self._changed.clear()
+                    await self._changed.wait()
+        return self._link.is_drained
+
+    async def part(self, timeout: float) -> None:
+        """Say goodbye and wait up to ``timeout`` seconds for the peer to take it in and close the connection."""
+        if not self.is_attached:
+            return
+        self._driver.say_goodbye()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self.is_attached and not self._over:
+                    self._changed.clear()
+                    await self._changed.wait()
+
+    def finish(self, over: Callable[[], Lost]) -> None:
+        """End the link for good; ``over`` makes the error that everyone who still uses it gets."""
+        if self._over is not None:
+            return
+        self._over = over
+        self._driver.end()
+        self._changed.set()
+        for turn in self._senders:
+            if not turn.done():
+                turn.set_result(None)
+        self._wake_receiver()
+
+    def lost(self) -> PeerLost:
+        """Return the report on this link's unacknowledged messages, as of now."""
+        return PeerLost(self.node_id, self.incarnation, *self._lane.tail())
+
+    async def wait_closed(self) -> None:
+        """Wait until nothing of this link runs any more."""
+        await self._driver.wait_closed()
+
+    # For whoever connects it.
+
+    @property
+    def received(self) -> tuple[int, int]:
+        """What was received in the session, by lane."""
+        return self._link.received
+
+    def check_resume(self, received: tuple[int, int]) -> None:
+        """Check what the peer says that it has received.
+
+        Raises:
+            ProtocolFault: If it cannot be true.
+        """
+        self._link.check_resume(received)
+
+    def attach(
+        self,
+        connection: TransportConnection,
+        endpoint: str,
+        peer: Identity,
+        received: tuple[int, int],
+        *,
+        greeting: bytes = b"",
+    ) -> None:
+        """Carry the link over ``connection`` from now on."""
+        self.endpoint = endpoint
+        self._driver.attach(connection, received, Limits(*peer.window), greeting=greeting)
+        self._owner.link_up(self)
+
+    # Told by the driver.
+
+    def delivered(self, lane: int, first: int, bodies: list[bytes | bytearray]) -> None:
+        """Pass messages on to the receiver, or keep them for ``receive``."""
+        if lane == CALLS:
+            if self._receiver is not None:
+                self._receiver.calls_received(self, bodies)
+            if self._over is None:
+                self._driver.consumed(CALLS, first + len(bodies) - 1)
+        elif self._receiver is not None:
+            self._receiver.messages_received(self, first, bodies)
+        else:
+            node = self.node_id
+            self._inbox.extend(Message(node, body, number) for number, body in enumerate(bodies, first))
+            self._wake_receiver()
+
+    def window_opened(self) -> None:
+        """Let the first of those who wait for room try."""
+        self._changed.set()
+        for turn in self._senders:
+            if not turn.done():
+                turn.set_result(None)
+                return
+
+    def connection_lost(self, reason: str, *, broken: bool) -> None:
+        """Tell the owner, who finds another connection."""
+        self._changed.set()
+        self._owner.link_down(self, reason, broken=broken)
+
+    def left(self) -> None:
+        """Tell the owner, who ends the link."""
+        self._owner.link_left(self)
+
+    def _wake_receiver(self) -> None:
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)

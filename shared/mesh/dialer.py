@@ -1,0 +1,122 @@
+"""One attempt to establish a connection, from the first byte to an authenticated peer, on either side.
+
+What is read here is read exactly, never beyond the frame that is due: whatever follows belongs to the link.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..core import frames
+from ..core.endpoint import Endpoint
+from ..core.frames import HANDSHAKE_LIMIT, HEADER_SIZE, Channel, Frame, FrameFault, Kind
+from ..core.handshake import NONCE_SIZE, DiallingSide, Identity
+from ..errors import HandshakeError
+from ..transport.base import Stream, TransportAdapter, TransportConnection, TransportOptions
+
+ID_SIZE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What the dialling side wants, once it knows who answered: a session, and what it has received in it."""
+
+    session: bytes
+    received: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Dialled:
+    """An established connection, and what its other end said."""
+
+    connection: TransportConnection
+    endpoint: Endpoint
+    peer: Identity
+    received: tuple[int, int]
+
+
+async def read_exactly(stream: Stream, size: int) -> bytes:
+    """Return exactly ``size`` bytes of ``stream``.
+
+    Raises:
+        HandshakeError: If the stream ends before.
+        OSError: If it breaks.
+    """
+    data = await stream.read(size)
+    while data and len(data) < size:
+        more = await stream.read(size - len(data))
+        if not more:
+            break
+        data += more
+    if len(data) < size:
+        raise HandshakeError("the peer closed the connection during the handshake")
+    return data
+
+
+async def read_frame(stream: Stream, *kinds: Kind) -> Frame:
+    """Return the next frame of ``stream``, which must be one of ``kinds``.
+
+    Raises:
+        HandshakeError: If it is not, is too long, or the stream ends.
+        OSError: If the stream breaks.
+    """
+    header = await read_exactly(stream, HEADER_SIZE)
+    try:
+        frame = frames.decode_header(header, frozenset(kinds), HANDSHAKE_LIMIT)
+    except FrameFault as fault:
+        raise HandshakeError(str(fault)) from None
+    return frame._replace(body=await read_exactly(stream, len(frame.body))) if frame.body else frame
+
+
+Propose = Callable[[Identity], Proposal]
+"""Told who answered, say what is wanted of it, or raise HandshakeError."""
+
+
+async def dial(
+    adapter: TransportAdapter,
+    endpoint: Endpoint,
+    options: TransportOptions,
+    me: Identity,
+    secret: bytes,
+    propose: Propose,
+) -> Dialled:
+    """Connect to ``endpoint`` and establish the session that ``propose`` asks for. On failure nothing stays open.
+
+    There is no time limit in here: the caller sets one.
+
+    Raises:
+        OSError: If the endpoint cannot be reached, or the connection breaks.
+        HandshakeError: If the two sides cannot agree (``Refused`` with its code when the other side said so).
+        RetryAfter: If the adapter asks for a pause.
+    """
+    connection = await adapter.connect(endpoint, options)
+    try:
+        peer, received = await _shake_hands(connection, me, secret, propose)
+    except BaseException:
+        connection.close()
+        raise
+    return Dialled(connection, endpoint, peer, received)
+
+
+async def _shake_hands(
+    connection: TransportConnection, me: Identity, secret: bytes, propose: Propose
+) -> tuple[Identity, tuple[int, int]]:
+    connection_id = secrets.token_bytes(ID_SIZE)
+    side = DiallingSide(me, secret=secret, connection_id=connection_id, nonce=secrets.token_bytes(NONCE_SIZE))
+    await connection.data.write(frames.encode_preamble(Channel.DATA, connection_id))
+    await connection.control.write(frames.encode_preamble(Channel.CONTROL, connection_id) + side.hello())
+    peer = side.welcomed(await _expect(connection.control, Kind.WELCOME, side))
+    proposal = propose(peer)
+    await connection.data.write(side.bind())
+    await connection.control.write(side.prove(proposal.session, proposal.received))
+    received = side.accepted(await _expect(connection.control, Kind.ACCEPT, side), proposal.session)
+    return peer, received
+
+
+async def _expect(stream: Stream, kind: Kind, side: DiallingSide) -> bytes | bytearray:
+    frame = await read_frame(stream, kind, Kind.REFUSE)
+    if frame.kind == Kind.REFUSE:
+        raise side.refused(frame.body)
+    return frame.body

@@ -1,0 +1,518 @@
+"""All links of one node: who is dialled when, who is let in, and who is gone.
+
+The roster says who there is. Of any two nodes the newcomer dials: whoever is already in the roster when a node
+announces itself waits for it, and dials only if nothing has come after a quarter of a second. If both dial all the
+same, the dial of the node with the lower id wins. One link, one session and one pair of incarnations are the same
+thing here, so the session's id is derived from the pair and both ends know it without asking.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..core.endpoint import Endpoint
+from ..core.handshake import Identity, Offer, RefusalCode, Refused
+from ..core.link import Heartbeat
+from ..core.penalties import Penalties
+from ..core.retry import Backoff
+from ..core.roster import NodeRecord, NodeStatus, Roster
+from ..core.session import Limits, ProtocolFault
+from ..errors import HandshakeError, LinkClosed, PeerLeft, PeerLost, PeerUnavailable, RetryAfter, UnknownPeer
+from ..transport.base import TransportAdapter, TransportOptions
+from .acceptor import Acceptor, Refuse
+from .channel import SCRATCH
+from .connection import ConnectionHandle, Receiver
+from .dialer import Dialled, Proposal, dial
+
+log = logging.getLogger("meshvisor.mesh")
+
+NEWCOMER_GRACE = 0.25
+"""Seconds that a node waits for a newcomer's dial before it dials itself."""
+
+_REDIAL_LOWER = 0.02
+"""Seconds until the lower node of a pair dials again after a connection broke; the higher one waits longer."""
+
+_DEATH_GRACE = 1.0
+"""Seconds that the connection of a dead peer may take to run dry."""
+
+_PARTING = 0.5
+"""Seconds that peers are given to take in a goodbye."""
+
+_MAX_DIALS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class MeshOptions:
+    """What a node needs to be one. Durations in seconds, sizes in bytes.
+
+    ``heartbeat_interval`` is None where the kernel tells of a peer's death, that is, within one machine.
+    """
+
+    node_id: str
+    incarnation: int
+    epoch: int
+    listen: tuple[str, ...]
+    secret: bytes
+    heartbeat_interval: float | None = None
+    heartbeat_timeout: float = 2.0
+    blacklist_duration: float = 10.0
+    attempt_timeout: float = 5.0
+    handshake_timeout: float = 10.0
+    max_message: int = 64 * 1024 * 1024
+    max_queue_messages: int = 8192
+    max_queue_bytes: int = 4 * 1024 * 1024
+
+
+class MeshHandler(Receiver, Protocol):
+    """Who hears of the links. All of it is called on the loop, in order, and must neither raise nor wait."""
+
+    def peer_up(self, link: ConnectionHandle) -> None:
+        """The link to one incarnation of a peer is up for the first time."""
+
+    def peer_down(self, link: ConnectionHandle, reason: PeerLost | PeerLeft) -> None:
+        """That link is over; all its messages were handed over before."""
+
+    def links_changed(self, up: int, total: int) -> None:
+        """``up`` of ``total`` other nodes are linked."""
+
+
+class _Peer:
+    """What this node knows of another one."""
+
+    def __init__(self, record: NodeRecord) -> None:
+        self.record = record
+        self.handle: ConnectionHandle | None = None
+        self.buried = 0  # the latest incarnation that is known to be over
+        self.is_doomed = False  # the process behind the handle is dead; its last words are still being read
+        self.is_announced = False  # peer_up was called for the handle
+        self.dialled_at: float | None = None  # when our own dial established the current connection
+        self.dial: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.backoff = Backoff(0.05, 5.0)
+        self.waiters: set[asyncio.Future[None]] = set()
+
+    def cancel_dial(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        if self.dial is not None:
+            self.dial.cancel()
+            self.dial = None
+
+    def wake(self) -> None:
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+class Mesh:
+    """All links of one node; see the module."""
+
+    def __init__(
+        self,
+        options: MeshOptions,
+        handler: MeshHandler,
+        *,
+        adapters: Iterable[TransportAdapter],
+        rng: random.Random | None = None,
+    ) -> None:
+        self.roster = Roster()
+        self._options = options
+        self._handler = handler
+        self._rng = rng or random.Random()
+        self._me = Identity(
+            options.node_id, options.incarnation, options.epoch, (options.max_queue_messages, options.max_queue_bytes)
+        )
+        self._adapters = {adapter.transport: adapter for adapter in adapters}
+        self._transport_options = TransportOptions(node_id=options.node_id)
+        self._peers: dict[str, _Peer] = {}
+        self._penalties = Penalties(options.blacklist_duration)
+        self._dials = asyncio.Semaphore(_MAX_DIALS)
+        self._scratch = memoryview(bytearray(SCRATCH))
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_listening = False
+        self._is_announced = False  # the roster lists this node itself as listening
+        self._is_closing = False
+        self._links_told = (-1, -1)
+        self._retired: list[ConnectionHandle] = []
+        self._acceptor = Acceptor(
+            self._me,
+            options.secret,
+            self._admit,
+            adapters=self._adapters,
+            options=self._transport_options,
+            handshake_timeout=options.handshake_timeout,
+            max_half_open=256,
+        )
+
+    # Asked by the node.
+
+    async def start(self) -> tuple[str, ...]:
+        """Begin to listen, and to dial whoever the roster lists; return the bound endpoints.
+
+        Raises:
+            OSError: If an endpoint cannot be bound.
+        """
+        bound = await self._acceptor.start([Endpoint.parse(text) for text in self._options.listen])
+        self._is_listening = True
+        for peer in self._peers.values():
+            self._plan_dial(peer, 0.0)
+        return tuple(str(endpoint) for endpoint in bound)
+
+    def link(self, node: str) -> ConnectionHandle | None:
+        """Return the link to the current incarnation of ``node``, if there is one (it may be reconnecting)."""
+        peer = self._peers.get(node)
+        return None if peer is None or peer.is_doomed else peer.handle
+
+    def links(self) -> list[ConnectionHandle]:
+        """Return the links to all peers that are there now."""
+        return [peer.handle for peer in self._peers.values() if peer.handle is not None and not peer.is_doomed]
+
+    async def wait_link(self, node: str) -> ConnectionHandle:
+        """Wait for a link to ``node`` and return it.
+
+        Raises:
+            UnknownPeer: If there is no such node (any more).
+            PeerUnavailable: If it is stopped, failed or parked.
+            LinkClosed: If this node is closing.
+        """
+        while True:
+            handle = self.link(node)
+            if handle is not None:
+                return handle
+            peer = self._peers.get(node)
+            if peer is None:
+                raise UnknownPeer(node, sorted(self._peers))
+            if self._is_closing:
+                raise LinkClosed(node)
+            if peer.record.status is NodeStatus.GONE:
+                raise PeerUnavailable(node, peer.record.why or "stopped")
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            peer.waiters.add(waiter)
+            try:
+                await waiter
+            finally:
+                peer.waiters.discard(waiter)
+
+    async def close(self, drain: float = 0.0) -> None:
+        """Drain for up to ``drain`` seconds what was accepted, say goodbye, and end everything."""
+        self._is_closing = True
+        for peer in self._peers.values():
+            peer.cancel_dial()
+            peer.wake()
+        handles = self.links()
+        if drain > 0:
+            await asyncio.gather(*(handle.drain(drain) for handle in handles))
+        await self._acceptor.close()
+        await asyncio.gather(*(handle.part(_PARTING) for handle in handles))
+        for peer in self._peers.values():
+            self._finish(peer, closing=True)
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for handle in self._retired:
+            await handle.wait_closed()
+        self._retired.clear()
+
+    # Told by the supervisor.
+
+    def apply(self, records: Iterable[NodeRecord]) -> None:
+        """Take news of the roster in."""
+        changes = self.roster.apply(records)
+        before = self._is_announced
+        for _, record in changes:
+            if record.name == self._me.node:
+                self._is_announced = record.is_listening
+        for old, record in changes:
+            if record.name != self._me.node:
+                self._apply_one(old, record, newcomer_is_other=before)
+        self._tell_links()
+
+    def _apply_one(self, old: NodeRecord | None, record: NodeRecord, *, newcomer_is_other: bool) -> None:
+        peer = self._peers.get(record.name)
+        if record.status is NodeStatus.REMOVED:
+            if peer is not None:
+                self._expire(peer)
+                peer.cancel_dial()
+                del self._peers[record.name]
+                peer.wake()
+            return
+        if peer is None:
+            peer = self._peers[record.name] = _Peer(record)
+        peer.record = record
+        self._bury(peer, old)
+        if not record.is_listening:
+            peer.cancel_dial()
+        elif old is None or not old.is_listening or old.epoch != record.epoch:
+            for endpoint in record.endpoints:
+                self._penalties.clear(endpoint)
+            peer.backoff.reset()
+            peer.cancel_dial()
+            self._plan_dial(peer, self._courtesy(record, newcomer_is_other))
+        peer.wake()
+
+    def _bury(self, peer: _Peer, old: NodeRecord | None) -> None:
+        """Draw the conclusion about incarnations that a change of the peer's record says are over."""
+        record = peer.record
+        is_over = record.status is NodeStatus.GONE or (
+            old is not None and old.incarnation == record.incarnation and old.is_listening and not record.is_listening
+        )
+        peer.buried = max(peer.buried, record.incarnation if is_over else record.incarnation - 1)
+        if peer.handle is not None and peer.handle.incarnation <= peer.buried:
+            self._expire(peer)
+
+    def _courtesy(self, record: NodeRecord, newcomer_is_other: bool) -> float:
+        """Return how long to wait for the other node's dial: of any two, the newcomer dials."""
+        if newcomer_is_other:
+            return NEWCOMER_GRACE
+        # Both were announced in one breath: the lower id dials.
+        return NEWCOMER_GRACE if self._is_announced and self._me.node > record.name else 0.0
+
+    # Dialling.
+
+    def _plan_dial(self, peer: _Peer, delay: float) -> None:
+        """See to it that ``peer`` is dialled in ``delay`` seconds, unless it is linked by then."""
+        if peer.timer is None and peer.dial is None and not self._is_closing:
+            peer.timer = asyncio.get_running_loop().call_later(delay, self._begin_dial, peer)
+
+    def _begin_dial(self, peer: _Peer) -> None:
+        peer.timer = None
+        is_linked = peer.handle is not None and (peer.handle.is_attached or peer.is_doomed)
+        if self._is_listening and not self._is_closing and not is_linked and peer.record.is_listening:
+            peer.dial = asyncio.create_task(self._dial(peer))
+            self._tasks.add(peer.dial)
+            peer.dial.add_done_callback(self._tasks.discard)
+
+    async def _dial(self, peer: _Peer) -> None:
+        """Try each endpoint of ``peer`` that is not barred; plan the next round if none of them led anywhere."""
+        record = peer.record
+        now = asyncio.get_running_loop().time
+        wait = None
+        for text in record.endpoints:
+            barred = self._penalties.remaining(text, now())
+            if barred:
+                wait = barred if wait is None else min(wait, barred)
+                continue
+            async with self._dials:
+                dialled = await self._attempt(peer, text)
+            if dialled is not None:
+                peer.dial = None
+                self._established(peer, dialled)
+                return
+        peer.dial = None
+        pause = peer.backoff.next(self._rng)
+        self._plan_dial(peer, pause if wait is None else max(pause, wait))
+
+    async def _attempt(self, peer: _Peer, text: str) -> Dialled | None:
+        endpoint = Endpoint.parse(text)
+        now = asyncio.get_running_loop().time
+        try:
+            async with asyncio.timeout(self._options.attempt_timeout):
+                return await dial(
+                    self._adapters[endpoint.transport],
+                    endpoint,
+                    self._transport_options,
+                    self._me,
+                    self._options.secret,
+                    lambda identity: self._propose(peer, identity),
+                )
+        except Refused as refusal:
+            if refusal.retry_after:
+                self._penalties.bar(text, refusal.retry_after, now())
+            why = str(refusal)
+        except RetryAfter as asked:
+            self._penalties.bar(text, asked.seconds, now())
+            why = str(asked)
+        except (OSError, HandshakeError, TimeoutError) as error:
+            self._penalties.fail(text, now())
+            why = str(error) or type(error).__name__
+        log.debug("dialling %s at %s: %s", peer.record.name, text, why)
+        return None
+
+    def _propose(self, peer: _Peer, identity: Identity) -> Proposal:
+        """Say which session is wanted of the node that answered, if it is the right one."""
+        record = peer.record
+        if (identity.node, identity.epoch) != (record.name, record.epoch):
+            raise HandshakeError(f"{identity.node} (incarnation {identity.incarnation}) answered for {record.name}")
+        handle = peer.handle
+        received = handle.received if handle is not None and handle.epoch == identity.epoch else (0, 0)
+        return Proposal(self._session(identity), received)
+
+    def _established(self, peer: _Peer, dialled: Dialled) -> None:
+        handle = self._handle_for(peer, dialled.peer)
+        try:
+            handle.check_resume(dialled.received)
+        except ProtocolFault as fault:
+            dialled.connection.close()
+            log.error("the link to %s cannot be resumed: %s", peer.record.name, fault)
+            self._finish(peer)
+            self._plan_dial(peer, NEWCOMER_GRACE)
+            return
+        peer.dialled_at = asyncio.get_running_loop().time()
+        self._penalties.clear(str(dialled.endpoint))
+        handle.attach(dialled.connection, str(dialled.endpoint), dialled.peer, dialled.received)
+
+    def _session(self, peer: Identity) -> bytes:
+        ends = sorted(f"{end.node}/{end.epoch:016x}" for end in (self._me, peer))
+        return hashlib.blake2b("|".join(ends).encode(), digest_size=16).digest()
+
+    # Accepting.
+
+    def _admit(self, offer: Offer) -> ConnectionHandle | Refuse:
+        """Decide about an authenticated peer's connection."""
+        node = offer.peer.node
+        peer = self._peers.get(node)
+        if self._is_closing:
+            return Refuse(RefusalCode.CLOSING)
+        if node == self._me.node:
+            return Refuse(RefusalCode.MISMATCH, "this is the node that dials")
+        if peer is None:
+            return Refuse(RefusalCode.UNKNOWN, f"{node} is not in our roster yet", 0.1)
+        if not self._is_current(peer, offer.peer):
+            return Refuse(RefusalCode.STALE, f"incarnation {peer.record.incarnation} of {node} is the current one")
+        if self._own_dial_wins(peer):
+            return Refuse(RefusalCode.DUPLICATE, "both sides dialled, and the lower node id wins")
+        if offer.session != self._session(offer.peer):
+            return Refuse(RefusalCode.MISMATCH, "not the session of these two incarnations")
+        handle = self._handle_for(peer, offer.peer)
+        try:
+            handle.check_resume(offer.received)
+        except ProtocolFault as fault:
+            return Refuse(RefusalCode.STALE, str(fault))
+        peer.cancel_dial()
+        peer.dialled_at = None
+        return handle
+
+    def _is_current(self, peer: _Peer, identity: Identity) -> bool:
+        record, handle = peer.record, peer.handle
+        if identity.incarnation <= peer.buried or (handle is not None and identity.incarnation < handle.incarnation):
+            return False
+        # The roster's news of a newer incarnation can be slower than the newcomer itself.
+        return identity.incarnation > record.incarnation or identity.epoch == record.epoch
+
+    def _own_dial_wins(self, peer: _Peer) -> bool:
+        if self._me.node > peer.record.name:
+            return False
+        if peer.dial is not None:
+            return True
+        is_fresh = (
+            peer.dialled_at is not None
+            and asyncio.get_running_loop().time() - peer.dialled_at < self._options.attempt_timeout
+        )
+        return is_fresh and peer.handle is not None and peer.handle.is_attached
+
+    def _handle_for(self, peer: _Peer, identity: Identity) -> ConnectionHandle:
+        """Return the handle of the link to this incarnation, made if need be; that of an older one ends."""
+        if peer.handle is not None and peer.handle.epoch == identity.epoch:
+            return peer.handle
+        self._finish(peer)
+        options = self._options
+        heartbeat = None
+        if options.heartbeat_interval is not None:
+            heartbeat = Heartbeat(options.heartbeat_interval, options.heartbeat_timeout)
+        peer.handle = ConnectionHandle(
+            identity,
+            self._session(identity),
+            self,
+            limits=Limits(options.max_queue_messages, options.max_queue_bytes),
+            max_message=options.max_message,
+            scratch=self._scratch,
+            heartbeat=heartbeat,
+            receiver=self._handler,
+        )
+        return peer.handle
+
+    # Told by the links.
+
+    def link_up(self, handle: ConnectionHandle) -> None:
+        """Announce a new link; a reconnect is nobody's business."""
+        peer = self._peers.get(handle.node_id)
+        if peer is None or peer.handle is not handle:
+            return
+        peer.backoff.reset()
+        if not peer.is_announced:
+            peer.is_announced = True
+            self._handler.peer_up(handle)
+            peer.wake()
+        self._tell_links()
+
+    def link_down(self, handle: ConnectionHandle, reason: str, *, broken: bool) -> None:
+        """Find another connection, unless the roster says that the peer is dead."""
+        peer = self._peers.get(handle.node_id)
+        if peer is None or peer.handle is not handle:
+            return
+        if broken:
+            log.error("the connection to %s was given up: %s", handle.node_id, reason)
+        if peer.is_doomed:
+            self._finish(peer)
+        else:
+            # The lower node dials; usually it is told before that the other one has died.
+            self._plan_dial(peer, _REDIAL_LOWER if self._me.node < handle.node_id else NEWCOMER_GRACE)
+        self._tell_links()
+
+    def link_left(self, handle: ConnectionHandle) -> None:
+        """The peer is leaving in an orderly way."""
+        peer = self._peers.get(handle.node_id)
+        if peer is not None and peer.handle is handle:
+            peer.buried = max(peer.buried, handle.incarnation)
+            self._finish(peer, left=True)
+            self._tell_links()
+
+    async def close_link(self, handle: ConnectionHandle) -> None:
+        """Refuse: a mesh's links are the mesh's."""
+        raise RuntimeError("a link of a mesh is closed by closing the mesh")
+
+    # The end of a link.
+
+    def _expire(self, peer: _Peer) -> None:
+        """The process behind the peer's handle is dead: read what it still said, then end the link."""
+        handle = peer.handle
+        if handle is None or peer.is_doomed:
+            return
+        if not handle.is_attached:
+            self._finish(peer)
+            return
+        peer.is_doomed = True
+        asyncio.get_running_loop().call_later(_DEATH_GRACE, self._finish_if_still, peer, handle)
+
+    def _finish_if_still(self, peer: _Peer, handle: ConnectionHandle) -> None:
+        if peer.handle is handle:
+            self._finish(peer)
+
+    def _finish(self, peer: _Peer, *, left: bool = False, closing: bool = False) -> None:
+        """End the link to the peer's incarnation, and say so exactly once."""
+        handle = peer.handle
+        if handle is None:
+            return
+        report: PeerLost | PeerLeft = handle.lost()
+        if left:
+            report = PeerLeft(handle.node_id, handle.incarnation)
+        announced = peer.is_announced
+        peer.handle, peer.is_doomed, peer.is_announced, peer.dialled_at = None, False, False, None
+        if closing:
+            handle.finish(lambda: LinkClosed(handle.node_id))
+        else:
+            # A new one for each who asks: a raised exception belongs to the one who catches it.
+            handle.finish(lambda: type(report)(*report.args))
+        self._retire(handle)
+        if announced and not closing:
+            self._handler.peer_down(handle, report)
+
+    def _retire(self, handle: ConnectionHandle) -> None:
+        task = asyncio.get_running_loop().create_task(handle.wait_closed())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _tell_links(self) -> None:
+        others = [peer for peer in self._peers.values() if peer.record.status is not NodeStatus.GONE]
+        up = sum(peer.handle is not None and peer.handle.is_attached and not peer.is_doomed for peer in others)
+        if (up, len(others)) != self._links_told:
+            self._links_told = (up, len(others))
+            self._handler.links_changed(up, len(others))
