@@ -5,8 +5,11 @@ What is read here is read exactly, never beyond the frame that is due: whatever 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import secrets
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from ..core import frames
@@ -81,10 +84,14 @@ async def dial(
     me: Identity,
     secret: bytes,
     propose: Propose,
+    *,
+    gate: asyncio.Lock | None = None,
 ) -> Dialled:
     """Connect to ``endpoint`` and establish the session that ``propose`` asks for. On failure nothing stays open.
 
-    There is no time limit in here: the caller sets one.
+    There is no time limit in here: the caller sets one. Of several attempts that share a ``gate``, one at a time
+    goes on from "somebody answers" to "the connection is established": two established at once would fight for the
+    one session.
 
     Raises:
         OSError: If the endpoint cannot be reached, or the connection breaks.
@@ -93,7 +100,7 @@ async def dial(
     """
     connection = await adapter.connect(endpoint, options)
     try:
-        peer, received = await _shake_hands(connection, me, secret, propose)
+        peer, received = await _shake_hands(connection, me, secret, propose, gate or contextlib.nullcontext())
     except BaseException:
         connection.close()
         raise
@@ -101,18 +108,23 @@ async def dial(
 
 
 async def _shake_hands(
-    connection: TransportConnection, me: Identity, secret: bytes, propose: Propose
+    connection: TransportConnection,
+    me: Identity,
+    secret: bytes,
+    propose: Propose,
+    gate: AbstractAsyncContextManager[None],
 ) -> tuple[Identity, tuple[int, int]]:
     connection_id = secrets.token_bytes(ID_SIZE)
     side = DiallingSide(me, secret=secret, connection_id=connection_id, nonce=secrets.token_bytes(NONCE_SIZE))
     await connection.data.write(frames.encode_preamble(Channel.DATA, connection_id))
     await connection.control.write(frames.encode_preamble(Channel.CONTROL, connection_id) + side.hello())
     peer = side.welcomed(await _expect(connection.control, Kind.WELCOME, side))
-    proposal = propose(peer)
-    await connection.data.write(side.bind())
-    await connection.control.write(side.prove(proposal.session, proposal.received))
-    received = side.accepted(await _expect(connection.control, Kind.ACCEPT, side), proposal.session)
-    return peer, received
+    async with gate:
+        proposal = propose(peer)
+        await connection.data.write(side.bind())
+        await connection.control.write(side.prove(proposal.session, proposal.received))
+        received = side.accepted(await _expect(connection.control, Kind.ACCEPT, side), proposal.session)
+        return peer, received
 
 
 async def _expect(stream: Stream, kind: Kind, side: DiallingSide) -> bytes | bytearray:

@@ -140,7 +140,6 @@ class Mesh:
         self._is_announced = False  # the roster lists this node itself as listening
         self._is_closing = False
         self._links_told = (-1, -1)
-        self._retired: list[ConnectionHandle] = []
         self._acceptor = Acceptor(
             self._me,
             options.secret,
@@ -213,13 +212,8 @@ class Mesh:
         await asyncio.gather(*(handle.part(_PARTING) for handle in handles))
         for peer in self._peers.values():
             self._finish(peer, closing=True)
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for handle in self._retired:
-            await handle.wait_closed()
-        self._retired.clear()
+        # What is left are dials, cancelled above, and connections that are being closed.
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # Told by the supervisor.
 

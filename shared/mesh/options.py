@@ -1,0 +1,94 @@
+"""What a connection manager and a connection host are told; wrong values are refused by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from ..core.endpoint import Endpoint
+
+_MIB = 1024 * 1024
+_MAY_BE_ZERO = frozenset({"drain_timeout", "happy_eyeballs_delay"})
+
+
+def _check(options: ConnectionOptions | ConnectionHostOptions) -> None:
+    """Refuse what cannot work.
+
+    Raises:
+        ValueError: Naming the field.
+    """
+    if not options.node_id or len(options.node_id.encode()) > 255:
+        raise ValueError("node_id must have 1 to 255 bytes")
+    if not options.endpoints:
+        raise ValueError("endpoints must name at least one endpoint")
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if not math.isfinite(value) or value < 0 or (value == 0 and field.name not in _MAY_BE_ZERO):
+            raise ValueError(f"{field.name} must be a positive number, not {value!r}")
+    if options.heartbeat_timeout <= options.heartbeat_interval:
+        raise ValueError("heartbeat_timeout must be longer than heartbeat_interval")
+
+
+def _parse(endpoints: Sequence[str | Endpoint]) -> tuple[Endpoint, ...]:
+    if isinstance(endpoints, str):
+        raise ValueError("endpoints must be a list of endpoints, not one text")
+    return tuple(item if isinstance(item, Endpoint) else Endpoint.parse(item) for item in endpoints)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionOptions:
+    """How to reach one peer. Durations in seconds, sizes in bytes.
+
+    ``endpoints`` are texts or ``Endpoint``; those of lower ``priority`` are tried first. ``connect_timeout`` bounds
+    ``connect`` as a whole (None: never), ``attempt_timeout`` one endpoint. ``secret`` must be the same on both sides.
+
+    Raises:
+        ValueError: For an impossible value, naming the field.
+    """
+
+    node_id: str
+    endpoints: Sequence[str | Endpoint]
+    connect_timeout: float | None = 10.0
+    attempt_timeout: float = 2.0
+    happy_eyeballs_delay: float = 0.2
+    max_concurrent_dials: int = 2
+    heartbeat_interval: float = 0.75
+    heartbeat_timeout: float = 3.0
+    endpoint_blacklist_duration: float = 10.0
+    drain_timeout: float = 5.0
+    secret: bytes | None = None
+    max_message: int = 64 * _MIB
+    max_queue_messages: int = 8192
+    max_queue_bytes: int = 4 * _MIB
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "endpoints", _parse(self.endpoints))
+        _check(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionHostOptions:
+    """Where to listen, and how much to take on. Durations in seconds, sizes in bytes.
+
+    Raises:
+        ValueError: For an impossible value, naming the field.
+    """
+
+    node_id: str
+    endpoints: Sequence[str | Endpoint]
+    secret: bytes | None = None
+    handshake_timeout: float = 5.0
+    max_half_open: int = 64
+    heartbeat_interval: float = 0.75
+    heartbeat_timeout: float = 3.0
+    drain_timeout: float = 5.0
+    max_message: int = 64 * _MIB
+    max_queue_messages: int = 8192
+    max_queue_bytes: int = 4 * _MIB
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "endpoints", _parse(self.endpoints))
+        _check(self)
