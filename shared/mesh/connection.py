@@ -79,6 +79,8 @@ class ConnectionHandle:
         self._over: Callable[[], Lost] | None = None
         self._senders: deque[asyncio.Future[None]] = deque()
         self._inbox: deque[Message] = deque()
+        self._taken = 0  # the number of the latest message that ``receive`` returned
+        self._acknowledging = False
         self._arrival: asyncio.Future[None] | None = None
         self._changed = asyncio.Event()
 
@@ -200,9 +202,16 @@ class ConnectionHandle:
             finally:
                 self._arrival = None
         message = self._inbox.popleft()
-        if self._over is None and (not self._inbox or message.number & 127 == 0):
-            self._driver.consumed(MESSAGES, message.number)
+        self._taken = message.number
+        if not self._acknowledging:
+            # Once per turn of the loop, however many are taken in it.
+            self._acknowledging = True
+            asyncio.get_running_loop().call_soon(self._acknowledge)
         return message
+
+    def _acknowledge(self) -> None:
+        self._acknowledging = False
+        self.consumed(self._taken)
 
     async def __aiter__(self) -> AsyncIterator[Message]:
         """Yield messages until the link is closed on this side or the peer leaves; ``PeerLost`` is raised."""

@@ -35,7 +35,10 @@ def _check(options: ConnectionOptions | ConnectionHostOptions) -> None:
 def _parse(endpoints: Sequence[str | Endpoint]) -> tuple[Endpoint, ...]:
     if isinstance(endpoints, str):
         raise ValueError("endpoints must be a list of endpoints, not one text")
-    return tuple(item if isinstance(item, Endpoint) else Endpoint.parse(item) for item in endpoints)
+    try:
+        return tuple(item if isinstance(item, Endpoint) else Endpoint.parse(item) for item in endpoints)
+    except ValueError as error:
+        raise ValueError(f"endpoints: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
