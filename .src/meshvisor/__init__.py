@@ -10,13 +10,80 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .shared.config import MeshConfig as MeshConfig
     from .shared.config import load_config as load_config
+    from .shared.core.endpoint import Endpoint as Endpoint
+    from .shared.core.message import Message as Message
+    from .shared.core.states import ConnectionState as ConnectionState
+    from .shared.errors import BlacklistError as BlacklistError
+    from .shared.errors import CallError as CallError
+    from .shared.errors import CallTimeout as CallTimeout
+    from .shared.errors import ConfigError as ConfigError
+    from .shared.errors import ConnectFailed as ConnectFailed
+    from .shared.errors import HandshakeError as HandshakeError
+    from .shared.errors import LinkClosed as LinkClosed
+    from .shared.errors import LinkError as LinkError
+    from .shared.errors import MeshError as MeshError
+    from .shared.errors import PeerLeft as PeerLeft
+    from .shared.errors import PeerLost as PeerLost
+    from .shared.errors import PeerUnavailable as PeerUnavailable
+    from .shared.errors import QueueFull as QueueFull
+    from .shared.errors import RemoteError as RemoteError
+    from .shared.errors import RetryAfter as RetryAfter
+    from .shared.errors import SendTimeout as SendTimeout
+    from .shared.errors import SupervisorError as SupervisorError
+    from .shared.errors import UnknownPeer as UnknownPeer
+    from .shared.mesh.connection import ConnectionHandle as ConnectionHandle
+    from .shared.mesh.host import ConnectionHost as ConnectionHost
+    from .shared.mesh.manager import ConnectionManager as ConnectionManager
+    from .shared.mesh.options import ConnectionHostOptions as ConnectionHostOptions
+    from .shared.mesh.options import ConnectionOptions as ConnectionOptions
+    from .shared.transport.base import TransportAdapter as TransportAdapter
+    from .shared.transport.base import TransportConnection as TransportConnection
+    from .shared.transport.memory import MemoryTransportAdapter as MemoryTransportAdapter
+    from .shared.transport.tcp import TcpTransportAdapter as TcpTransportAdapter
+    from .shared.transport.unix import UnixTransportAdapter as UnixTransportAdapter
+    from .supervisor.supervisor import Supervisor as Supervisor
+    from .workers.worker import Worker as Worker
+    from .workers.worker import rpc as rpc
 
-_HOMES = {
-    "MeshConfig": "shared.config",
-    "load_config": "shared.config",
+_NAMES = {
+    "shared.config": ["MeshConfig", "load_config"],
+    "shared.core.endpoint": ["Endpoint"],
+    "shared.core.message": ["Message"],
+    "shared.core.states": ["ConnectionState"],
+    "shared.errors": [
+        "BlacklistError",
+        "CallError",
+        "CallTimeout",
+        "ConfigError",
+        "ConnectFailed",
+        "HandshakeError",
+        "LinkClosed",
+        "LinkError",
+        "MeshError",
+        "PeerLeft",
+        "PeerLost",
+        "PeerUnavailable",
+        "QueueFull",
+        "RemoteError",
+        "RetryAfter",
+        "SendTimeout",
+        "SupervisorError",
+        "UnknownPeer",
+    ],
+    "shared.mesh.connection": ["ConnectionHandle"],
+    "shared.mesh.host": ["ConnectionHost"],
+    "shared.mesh.manager": ["ConnectionManager"],
+    "shared.mesh.options": ["ConnectionHostOptions", "ConnectionOptions"],
+    "shared.transport.base": ["TransportAdapter", "TransportConnection"],
+    "shared.transport.memory": ["MemoryTransportAdapter"],
+    "shared.transport.tcp": ["TcpTransportAdapter"],
+    "shared.transport.unix": ["UnixTransportAdapter"],
+    "supervisor.supervisor": ["Supervisor"],
+    "workers.worker": ["Worker", "rpc"],
 }
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
 
-__all__ = ["MeshConfig", "load_config"]
+__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
@@ -30,4 +97,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(__all__))
+    return sorted({*globals(), *_HOMES})
