@@ -118,10 +118,11 @@ def _end(event: Event) -> str:
         return f"stopped{_how_it_stopped(details)}"
     if details["signal"] is not None:
         return f"was killed by {details['signal']} after {uptime}" + (f": {text}" if text else "")
-    if details["code"] is None or (text and not details["ready"]):
-        status = "" if details["code"] is None else f" (exit status {details['code']})"
-        return f"could not start: {text}{status}"
-    return f"ended with status {details['code']} after {uptime}" + (f": {text}" if text else "")
+    code = details["code"]
+    if text and not details["ready"]:
+        return f"could not start: {text}" + ("" if code is None else f" (exit status {code})")
+    status = "" if code is None else f" with status {code}"
+    return f"ended{status} after {uptime}" + (f": {text}" if text else "")
 
 
 def _how_it_stopped(details: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from .reaper import send
 
 VARIABLE = "MESHVISOR_MESH"
+_PASSES = 4
 _PREFIX = VARIABLE.encode() + b"="
 
 
@@ -65,9 +66,15 @@ async def kill_strays(own: Mark, within: float = 2.0) -> list[int]:
 
 async def _kill(concerned: Callable[[Mark], bool], within: float) -> list[int]:
     spared = _ourselves_and_ancestors()
-    pids = [pid for pid, mark in _marked_processes() if pid not in spared and concerned(mark)]
     deadline = asyncio.get_running_loop().time() + within
-    return [pid for pid in pids if await _kill_one(pid, concerned, deadline)]
+    killed: list[int] = []
+    for _ in range(_PASSES):  # what was being started while we looked shows in the next pass
+        pids = [pid for pid, mark in _marked_processes() if pid not in spared and concerned(mark)]
+        dead = [pid for pid in pids if await _kill_one(pid, concerned, deadline)]
+        if not dead:
+            break
+        killed += (pid for pid in dead if pid not in killed)
+    return killed
 
 
 async def _kill_one(pid: int, concerned: Callable[[Mark], bool], deadline: float) -> bool:

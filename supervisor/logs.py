@@ -8,6 +8,7 @@ progress: shown in place and overwritten by the next, so it is passed on and not
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections import deque
 from collections.abc import Callable
@@ -131,7 +132,7 @@ class LogFile:
         written = os.write(self._descriptor, data)
         self._size += written
         if written < len(data):
-            raise OSError(0, "the disk is full")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -225,9 +226,13 @@ class Output:
         """The last lines of the present incarnation."""
         return list(self._tail)
 
+    def begin(self) -> None:
+        """Begin a new incarnation, which has printed nothing yet."""
+        self._tail.clear()
+
     def attach(self, stdout: int, stderr: int) -> None:
         """Begin to read the pipes of a new incarnation."""
-        self._tail.clear()
+        self.begin()
         self._pumps = [
             *(pump for pump in self._pumps if pump.is_open),
             Pump(self._loop, stdout, "stdout", self._take),

@@ -168,6 +168,7 @@ class Slot:
             process = self._start_process()
         except spawn.SpawnError as error:
             self._announce(NodeStatus.DOWN)
+            self._output.begin()
             # Through the loop: however often a start fails, a request to stop gets in between (OTP does the same).
             self._run.loop.call_soon(self._ended, Exit(failure=str(error)))
             return
@@ -256,8 +257,10 @@ class Slot:
             self._became_ready()
 
     def _lifeline_ended(self, reason: str, garbled: bool) -> None:
-        self._blame = reason if garbled else ""
-        self._grace = self._run.loop.call_later(0 if garbled else _LIFELINE_GRACE, self._lose, reason)
+        if garbled:
+            self._lose(reason)
+        else:
+            self._grace = self._run.loop.call_later(_LIFELINE_GRACE, self._lose, reason)
 
     def _lose(self, reason: str) -> None:
         self._blame = reason

@@ -18,6 +18,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+WORKER_PROGRAM = ("-m", "meshvisor.workers")
 _LAUNCHER = str(Path(__file__).with_name("launch.py"))
 
 
@@ -65,7 +66,7 @@ def spawn_worker(title: str, cwd: Path, environment: Mapping[str, str]) -> Proce
             ours, theirs = socket.socketpair()
             stack.callback(ours.close)
             with theirs:
-                arguments = [interpreter(), "-m", "meshvisor.workers", str(theirs.fileno()), title]
+                arguments = [interpreter(), *WORKER_PROGRAM, str(theirs.fileno()), title]
                 process = _spawn(arguments, cwd, environment, theirs.fileno())
         except (OSError, ValueError) as error:
             raise SpawnError(_reason(error, cwd)) from error

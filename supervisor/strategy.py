@@ -33,11 +33,16 @@ def counts(ending: Ending, children: Iterable[Child]) -> bool:
 
     As in OTP it is restarts that are limited, so an end counts when it asks for one. Failed starts of a slot that
     was never ready count only while no slot is ready: one bad class leaves the rest running, and a mesh that is
-    broken altogether ends.
+    broken altogether ends. Whether it is cannot be said as long as another slot is still in its first start; a fast
+    failure beside a slow start would otherwise end a mesh that has one bad class.
     """
     if ending.delay is None:
         return False
-    return ending.ever_ready or not any(child.state is State.READY for child in children)
+    return ending.ever_ready or not any(_is_hopeful(child) for child in children)
+
+
+def _is_hopeful(child: Child) -> bool:
+    return child.state is State.READY or (child.state is State.STARTING and child.incarnation == 1)
 
 
 def verdict(slots: Sequence[tuple[WorkerConfig, Child]]) -> Verdict | None:

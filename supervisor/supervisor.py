@@ -117,6 +117,8 @@ class Supervisor:
 
     def request_kill(self) -> None:
         """Kill everything at once; the exit status is then 1, unless it was to be another failure."""
+        if self._winding_up is not None:
+            return
         status = self._outcome.status if self._outcome else 0
         self._outcome = strategy.Verdict(status or 1, "at once, as requested")
         self._publish("mesh-stopping", reason=self._outcome.reason)

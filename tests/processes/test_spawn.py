@@ -1,0 +1,148 @@
+"""Making a process, and failing to, without leaving anything of it behind."""
+
+import errno
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from meshvisor.supervisor.child import Exit
+from meshvisor.supervisor.reaper import kill_group, reap
+from meshvisor.supervisor.spawn import Process, SpawnError, interpreter, spawn_command, spawn_worker
+
+
+@contextmanager
+def only_free_descriptors(count: int) -> Iterator[None]:
+    """Let exactly ``count`` more descriptors be opened."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(limits[0], 256), limits[1]))
+    taken: list[int] = []
+    try:
+        while True:
+            try:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+            except OSError:
+                break
+        for descriptor in taken[len(taken) - count :]:
+            os.close(descriptor)
+        del taken[len(taken) - count :]
+        yield
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def open_descriptors() -> list[str]:
+    return sorted(os.listdir("/proc/self/fd"))
+
+
+def end(process: Process) -> Exit:
+    """Kill the process, take its death notice, release what it shares with us."""
+    kill_group(process.pid)
+    os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED | os.WNOWAIT)
+    exit = reap(process.pid, process.pidfd)
+    for descriptor in (process.pidfd, process.stdout, process.stderr, process.report):
+        if descriptor is not None:
+            os.close(descriptor)
+    if process.lifeline is not None:
+        process.lifeline.close()
+    assert exit is not None
+    return exit
+
+
+@pytest.mark.parametrize("free", range(9))
+def test_too_few_descriptors_make_no_process_and_leak_none(tmp_path: Path, free: int) -> None:
+    before = open_descriptors()
+    with only_free_descriptors(free):
+        with pytest.raises(SpawnError, match="cannot start a process: Too many open files"):
+            spawn_worker("mesh/a", tmp_path, os.environ)
+        with pytest.raises(SpawnError, match="cannot start a process: Too many open files"):
+            spawn_command(["true"], tmp_path, os.environ)
+    assert open_descriptors() == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_just_enough_descriptors_make_a_process(tmp_path: Path) -> None:
+    before = open_descriptors()
+    with only_free_descriptors(9):
+        process = spawn_command(["sleep", "1000"], tmp_path, os.environ)
+    assert end(process) == Exit(signal="SIGKILL")
+    assert open_descriptors() == before
+
+
+def test_a_process_that_cannot_be_watched_is_not_left_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pid: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    before = open_descriptors()
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    with pytest.raises(SpawnError, match="Too many open files"):
+        spawn_worker("mesh/a", tmp_path, os.environ)
+    assert open_descriptors() == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.mark.parametrize("command", [["a\0b"], ["true", "x" * 10_000_000]], ids=["NUL in it", "too long"])
+def test_a_command_that_the_kernel_cannot_take_is_a_failed_start(tmp_path: Path, command: list[str]) -> None:
+    with pytest.raises(SpawnError, match=r"cannot start a process: (embedded null byte|Argument list too long)"):
+        spawn_command(command, tmp_path, os.environ)
+
+
+def test_the_launcher_reports_what_keeps_a_command_from_running(tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("no program\n")
+    process = spawn_command([str(script)], tmp_path, os.environ)
+    os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED | os.WNOWAIT)
+    assert process.report is not None
+    assert os.read(process.report, 4096).decode() == f"cannot run {str(script)!r}: Permission denied"
+    assert reap(process.pid, process.pidfd) == Exit(code=126)
+    for descriptor in (process.pidfd, process.stdout, process.stderr, process.report):
+        os.close(descriptor)
+
+
+def test_a_command_starts_with_default_signals_whatever_surrounds_us(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    try:
+        process = spawn_command(["grep", "-E", "Sig(Blk|Ign)", "/proc/self/status"], tmp_path, os.environ)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        signal.signal(signal.SIGINT, before)
+    os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED | os.WNOWAIT)
+    assert os.read(process.stdout, 4096).decode().split() == ["SigBlk:", "0" * 16, "SigIgn:", "0" * 16]
+    end(process)
+
+
+def test_a_launcher_whose_parent_is_another_one_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    process = spawn_command(["echo", "running"], tmp_path, os.environ)
+    os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED | os.WNOWAIT)
+    assert os.read(process.stdout, 4096) == b""
+    assert end(process) == Exit(code=126)
+
+
+def test_outside_a_virtual_environment_a_shim_is_replaced_by_the_real_binary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shim = tmp_path / "python"
+    shim.write_text("#!/bin/sh\n")
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
+    monkeypatch.setattr(sys, "executable", str(shim))
+    assert interpreter() == os.path.realpath("/proc/self/exe")
+
+
+def test_our_end_of_a_lifeline_never_blocks(tmp_path: Path) -> None:
+    process = spawn_worker("mesh/a", tmp_path, os.environ)
+    assert isinstance(process.lifeline, socket.socket)
+    assert not process.lifeline.getblocking()
+    assert not process.lifeline.get_inheritable()
+    end(process)
