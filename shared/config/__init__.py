@@ -1,5 +1,6 @@
 """``mesh.toml``: its model, and the loader that turns a file into one (or into a list of its faults)."""
 
+from .loader import load_config, locate
 from .model import (
     Backoff,
     MeshConfig,
@@ -24,4 +25,6 @@ __all__ = [
     "SupervisorSection",
     "TransportName",
     "WorkerConfig",
+    "load_config",
+    "locate",
 ]

@@ -50,6 +50,13 @@ class StartMethod(StrEnum):
     SPAWN = "spawn"
 
 
+def slot_names(worker: str, replicas: int) -> tuple[str, ...]:
+    """Return the names of a worker's slots: its own for one replica, else ``NAME-0``, ``NAME-1``..."""
+    if replicas == 1:
+        return (worker,)
+    return tuple(f"{worker}-{number}" for number in range(replicas))
+
+
 @dataclass(frozen=True, slots=True)
 class MeshSection:
     """``[mesh]``: the mesh as a whole."""
@@ -121,10 +128,8 @@ class WorkerConfig:
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """The names of the slots: ``NAME`` alone for one replica, else ``NAME-0``, ``NAME-1``..."""
-        if self.replicas == 1:
-            return (self.name,)
-        return tuple(f"{self.name}-{number}" for number in range(self.replicas))
+        """The names of its slots, by number."""
+        return slot_names(self.name, self.replicas)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,181 @@
+"""From a file to a checked configuration, or to everything that is wrong with it."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, Fault
+from . import rules
+from .lines import LineIndex
+from .model import MeshConfig, MeshSection, RestartPolicy, SupervisorSection, WorkerConfig
+from .report import Report, Unfit, Where, closest
+from .rules import WorkerTable
+from .schema import MESH, SUPERVISOR, WORKER, Key, Keys, read_table, with_defaults
+from .values import show
+
+MAX_FILE = 1024 * 1024
+"""The largest file that is read, in bytes."""
+
+_TOML_POSITION = re.compile(r"\s*\(at (?:line (\d+), column \d+|end of document)\)$")
+_SECTIONS = ("mesh", "supervisor", "workers")
+
+
+def load_config(file: str | os.PathLike[str]) -> MeshConfig:
+    """Read and check ``file`` (a ``mesh.toml``).
+
+    Raises:
+        ConfigError: If anything is wrong with it; ``.faults`` are all of its faults.
+    """
+    document = _read(file)
+    config = _build(document)
+    if config is None or document.report.faults:
+        raise ConfigError(os.fspath(file), document.report.faults)
+    return config
+
+
+def locate(file: str | os.PathLike[str]) -> tuple[str, Path | None]:
+    """Return what is needed to find the running mesh of ``file``: its name and its ``runtime_dir``, if it has one.
+
+    Whatever else is wrong with the file does not matter.
+
+    Raises:
+        ConfigError: If the file cannot be read, or one of the two is wrong.
+    """
+    document = _read(file)
+    mesh = _section(document, "mesh", _only(MESH, "name"), strict=False)
+    supervisor = _section(document, "supervisor", _only(SUPERVISOR, "runtime_dir"), strict=False)
+    if document.report.faults:
+        raise ConfigError(os.fspath(file), document.report.faults)
+    return mesh["name"], supervisor.get("runtime_dir")
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    file: Path
+    root: dict[str, Any]
+    where: Where
+    report: Report
+
+
+# Reading.
+
+
+def _read(file: str | os.PathLike[str]) -> _Document:
+    text = _read_text(file)
+    try:
+        root = tomllib.loads(text)
+        report = Report(LineIndex(text))
+    except RecursionError:
+        raise ConfigError(os.fspath(file), [Fault(1, "", "is nested too deeply")]) from None
+    except ValueError as error:
+        raise ConfigError(os.fspath(file), [_syntax_fault(str(error), text)]) from None
+    absolute = Path(os.path.abspath(file))
+    return _Document(absolute, root, Where(report, absolute.parent), report)
+
+
+def _read_text(file: str | os.PathLike[str]) -> str:
+    try:
+        data = _read_bytes(file)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(os.fspath(file), [Fault(0, "", f"cannot be read: {reason}")]) from None
+    if len(data) > MAX_FILE:
+        raise ConfigError(os.fspath(file), [Fault(0, "", f"is larger than {MAX_FILE // 1024} KiB")])
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(os.fspath(file), [Fault(line, "", "is not UTF-8")]) from None
+
+
+def _read_bytes(file: str | os.PathLike[str]) -> bytes:
+    # Without O_NONBLOCK a named pipe would be waited for.
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with open(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("not a regular file")
+        return stream.read(MAX_FILE + 1)
+
+
+def _syntax_fault(message: str, text: str) -> Fault:
+    line = text.count("\n") + (not text.endswith("\n"))
+    if position := _TOML_POSITION.search(message):
+        line = int(position[1] or line)
+        message = message[: position.start()]
+    return Fault(max(line, 1), "", f"is not valid TOML: {message[:1].lower()}{message[1:]}")
+
+
+# Building. Everything is looked at even if something is already known to be wrong: one report holds all faults.
+
+
+def _build(document: _Document) -> MeshConfig | None:
+    for name in document.root.keys() - set(_SECTIONS):
+        what = "table" if isinstance(document.root[name], dict | list) else "key"
+        (document.where / name).fault(f"unknown {what}", closest(name, _SECTIONS))
+    mesh = _section(document, "mesh", MESH)
+    rules.check_mesh(mesh, _keys(document.root.get("mesh")), document.where / "mesh")
+    supervisor = _section(document, "supervisor", SUPERVISOR)
+    tables = _worker_tables(document)
+    for table in tables:
+        rules.check_worker(table)
+    rules.check_slots(tables)
+    rules.check_dependencies(tables)
+    if document.report.faults:
+        return None
+    workers = tuple(_worker(table) for table in tables)
+    return MeshConfig(document.file, MeshSection(**mesh), SupervisorSection(**supervisor), workers)
+
+
+def _section(document: _Document, name: str, keys: Keys, *, strict: bool = True) -> dict[str, Any]:
+    """Return a section with its defaults; not ``strict``: keys that are not in ``keys`` do not matter."""
+    where = document.where / name
+    table = document.root.get(name, {})
+    if not strict and isinstance(table, dict):
+        table = {key.name: table[key.name] for key in keys if key.name in table}
+    try:
+        given = read_table(keys, name, table, where)
+    except Unfit as error:
+        where.fault(error.message, error.hint)
+        given = {}
+    return with_defaults(keys, given, where)
+
+
+def _worker_tables(document: _Document) -> list[WorkerTable]:
+    where = document.where / "workers"
+    workers = document.root.get("workers", {})
+    if not isinstance(workers, dict):
+        where.fault(f"must be a table with one table [workers.NAME] for each worker, not {show(workers)}")
+        return []
+    if not workers:
+        where.fault("there are no workers; add a table [workers.NAME] with a class or a command")
+    tables = []
+    for name, table in workers.items():
+        try:
+            given = read_table(WORKER, "workers", table, where / name)
+        except Unfit as error:
+            (where / name).fault(error.message, error.hint)
+        else:
+            tables.append(WorkerTable(name, where / name, _keys(table), given))
+    return tables
+
+
+def _worker(table: WorkerTable) -> WorkerConfig:
+    fields = with_defaults(WORKER, table.given, table.where)
+    fields["class_path"] = fields.pop("class", None)
+    if fields["significant"] and "restart" not in table.given:
+        fields["restart"] = RestartPolicy.ON_FAILURE
+    return WorkerConfig(name=table.name, **fields)
+
+
+def _keys(table: object) -> frozenset[str]:
+    return frozenset(table) if isinstance(table, dict) else frozenset()
+
+
+def _only(keys: Keys, *names: str) -> tuple[Key, ...]:
+    return tuple(key for key in keys if key.name in names)

@@ -1,0 +1,107 @@
+"""What must hold between the keys of ``mesh.toml``, beyond the form of each."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import values
+from .model import RestartPolicy, slot_names
+from .report import Where, closest
+from .schema import CLASS_ONLY, COMMAND_ONLY
+from .values import is_loopback, show
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerTable:
+    """One ``[workers.NAME]``: ``keys`` are those in the file, ``given`` those of them that could be read."""
+
+    name: str
+    where: Where
+    keys: frozenset[str]
+    given: Mapping[str, Any]
+
+
+def check_mesh(mesh: Mapping[str, Any], keys: Collection[str], where: Where) -> None:
+    """Report a host that strangers can reach without a secret; ``keys`` are those that the file has."""
+    if "host" in mesh and not is_loopback(mesh["host"]) and "secret_file" not in keys:
+        (where / "host").fault(f"{show(mesh['host'])} is not a loopback address and requires secret_file")
+
+
+def check_worker(worker: WorkerTable) -> None:
+    """Report what does not go together within one worker."""
+    if not values.NAME.fullmatch(worker.name):
+        worker.where.fault(f"the name of a worker {values.NAME_RULE}")
+    _check_kind(worker)
+    if worker.given.get("significant") and worker.given.get("restart") is RestartPolicy.ALWAYS:
+        (worker.where / "restart").fault('"always" never ends, and so cannot be significant', "on-failure")
+    if "class" in worker.keys and worker.given.get("stop_signal") == "SIGKILL":
+        (worker.where / "stop_signal").fault("a worker cannot answer SIGKILL; stop_timeout = 0 kills it at once")
+
+
+def _check_kind(worker: WorkerTable) -> None:
+    match "class" in worker.keys, "command" in worker.keys:
+        case False, False:
+            worker.where.fault("must have a class or a command")
+        case True, True:
+            (worker.where / "command").fault("a worker has a class or a command, not both")
+        case True, False:
+            _refuse(worker, COMMAND_ONLY, "is for commands, and this worker has a class")
+        case _:
+            _refuse(worker, CLASS_ONLY, "is for workers with a class, and this one has a command")
+
+
+def _refuse(worker: WorkerTable, keys: Sequence[str], why: str) -> None:
+    for key in keys:
+        if key in worker.given:  # one that could not be read, or is refused anyway, has its fault already
+            (worker.where / key).fault(why)
+
+
+def check_slots(workers: Sequence[WorkerTable]) -> None:
+    """Report a slot ``NAME-1`` beside a worker of that very name. (No other two slots can be called the same.)"""
+    names = {worker.name for worker in workers}
+    for worker in workers:
+        for slot in slot_names(worker.name, worker.given.get("replicas", 1)):
+            if slot != worker.name and slot in names:
+                (worker.where / "replicas").fault(f"makes a slot {slot}, and there is a worker of that name")
+
+
+def check_dependencies(workers: Sequence[WorkerTable]) -> None:
+    """Report dependencies on workers that do not exist, and circles of them (each once)."""
+    names = [worker.name for worker in workers]
+    edges: dict[str, list[str]] = {}
+    for worker in workers:
+        wanted: Sequence[str] = worker.given.get("depends_on", ())
+        for index, name in enumerate(wanted):
+            place = worker.where / "depends_on" / index
+            if name == worker.name:
+                place.fault(f"{name} cannot depend on itself")
+            elif name not in names:
+                others = [other for other in names if other != worker.name]
+                place.fault(f"there is no worker {show(name)}", closest(name, others))
+        edges[worker.name] = [name for name in dict.fromkeys(wanted) if name in names and name != worker.name]
+    reported: set[str] = set()
+    for worker in workers:
+        if worker.name not in reported and (circle := _circle(worker.name, edges)):
+            reported.update(circle)
+            (worker.where / "depends_on").fault(f"goes round in a circle: {' -> '.join(circle)}")
+
+
+def _circle(start: str, edges: Mapping[str, Sequence[str]]) -> list[str] | None:
+    """Return the shortest way from ``start`` back to it, both ends included."""
+    came_from: dict[str, str] = {}
+    queue = deque([start])
+    while queue:
+        here = queue.popleft()
+        for there in edges[here]:
+            if there == start:
+                way = [start, here]
+                while way[-1] != start:
+                    way.append(came_from[way[-1]])
+                return way[::-1]
+            if there not in came_from:
+                came_from[there] = here
+                queue.append(there)
+    return None
