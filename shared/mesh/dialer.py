@@ -1,4 +1,4 @@
-"""One attempt to establish a connection, from the first byte to an authenticated peer, on either side.
+"""Attempts to establish a connection, from the first byte to an authenticated peer.
 
 What is read here is read exactly, never beyond the frame that is due: whatever follows belongs to the link.
 """
@@ -8,15 +8,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from ..core import frames
 from ..core.endpoint import Endpoint
 from ..core.frames import HANDSHAKE_LIMIT, HEADER_SIZE, Channel, Frame, FrameFault, Kind
-from ..core.handshake import NONCE_SIZE, DiallingSide, Identity
-from ..errors import HandshakeError
+from ..core.handshake import NONCE_SIZE, DiallingSide, Identity, RefusalCode, Refused
+from ..core.penalties import Penalties
+from ..errors import HandshakeError, RetryAfter
 from ..transport.base import Stream, TransportAdapter, TransportConnection, TransportOptions
 
 ID_SIZE = 16
@@ -132,3 +133,74 @@ async def _expect(stream: Stream, kind: Kind, side: DiallingSide) -> bytes | byt
     if frame.kind == Kind.REFUSE:
         raise side.refused(frame.body)
     return frame.body
+
+
+class Dialer:
+    """Dials for one node, and bars the endpoints that fail."""
+
+    def __init__(
+        self,
+        me: Identity,
+        secret: bytes,
+        *,
+        adapters: Mapping[str, TransportAdapter],
+        attempt_timeout: float,
+        penalty: float,
+    ) -> None:
+        self.penalties = Penalties(penalty)
+        self._me = me
+        self._secret = secret
+        self._adapters = adapters
+        self._options = TransportOptions(node_id=me.node)
+        self._timeout = attempt_timeout
+
+    async def attempt(self, endpoint: Endpoint, propose: Propose, *, gate: asyncio.Lock | None = None) -> Dialled:
+        """Try one endpoint, for at most ``attempt_timeout`` seconds.
+
+        Success clears its penalty. Failure bars it, for as long as it asks or else by the rules of ``Penalties``;
+        that another connection of the same pair wins is no failure.
+
+        Raises:
+            AttemptFailed: With the reason for people, whatever it was.
+        """
+        adapter = self._adapters[endpoint.transport]
+        now = asyncio.get_running_loop().time
+        try:
+            async with asyncio.timeout(self._timeout):
+                dialled = await dial(adapter, endpoint, self._options, self._me, self._secret, propose, gate=gate)
+        except Refused as refusal:
+            if refusal.retry_after:
+                self.penalties.bar(endpoint.key, refusal.retry_after, now())
+            elif refusal.code not in _NO_FAILURE:
+                self.penalties.fail(endpoint.key, now())
+            raise AttemptFailed(str(refusal), refusal if refusal.fatal else None) from refusal
+        except RetryAfter as asked:
+            self.penalties.bar(endpoint.key, asked.seconds, now())
+            raise AttemptFailed(str(asked)) from asked
+        except (OSError, HandshakeError) as error:
+            self.penalties.fail(endpoint.key, now())
+            raise AttemptFailed(self._why(error), _fatal(error)) from error
+        self.penalties.clear(endpoint.key)
+        return dialled
+
+    def _why(self, error: Exception) -> str:
+        if isinstance(error, TimeoutError) and not error.args:
+            return f"no answer within {self._timeout:g} s"
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return reason or type(error).__name__
+
+
+class AttemptFailed(Exception):
+    """An attempt led nowhere; ``fatal`` is the reason why trying again cannot help either, if that is so."""
+
+    def __init__(self, why: str, fatal: HandshakeError | None = None) -> None:
+        self.fatal = fatal
+        super().__init__(why)
+
+
+def _fatal(error: Exception) -> HandshakeError | None:
+    return error if isinstance(error, HandshakeError) and error.fatal else None
+
+
+_NO_FAILURE = frozenset({RefusalCode.DUPLICATE, RefusalCode.STALE, RefusalCode.UNKNOWN, RefusalCode.CLOSING})
+"""Refusals that say nothing against the endpoint."""

@@ -13,18 +13,17 @@ from typing import Any, Self, TypeVar
 
 from ..core.dialplan import DialPlan
 from ..core.endpoint import Endpoint
-from ..core.handshake import Identity, Refused
+from ..core.handshake import Identity
 from ..core.link import Heartbeat
-from ..core.penalties import Penalties
 from ..core.retry import Backoff
 from ..core.session import Limits, ProtocolFault
 from ..core.states import TRANSITIONS, ConnectionCause, ConnectionState, StateChange
-from ..errors import ConnectFailed, HandshakeError, LinkClosed, PeerLeft, PeerLost, RetryAfter
-from ..transport.base import TransportAdapter, TransportOptions
+from ..errors import ConnectFailed, HandshakeError, LinkClosed, PeerLeft, PeerLost
+from ..transport.base import TransportAdapter
 from ..transport.registry import adapters_by_name
 from .channel import SCRATCH
 from .connection import ConnectionHandle
-from .dialer import Dialled, Proposal, dial
+from .dialer import AttemptFailed, Dialer, Dialled, Proposal
 from .options import ConnectionOptions
 
 log = logging.getLogger("meshvisor.manager")
@@ -58,16 +57,22 @@ class ConnectionManager:
         self.state = ConnectionState.DISCONNECTED
         self._options = options
         self._rng = rng or random.Random()
-        self._adapters = adapters_by_name(adapters)
+        by_name = adapters_by_name(adapters)
         parsed = (Endpoint.parse(item) if isinstance(item, str) else item for item in options.endpoints)
         self._endpoints = sorted(parsed, key=lambda endpoint: endpoint.priority)
-        missing = {endpoint.transport for endpoint in self._endpoints} - set(self._adapters)
+        missing = {endpoint.transport for endpoint in self._endpoints} - set(by_name)
         if missing:
             raise ValueError(f"endpoints: no adapter for the transport {', '.join(sorted(missing))}")
         self._me = Identity(
             options.node_id, 0, secrets.randbits(64) | 1, (options.max_queue_messages, options.max_queue_bytes)
         )
-        self._penalties = Penalties(options.endpoint_blacklist_duration)
+        self._dialer = Dialer(
+            self._me,
+            options.secret or b"",
+            adapters=by_name,
+            attempt_timeout=options.attempt_timeout,
+            penalty=options.endpoint_blacklist_duration,
+        )
         self._backoff = Backoff(0.15, 5.0)
         self._scratch = memoryview(bytearray(SCRATCH))
         self._link: ConnectionHandle | None = None
@@ -185,7 +190,7 @@ class ConnectionManager:
     def _pause(self) -> float:
         """Return how long to wait before the next round: back-off, and the first endpoint that is allowed again."""
         now = asyncio.get_running_loop().time()
-        barred = min(self._penalties.remaining(endpoint.key, now) for endpoint in self._endpoints)
+        barred = min(self._dialer.penalties.remaining(endpoint.key, now) for endpoint in self._endpoints)
         wait = self._backoff.next(self._rng)
         return max(wait, 0.0 if self._candidates(now) else barred)
 
@@ -195,7 +200,7 @@ class ConnectionManager:
         A barred endpoint is left out, unless so many are that nothing much would be left (more than half of them and
         at least two): then all are tried, those that come free first in front.
         """
-        remaining = {endpoint.key: self._penalties.remaining(endpoint.key, now) for endpoint in self._endpoints}
+        remaining = {endpoint.key: self._dialer.penalties.remaining(endpoint.key, now) for endpoint in self._endpoints}
         barred = [endpoint for endpoint in self._endpoints if remaining[endpoint.key]]
         if len(barred) >= 2 and 2 * len(barred) > len(self._endpoints):
             return sorted(self._endpoints, key=lambda endpoint: remaining[endpoint.key])
@@ -255,32 +260,12 @@ class ConnectionManager:
         Raises:
             HandshakeError: If the peer refused for good.
         """
-        now = asyncio.get_running_loop().time
         try:
-            async with asyncio.timeout(self._options.attempt_timeout):
-                dialled = await dial(
-                    self._adapters[endpoint.transport],
-                    endpoint,
-                    TransportOptions(node_id=self._options.node_id),
-                    self._me,
-                    self._options.secret or b"",
-                    self._propose,
-                    gate=gate,
-                )
-            self._penalties.clear(endpoint.key)
-            return dialled
-        except RetryAfter as asked:
-            self._penalties.bar(endpoint.key, asked.seconds, now())
-            self._attempts[endpoint.key] = str(asked)
-        except (OSError, HandshakeError, TimeoutError) as error:
-            if isinstance(error, HandshakeError) and error.fatal:
-                raise
-            if isinstance(error, Refused) and error.retry_after:
-                self._penalties.bar(endpoint.key, error.retry_after, now())
-            else:
-                self._penalties.fail(endpoint.key, now())
-            limit = f"no answer within {self._options.attempt_timeout:g} s"
-            self._attempts[endpoint.key] = limit if isinstance(error, TimeoutError) else _text(error)
+            return await self._dialer.attempt(endpoint, self._propose, gate=gate)
+        except AttemptFailed as failure:
+            self._attempts[endpoint.key] = str(failure)
+            if failure.fatal is not None:
+                raise failure.fatal from None
         if self.state is ConnectionState.HANDSHAKE:
             back = ConnectionState.CONNECTING if self._link is None else ConnectionState.RECONNECTING
             self._to(back, ConnectionCause.DIAL_FAILED, f"{endpoint}: {self._attempts[endpoint.key]}")
@@ -382,11 +367,6 @@ class ConnectionManager:
             at = asyncio.get_running_loop().time()
             _notify(self._on_state_changed, StateChange(previous, state, cause, evidence, at))
         self._changed.set()
-
-
-def _text(error: Exception) -> str:
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return reason or type(error).__name__
 
 
 async def _end(running: Iterable[asyncio.Task[Dialled | None]]) -> None:

@@ -9,7 +9,6 @@ thing here, so the session's id is derived from the pair and both ends know it w
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import random
 from collections.abc import Iterable
@@ -17,26 +16,20 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..core.endpoint import Endpoint
-from ..core.handshake import Identity, Offer, RefusalCode, Refused
+from ..core.handshake import Identity, Offer, RefusalCode
 from ..core.link import Heartbeat
-from ..core.penalties import Penalties
+from ..core.peering import Standing, courtesy, redial_delay, session_id
 from ..core.retry import Backoff
 from ..core.roster import NodeRecord, NodeStatus, Roster
 from ..core.session import Limits, ProtocolFault
-from ..errors import HandshakeError, LinkClosed, PeerLeft, PeerLost, PeerUnavailable, RetryAfter, UnknownPeer
+from ..errors import HandshakeError, LinkClosed, PeerLeft, PeerLost, PeerUnavailable, UnknownPeer
 from ..transport.base import TransportAdapter, TransportOptions
 from .acceptor import Acceptor, Refuse
 from .channel import SCRATCH
 from .connection import ConnectionHandle, Receiver
-from .dialer import Dialled, Proposal, dial
+from .dialer import AttemptFailed, Dialer, Dialled, Proposal
 
 log = logging.getLogger("meshvisor.mesh")
-
-NEWCOMER_GRACE = 0.25
-"""Seconds that a node waits for a newcomer's dial before it dials itself."""
-
-_REDIAL_LOWER = 0.02
-"""Seconds until the lower node of a pair dials again after a connection broke; the higher one waits longer."""
 
 _DEATH_GRACE = 1.0
 """Seconds that the connection of a dead peer may take to run dry."""
@@ -86,9 +79,8 @@ class _Peer:
     """What this node knows of another one."""
 
     def __init__(self, record: NodeRecord) -> None:
-        self.record = record
+        self.standing = Standing(record)
         self.handle: ConnectionHandle | None = None
-        self.buried = 0  # the latest incarnation that is known to be over
         self.is_doomed = False  # the process behind the handle is dead; its last words are still being read
         self.is_announced = False  # peer_up was called for the handle
         self.dialled_at: float | None = None  # when our own dial established the current connection
@@ -96,6 +88,10 @@ class _Peer:
         self.timer: asyncio.TimerHandle | None = None
         self.backoff = Backoff(0.05, 5.0)
         self.waiters: set[asyncio.Future[None]] = set()
+
+    @property
+    def record(self) -> NodeRecord:
+        return self.standing.record
 
     def cancel_dial(self) -> None:
         if self.timer is not None:
@@ -129,10 +125,15 @@ class Mesh:
         self._me = Identity(
             options.node_id, options.incarnation, options.epoch, (options.max_queue_messages, options.max_queue_bytes)
         )
-        self._adapters = {adapter.transport: adapter for adapter in adapters}
-        self._transport_options = TransportOptions(node_id=options.node_id)
         self._peers: dict[str, _Peer] = {}
-        self._penalties = Penalties(options.blacklist_duration)
+        by_name = {adapter.transport: adapter for adapter in adapters}
+        self._dialer = Dialer(
+            self._me,
+            options.secret,
+            adapters=by_name,
+            attempt_timeout=options.attempt_timeout,
+            penalty=options.blacklist_duration,
+        )
         self._dials = asyncio.Semaphore(_MAX_DIALS)
         self._scratch = memoryview(bytearray(SCRATCH))
         self._tasks: set[asyncio.Task[None]] = set()
@@ -144,8 +145,8 @@ class Mesh:
             self._me,
             options.secret,
             self._admit,
-            adapters=self._adapters,
-            options=self._transport_options,
+            adapters=by_name,
+            options=TransportOptions(node_id=options.node_id),
             handshake_timeout=options.handshake_timeout,
             max_half_open=256,
         )
@@ -224,50 +225,40 @@ class Mesh:
         for _, record in changes:
             if record.name == self._me.node:
                 self._is_announced = record.is_listening
-        for old, record in changes:
+        for _, record in changes:
             if record.name != self._me.node:
-                self._apply_one(old, record, newcomer_is_other=before)
+                self._apply_one(record, newcomer_is_other=before)
         self._tell_links()
 
-    def _apply_one(self, old: NodeRecord | None, record: NodeRecord, *, newcomer_is_other: bool) -> None:
+    def _apply_one(self, record: NodeRecord, *, newcomer_is_other: bool) -> None:
         peer = self._peers.get(record.name)
         if record.status is NodeStatus.REMOVED:
-            if peer is not None:
-                self._expire(peer)
-                peer.cancel_dial()
-                del self._peers[record.name]
-                peer.wake()
+            self._forget(record.name)
             return
         if peer is None:
             peer = self._peers[record.name] = _Peer(record)
-        peer.record = record
-        self._bury(peer, old)
-        if not record.is_listening:
+            has_begun = record.is_listening
+        else:
+            has_begun = peer.standing.update(record)
+        if peer.handle is not None and peer.handle.incarnation <= peer.standing.buried:
+            self._expire(peer)
+        if not record.is_listening or has_begun:
             peer.cancel_dial()
-        elif old is None or not old.is_listening or old.epoch != record.epoch:
+        if has_begun:
             for endpoint in record.endpoints:
-                self._penalties.clear(endpoint)
+                self._dialer.penalties.clear(endpoint)
             peer.backoff.reset()
-            peer.cancel_dial()
-            self._plan_dial(peer, self._courtesy(record, newcomer_is_other))
+            me = self._me.node
+            delay = courtesy(me, record.name, newcomer_is_other=newcomer_is_other, together=self._is_announced)
+            self._plan_dial(peer, delay)
         peer.wake()
 
-    def _bury(self, peer: _Peer, old: NodeRecord | None) -> None:
-        """Draw the conclusion about incarnations that a change of the peer's record says are over."""
-        record = peer.record
-        is_over = record.status is NodeStatus.GONE or (
-            old is not None and old.incarnation == record.incarnation and old.is_listening and not record.is_listening
-        )
-        peer.buried = max(peer.buried, record.incarnation if is_over else record.incarnation - 1)
-        if peer.handle is not None and peer.handle.incarnation <= peer.buried:
-            self._expire(peer)
-
-    def _courtesy(self, record: NodeRecord, newcomer_is_other: bool) -> float:
-        """Return how long to wait for the other node's dial: of any two, the newcomer dials."""
-        if newcomer_is_other:
-            return NEWCOMER_GRACE
-        # Both were announced in one breath: the lower id dials.
-        return NEWCOMER_GRACE if self._is_announced and self._me.node > record.name else 0.0
+    def _forget(self, name: str) -> None:
+        peer = self._peers.pop(name, None)
+        if peer is not None:
+            peer.cancel_dial()
+            self._finish(peer)
+            peer.wake()
 
     # Dialling.
 
@@ -290,45 +281,24 @@ class Mesh:
         now = asyncio.get_running_loop().time
         wait = None
         for text in record.endpoints:
-            barred = self._penalties.remaining(text, now())
+            barred = self._dialer.penalties.remaining(text, now())
             if barred:
                 wait = barred if wait is None else min(wait, barred)
                 continue
-            async with self._dials:
-                dialled = await self._attempt(peer, text)
-            if dialled is not None:
-                peer.dial = None
-                self._established(peer, dialled)
-                return
+            try:
+                async with self._dials:
+                    dialled = await self._dialer.attempt(
+                        Endpoint.parse(text), lambda identity: self._propose(peer, identity)
+                    )
+            except AttemptFailed as failure:
+                log.debug("dialling %s at %s: %s", record.name, text, failure)
+                continue
+            peer.dial = None
+            self._established(peer, dialled)
+            return
         peer.dial = None
         pause = peer.backoff.next(self._rng)
         self._plan_dial(peer, pause if wait is None else max(pause, wait))
-
-    async def _attempt(self, peer: _Peer, text: str) -> Dialled | None:
-        endpoint = Endpoint.parse(text)
-        now = asyncio.get_running_loop().time
-        try:
-            async with asyncio.timeout(self._options.attempt_timeout):
-                return await dial(
-                    self._adapters[endpoint.transport],
-                    endpoint,
-                    self._transport_options,
-                    self._me,
-                    self._options.secret,
-                    lambda identity: self._propose(peer, identity),
-                )
-        except Refused as refusal:
-            if refusal.retry_after:
-                self._penalties.bar(text, refusal.retry_after, now())
-            why = str(refusal)
-        except RetryAfter as asked:
-            self._penalties.bar(text, asked.seconds, now())
-            why = str(asked)
-        except (OSError, HandshakeError, TimeoutError) as error:
-            self._penalties.fail(text, now())
-            why = str(error) or type(error).__name__
-        log.debug("dialling %s at %s: %s", peer.record.name, text, why)
-        return None
 
     def _propose(self, peer: _Peer, identity: Identity) -> Proposal:
         """Say which session is wanted of the node that answered, if it is the right one."""
@@ -337,7 +307,7 @@ class Mesh:
             raise HandshakeError(f"{identity.node} (incarnation {identity.incarnation}) answered for {record.name}")
         handle = peer.handle
         received = handle.received if handle is not None and handle.epoch == identity.epoch else (0, 0)
-        return Proposal(self._session(identity), received)
+        return Proposal(session_id(self._me, identity), received)
 
     def _established(self, peer: _Peer, dialled: Dialled) -> None:
         handle = self._handle_for(peer, dialled.peer)
@@ -347,15 +317,10 @@ class Mesh:
             dialled.connection.close()
             log.error("the link to %s cannot be resumed: %s", peer.record.name, fault)
             self._finish(peer)
-            self._plan_dial(peer, NEWCOMER_GRACE)
+            self._plan_dial(peer, redial_delay(self._me.node, peer.record.name))
             return
         peer.dialled_at = asyncio.get_running_loop().time()
-        self._penalties.clear(str(dialled.endpoint))
         handle.attach(dialled.connection, str(dialled.endpoint), dialled.peer, dialled.received)
-
-    def _session(self, peer: Identity) -> bytes:
-        ends = sorted(f"{end.node}/{end.epoch:016x}" for end in (self._me, peer))
-        return hashlib.blake2b("|".join(ends).encode(), digest_size=16).digest()
 
     # Accepting.
 
@@ -369,11 +334,11 @@ class Mesh:
             return Refuse(RefusalCode.MISMATCH, "this is the node that dials")
         if peer is None:
             return Refuse(RefusalCode.UNKNOWN, f"{node} is not in our roster yet", 0.1)
-        if not self._is_current(peer, offer.peer):
+        if not peer.standing.is_current(offer.peer, peer.handle.incarnation if peer.handle else 0):
             return Refuse(RefusalCode.STALE, f"incarnation {peer.record.incarnation} of {node} is the current one")
         if self._own_dial_wins(peer):
             return Refuse(RefusalCode.DUPLICATE, "both sides dialled, and the lower node id wins")
-        if offer.session != self._session(offer.peer):
+        if offer.session != session_id(self._me, offer.peer):
             return Refuse(RefusalCode.MISMATCH, "not the session of these two incarnations")
         handle = self._handle_for(peer, offer.peer)
         try:
@@ -383,13 +348,6 @@ class Mesh:
         peer.cancel_dial()
         peer.dialled_at = None
         return handle
-
-    def _is_current(self, peer: _Peer, identity: Identity) -> bool:
-        record, handle = peer.record, peer.handle
-        if identity.incarnation <= peer.buried or (handle is not None and identity.incarnation < handle.incarnation):
-            return False
-        # The roster's news of a newer incarnation can be slower than the newcomer itself.
-        return identity.incarnation > record.incarnation or identity.epoch == record.epoch
 
     def _own_dial_wins(self, peer: _Peer) -> bool:
         if self._me.node > peer.record.name:
@@ -413,7 +371,7 @@ class Mesh:
             heartbeat = Heartbeat(options.heartbeat_interval, options.heartbeat_timeout)
         peer.handle = ConnectionHandle(
             identity,
-            self._session(identity),
+            session_id(self._me, identity),
             self,
             limits=Limits(options.max_queue_messages, options.max_queue_bytes),
             max_message=options.max_message,
@@ -447,15 +405,15 @@ class Mesh:
         if peer.is_doomed:
             self._finish(peer)
         else:
-            # The lower node dials; usually it is told before that the other one has died.
-            self._plan_dial(peer, _REDIAL_LOWER if self._me.node < handle.node_id else NEWCOMER_GRACE)
+            # Usually the news that the peer has died is faster.
+            self._plan_dial(peer, redial_delay(self._me.node, handle.node_id))
         self._tell_links()
 
     def link_left(self, handle: ConnectionHandle) -> None:
         """The peer is leaving in an orderly way."""
         peer = self._peers.get(handle.node_id)
         if peer is not None and peer.handle is handle:
-            peer.buried = max(peer.buried, handle.incarnation)
+            peer.standing.bury(handle.incarnation)
             self._finish(peer, left=True)
             self._tell_links()
 

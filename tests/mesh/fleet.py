@@ -59,7 +59,8 @@ class Node:
         self.links = (0, 0)
         self.consumes = True
         listen = (f"memory:{name}-{incarnation}",)
-        self.options = MeshOptions(name, incarnation, self.epoch, listen, b"secret", **options)
+        secret = options.pop("secret", b"secret")
+        self.options = MeshOptions(name, incarnation, self.epoch, listen, secret, **options)
         self.mesh = Mesh(self.options, self, adapters=[self.adapter], rng=random.Random(seed))
 
     def record(self, status: NodeStatus) -> NodeRecord:

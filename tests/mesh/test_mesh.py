@@ -271,9 +271,7 @@ def test_the_calls_lane_is_not_held_back_by_a_full_window(play: Play) -> None:
 def test_a_stranger_without_the_secret_is_refused_and_costs_no_link(play: Play) -> None:
     async def scenario(fleet: Fleet) -> None:
         (a,) = await fleet.start("a")
-        stranger = Node("b", 1, fleet.network, 0)
-        object.__setattr__(stranger.options, "secret", b"another")
-        stranger.mesh._options = stranger.options
+        stranger = Node("b", 1, fleet.network, 0, secret=b"another")
         stranger.mesh.apply([a.record(NodeStatus.LISTENING)])
         fleet.tell(stranger.record(NodeStatus.DOWN))
         await stranger.mesh.start()
