@@ -52,10 +52,10 @@ class RefusalCode(StrEnum):
 
 
 FATAL = frozenset({RefusalCode.SECRET})
-"""Refusals that trying again cannot change."""
+"""Refusals that trying again cannot change, if they are authenticated."""
 
 
-class Identity(msgspec.Struct, frozen=True, array_like=True):
+class Identity(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Who one end is. ``epoch`` is the random name of this incarnation; ``window`` is (messages, bytes)."""
 
     node: str
@@ -64,35 +64,35 @@ class Identity(msgspec.Struct, frozen=True, array_like=True):
     window: tuple[int, int]
 
 
-class _Hello(msgspec.Struct, frozen=True, array_like=True):
+class _Hello(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     version: int
     identity: Identity
     nonce: bytes
 
 
-class _Welcome(msgspec.Struct, frozen=True, array_like=True):
+class _Welcome(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     version: int
     identity: Identity
     nonce: bytes
     proof: bytes
 
 
-class _Proof(msgspec.Struct, frozen=True, array_like=True):
+class _Proof(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     claim: bytes  # an encoded _Claim
     proof: bytes
 
 
-class _Claim(msgspec.Struct, frozen=True, array_like=True):
+class _Claim(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     session: bytes
     received: tuple[int, int]
 
 
-class _Accept(msgspec.Struct, frozen=True, array_like=True):
+class _Accept(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     claim: bytes
     proof: bytes
 
 
-class Refusal(msgspec.Struct, frozen=True, array_like=True):
+class Refusal(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Why not; ``retry_after`` is a pause in seconds that the accepting side asks for (0: none)."""
 
     code: str
@@ -110,15 +110,21 @@ class Offer(msgspec.Struct, frozen=True):
 
 
 class Refused(HandshakeError):
-    """The accepting side said no. ``authenticated`` tells whether it proved that it knows the secret."""
+    """The accepting side said no. ``authenticated`` tells whether it proved that it knows the secret.
+
+    Without that proof it may be anybody: its pause does not count, and it cannot make us give up for good.
+    """
 
     def __init__(self, refusal: Refusal, *, authenticated: bool) -> None:
         self.code = refusal.code
         self.retry_after = refusal.retry_after if authenticated else 0.0
         self.authenticated = authenticated
         text = f"refused ({refusal.code}): {refusal.reason}" if refusal.reason else f"refused ({refusal.code})"
-        super().__init__(text, fatal=refusal.code in FATAL)
+        super().__init__(text, fatal=authenticated and refusal.code in FATAL)
 
+
+# What msgspec raises for a stranger's bytes; for text that is not UTF-8 it is not an error of its own.
+_MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError)
 
 _encode = msgspec.msgpack.Encoder().encode
 T = TypeVar("T")
@@ -127,7 +133,7 @@ T = TypeVar("T")
 def _decode(body: bytes | bytearray, kind: type[T]) -> T:
     try:
         return msgspec.msgpack.decode(body, type=kind)
-    except msgspec.MsgspecError as error:
+    except _MALFORMED as error:
         raise HandshakeError(f"{kind.__name__.strip('_').upper()} is malformed: {error}") from None
 
 
@@ -297,7 +303,8 @@ class AcceptingSide(_Side):
 
     def refuse(self, code: RefusalCode, reason: str = "", retry_after: float = 0.0) -> bytes:
         """Return the REFUSE frame; it carries a proof once the peer has proved itself."""
-        refusal = Refusal(code, reason, retry_after)
+        # A float, always: the other side proves what it decoded, and it decodes a float.
+        refusal = Refusal(code, reason, float(retry_after))
         if self._authenticated:
             refusal = msgspec.structs.replace(refusal, proof=self._proof(b"refused", _encode(refusal)))
         return frames.encode(Kind.REFUSE, _encode(refusal))
