@@ -85,7 +85,7 @@ def _mesh_stopped(event: Event) -> str:
 
 def _limit_exceeded(event: Event) -> str:
     count = _count(event.details["max_restarts"], "restart")
-    return f"more than {count} within {duration(event.details['window'])}: giving up"
+    return f"more than {count} within {event.details['window']:g} s: giving up"
 
 
 def _leftovers_killed(event: Event) -> str:

@@ -1,0 +1,64 @@
+import asyncio
+import logging
+
+import pytest
+
+from meshvisor.supervisor.event import Event
+from meshvisor.supervisor.hub import Hub
+from meshvisor.workers.testing import run_virtual
+
+
+def test_everybody_hears_until_they_no_longer_want_to() -> None:
+    hub = Hub()
+    first: list[Event] = []
+    second: list[Event] = []
+    leave = hub.events.add(first.append)
+    hub.events.add(second.append)
+    said = hub.publish("slot-ready", "a", 2, pid=7)
+    leave()
+    leave()
+    hub.publish("slot-exited", "a", 2)
+    assert first == [said]
+    assert (said.event, said.slot, said.incarnation, said.details) == ("slot-ready", "a", 2, {"pid": 7})
+    assert [event.event for event in second] == ["slot-ready", "slot-exited"]
+
+
+def test_a_listener_that_fails_keeps_nobody_from_hearing(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(slot: str, kind: str, line: str) -> None:
+        raise RuntimeError("broken listener")
+
+    hub = Hub()
+    lines: list[str] = []
+    hub.output.add(fail)
+    hub.output.add(lambda slot, kind, line: lines.append(line))
+    with caplog.at_level(logging.ERROR):
+        hub.output.notify("a", "stdout", "text")
+    assert lines == ["text"]
+    assert "broken listener" in caplog.text
+
+
+def test_a_stream_ends_with_the_mesh() -> None:
+    async def main() -> None:
+        hub = Hub()
+        stream = hub.stream()
+        loop = asyncio.get_running_loop()
+        loop.call_later(1.0, hub.publish, "mesh-ready")
+        loop.call_later(2.0, hub.end)
+        assert [event.event async for event in stream] == ["mesh-ready"]
+        assert [event async for event in hub.stream()] == []
+
+    run_virtual(main())
+
+
+def test_a_slow_reader_loses_the_oldest_and_is_told_how_many() -> None:
+    async def main() -> None:
+        hub = Hub()
+        stream = hub.stream()
+        for number in range(1030):
+            hub.publish("slot-ready", "a", number)
+        hub.end()
+        events = [event async for event in stream]
+        assert (events[0].event, events[0].details) == ("dropped", {"count": 6})
+        assert [event.incarnation for event in events[1:]] == list(range(6, 1030))
+
+    run_virtual(main())

@@ -1,0 +1,19 @@
+import os
+import signal
+import subprocess
+
+from meshvisor.supervisor.child import Exit
+from meshvisor.supervisor.reaper import reap, signal_name
+
+
+def test_signals_have_their_names() -> None:
+    assert [signal_name(number) for number in (9, 15)] == ["SIGKILL", "SIGTERM"]
+    assert signal_name(signal.SIGRTMIN + 1) == f"SIG{signal.SIGRTMIN + 1}"
+
+
+def test_a_death_notice_that_somebody_else_took_is_an_end_all_the_same() -> None:
+    process = subprocess.Popen(["true"], start_new_session=True)
+    pidfd = os.pidfd_open(process.pid)
+    process.wait()
+    assert reap(process.pid, pidfd) == Exit(failure="its exit status was taken by another part of this program")
+    os.close(pidfd)
