@@ -1,1 +1,11 @@
-"""Where processes and connections meet: the programs that run inside the mesh."""
+"""Where processes and connections meet: the programs that run inside the mesh.
+
+    worker     Worker, the class to derive from; rpc (what @rpc marks)
+    node       one worker as a node of the mesh: hooks, calls, messages
+      inbox, serving, calls, sender, finder, routing, loopback, standstill, lane, peers, ending: its parts
+    runtime    a worker process, from its assignment to its exit
+      parent, lifeline: its ties to the supervisor
+    testing    virtual time, for tests
+
+Nothing is imported here: ``python -m meshvisor.workers`` passes by on its way to a fast start.
+"""

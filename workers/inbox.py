@@ -1,0 +1,143 @@
+"""What has arrived and waits for the worker's hooks.
+
+Each sender has a line of its own, in which everything keeps its order: the link is up, its messages, the link is
+down, the next incarnation is up. The lines take turns, message by message, so a talkative sender delays nobody more
+than it must. The links bound what waits here: none hands over more than its window before messages are consumed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..shared.core.message import Message
+from ..shared.errors import PeerLeft, PeerLost
+
+
+class Link(Protocol):
+    """What a worker uses of a link (a ``ConnectionHandle``, or the ``Loopback`` to itself)."""
+
+    node_id: str
+    incarnation: int
+
+    async def send(self, body: bytes | bytearray | memoryview, timeout: float | None = None) -> int:
+        """See ``ConnectionHandle.send``."""
+
+    def send_nowait(self, body: bytes | bytearray | memoryview) -> int:
+        """See ``ConnectionHandle.send_nowait``."""
+
+    def post(self, body: bytes) -> int:
+        """See ``ConnectionHandle.post``."""
+
+    def consumed(self, number: int) -> None:
+        """See ``ConnectionHandle.consumed``."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    """The link to a peer's incarnation is up."""
+
+    link: Link
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDown:
+    """It is over, and all its messages were taken before."""
+
+    link: Link
+    reason: PeerLost | PeerLeft
+
+
+@dataclass(slots=True)
+class Arrived:
+    """One message; ``link.consumed`` is owed for it."""
+
+    link: Link
+    message: Message
+
+
+@dataclass(slots=True)
+class _Batch:
+    link: Link
+    first: int
+    bodies: list[bytes | bytearray]
+    position: int = 0
+
+
+Entry = LinkUp | LinkDown | Arrived
+
+
+class Inbox:
+    """The lines of all senders; one task takes from it."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, deque[LinkUp | LinkDown | _Batch]] = {}
+        self._turns: deque[str] = deque()
+        self._taker: asyncio.Future[None] | None = None
+        self._is_closed = False
+
+    def peer_up(self, link: Link) -> None:
+        """Put the news in line that ``link`` is up."""
+        self._append(link.node_id, LinkUp(link))
+
+    def peer_down(self, link: Link, reason: PeerLost | PeerLeft) -> None:
+        """Put the news in line that ``link`` is over."""
+        self._append(link.node_id, LinkDown(link, reason))
+
+    def messages(self, link: Link, first: int, bodies: list[bytes | bytearray]) -> None:
+        """Put messages ``first``, ``first + 1``... in line."""
+        if bodies:
+            self._append(link.node_id, _Batch(link, first, bodies))
+
+    def close(self) -> None:
+        """Give nothing out any more."""
+        self._is_closed = True
+        self._wake()
+
+    async def take(self) -> Entry | None:
+        """Wait for the next entry and return it, or None once the inbox is closed. Yields only if there is none."""
+        while not self._is_closed:
+            if self._turns:
+                return self._next()
+            self._taker = asyncio.get_running_loop().create_future()
+            try:
+                await self._taker
+            finally:
+                self._taker = None
+        return None
+
+    def _append(self, sender: str, entry: LinkUp | LinkDown | _Batch) -> None:
+        line = self._lines.get(sender)
+        if line is None:
+            line = self._lines[sender] = deque()
+        if not line:
+            self._turns.append(sender)
+        line.append(entry)
+        self._wake()
+
+    def _next(self) -> Entry:
+        sender = self._turns.popleft()
+        line = self._lines[sender]
+        head = line[0]
+        entry: Entry
+        if isinstance(head, _Batch):
+            body = head.bodies[head.position]
+            head.bodies[head.position] = b""  # The body belongs to the application from here on, and may be large.
+            entry = Arrived(head.link, Message(sender, body, head.first + head.position))
+            head.position += 1
+            if head.position == len(head.bodies):
+                line.popleft()
+        else:
+            entry = head
+            line.popleft()
+        if line:
+            self._turns.append(sender)
+        else:
+            del self._lines[sender]
+        return entry
+
+    def _wake(self) -> None:
+        if self._taker is not None and not self._taker.done():
+            self._taker.set_result(None)

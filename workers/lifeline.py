@@ -1,0 +1,150 @@
+"""A worker's end of its lifeline."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+
+from ..shared.control.lifeline import (
+    Assignment,
+    FromWorker,
+    LifelineError,
+    Links,
+    RosterNews,
+    Stop,
+    encode,
+    worker_end,
+)
+
+LINKS_INTERVAL = 0.05
+"""Seconds between two reports of how many peers are linked."""
+
+_READ_SIZE = 256 * 1024
+
+
+class Lifeline:
+    """Speaks to the supervisor: first blocking, until there is an assignment; then on the loop, after ``attach``.
+
+    What goes out is bounded by its nature: each message is sent once, except for ``Links``, of which only the latest
+    waits.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._reader = worker_end()
+        self._early: list[Assignment | RosterNews | Stop] = []
+        self._outgoing = bytearray()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._links: Links | None = None
+        self._links_sent_at = -LINKS_INTERVAL
+        self._links_timer: asyncio.TimerHandle | None = None
+
+    def receive_assignment(self) -> Assignment:
+        """Block until the first message is here.
+
+        Raises:
+            EOFError: If the supervisor ended instead.
+            LifelineError: If something else came.
+        """
+        self._socket.setblocking(True)
+        while not self._early:
+            data = self._socket.recv(_READ_SIZE)
+            if not data:
+                raise EOFError("the supervisor ended before it said what to run")
+            self._early = self._reader.receive(data)
+        first = self._early.pop(0)
+        if not isinstance(first, Assignment):
+            raise LifelineError("the first message must be the assignment")
+        return first
+
+    def attach(self, on_message: Callable[[RosterNews | Stop], None], on_end: Callable[[str], None]) -> None:
+        """Read and write on the running loop from now on.
+
+        ``on_end`` is called, with the reason, when the supervisor is gone or cannot be understood.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._on_message = on_message
+        self._on_end = on_end
+        self._socket.setblocking(False)
+        self._loop.add_reader(self._socket, self._read)
+        early, self._early = self._early, []
+        self._hand_out(early)
+        self._plan_links()
+
+    def report(self, message: FromWorker) -> None:
+        """Send ``message``; reports of links are held back to at most one each ``LINKS_INTERVAL``."""
+        if isinstance(message, Links):
+            self._links = message
+            self._plan_links()
+            return
+        self._outgoing += encode(message)
+        self._write()
+
+    def flush(self, timeout: float) -> None:
+        """Block for up to ``timeout`` seconds until everything is sent."""
+        self._socket.settimeout(timeout)
+        with contextlib.suppress(OSError):  # The process ends anyway, and the supervisor learns that from the kernel.
+            self._socket.sendall(self._outgoing)
+
+    def _plan_links(self) -> None:
+        if self._loop is not None and self._links is not None and self._links_timer is None:
+            due = max(self._loop.time(), self._links_sent_at + LINKS_INTERVAL)
+            self._links_timer = self._loop.call_at(due, self._send_links, self._loop)
+
+    def _send_links(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._links_timer = None
+        self._links_sent_at = loop.time()
+        message = self._links
+        if message is None or self._outgoing:  # The supervisor is behind: the latest will do once it has caught up.
+            self._plan_links()
+            return
+        self._links = None
+        self._outgoing += encode(message)
+        self._write()
+
+    def _write(self) -> None:
+        try:
+            while self._outgoing:
+                del self._outgoing[: self._socket.send(self._outgoing)]
+        except BlockingIOError:
+            if self._loop is not None:
+                self._loop.add_writer(self._socket, self._write)
+            return
+        except OSError as error:
+            self._end(f"the lifeline broke: {error}")
+            return
+        if self._loop is not None:
+            self._loop.remove_writer(self._socket)
+
+    def _read(self) -> None:
+        try:
+            data = self._socket.recv(_READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._end(f"the lifeline broke: {error}")
+            return
+        if not data:
+            self._end("the supervisor is gone")
+            return
+        try:
+            messages = self._reader.receive(data)
+        except LifelineError as error:
+            self._end(str(error))
+            return
+        self._hand_out(messages)
+
+    def _hand_out(self, messages: list[Assignment | RosterNews | Stop]) -> None:
+        for message in messages:
+            if isinstance(message, Assignment):
+                self._end("a second assignment came")
+                return
+            self._on_message(message)
+
+    def _end(self, reason: str) -> None:
+        if self._loop is not None:
+            self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)
+            self._on_end(reason)

@@ -1,0 +1,330 @@
+"""One worker as a node of the mesh: its hooks, and everything between them and the links.
+
+    mesh ──▶ Inbox    ──▶ the hooks, one at a time          send ──▶ Sender ──┐
+         ──▶ Serving  ──▶ @rpc methods, many at a time      call ──▶ Caller ──┴─▶ Finder ──▶ links of the mesh
+         ──▶ Caller   ──▶ whoever awaits a result
+
+The life of a node is a straight line: listen, ``on_start``, ready, serve until an end is asked for; then, as far as the
+manner of that end permits, ``on_stop``, the calls under way, draining the links, goodbye.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any
+
+from ..shared.control.lifeline import Failure, FromWorker, Links, Listening, Ready
+from ..shared.core.roster import NodeRecord
+from ..shared.errors import LinkClosed, PeerLeft, PeerLost
+from .calls import Caller
+from .ending import Ending, Manner, exit_status, user_traceback
+from .finder import Finder, MeshOfNode
+from .inbox import Arrived, Entry, Inbox, Link, LinkUp
+from .lane import Cancel, Probe, Request, decode
+from .loopback import Loopback
+from .peers import Peer, Peers, make_peer
+from .routing import Key
+from .sender import Body, Sender
+from .serving import Serving
+from .standstill import Standstill
+from .worker import Worker, make_worker
+
+log = logging.getLogger("meshvisor.worker")
+
+_TURN = 0.002  # Seconds, and
+_ENTRIES = 256  # entries of the inbox, after which others get the loop.
+
+
+class Node:
+    """The node of one worker; it is the ``MeshHandler`` of its mesh.
+
+    ``report`` is called with what the supervisor should hear; ``drain_timeout`` (seconds) is how long an orderly end
+    may take. ``connect`` must follow before all else: a mesh needs its handler, and a node its mesh.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        incarnation: int,
+        settings: dict[str, Any],
+        *,
+        report: Callable[[FromWorker], None],
+        drain_timeout: float = 5.0,
+    ) -> None:
+        self.name = name
+        self.incarnation = incarnation
+        self.settings = settings
+        self._report = report
+        self._drain_timeout = drain_timeout
+        self._inbox = Inbox()
+        self._loopback = Loopback(name, incarnation, self)
+        self._standstill = Standstill(name)
+        self._ending: Ending | None = None
+        self._ended = asyncio.Event()
+        self._starting: asyncio.Task[bool] | None = None
+        self._running: asyncio.Task[bool] | None = None
+        self._hook = ""  # the one that is running
+
+    def connect(self, mesh: MeshOfNode, worker_class: type[Worker], roster: Iterable[NodeRecord]) -> None:
+        """Be the node of a ``worker_class`` on ``mesh``; ``roster`` is what the supervisor had to say at first."""
+        self._finder = Finder(mesh, self._loopback)
+        self._sender = Sender(self._finder, self._standstill)
+        self._caller = Caller(self._finder)
+        self._serving = Serving(self._exited)
+        self.peers: Mapping[str, Peer] = Peers(self.name, mesh.roster, lambda name: mesh.link(name) is not None)
+        self._mesh = mesh
+        self._worker_class = worker_class
+        self.apply(roster)
+
+    # The life of a node.
+
+    async def live(self) -> Ending:
+        """Live to the end, and return how that was."""
+        worker = self._make()
+        try:
+            if worker is not None and await self._listen():
+                is_started = await self._start(worker)
+                if is_started and not self._ended.is_set():
+                    self._serve(worker)
+                await self._ended.wait()
+                await self._finish(worker, is_started)
+        finally:
+            self._abandon()
+        assert self._ending is not None  # Whatever kept the node from beginning has said so.
+        return self._ending
+
+    def apply(self, records: Iterable[NodeRecord]) -> None:
+        """Take news of the roster in."""
+        self._finder.apply(records)
+
+    def stop(self, status: int = 0) -> None:
+        """See ``Worker.stop``. The first end that is asked for counts, unless a worse one comes on the way."""
+        self._conclude(Ending(status & 0xFF, Manner.STOP))
+
+    def request_stop(self) -> None:
+        """Stop, from outside: an ``on_start`` that still runs is cancelled, and then ``on_stop`` is left out."""
+        if self._starting is not None:
+            self._starting.cancel()
+        self.stop()
+
+    @property
+    def _manner(self) -> Manner | None:
+        return self._ending.manner if self._ending is not None else None
+
+    def _make(self) -> Worker | None:
+        try:
+            worker = make_worker(self._worker_class, self)
+        except SystemExit as stop:
+            self._exited(stop)
+        except Exception as error:
+            self._failed("__init__", error)
+        else:
+            return worker
+        return None
+
+    async def _listen(self) -> bool:
+        try:
+            endpoints = await self._mesh.start()
+        except OSError as error:
+            self._failed("listen", error)
+            return False
+        self._report(Listening(endpoints))
+        return True
+
+    async def _start(self, worker: Worker) -> bool:
+        """Run ``on_start``; return whether it came to its own end."""
+        if self._ended.is_set():
+            return False
+        self._starting = asyncio.create_task(self._guard("on_start", worker.on_start()))
+        try:
+            return await self._starting
+        except asyncio.CancelledError:
+            return False
+        finally:
+            self._starting = None
+
+    def _serve(self, worker: Worker) -> None:
+        """Begin with what waited for ``on_start``, and with ``run`` if the worker has one."""
+        self._report(Ready())
+        self._serving.open(worker, worker._rpc_methods)
+        self._sender.hooks = asyncio.create_task(self._guard("", self._dispatch(worker)))
+        if type(worker).run is not Worker.run:
+            self._running = asyncio.create_task(self._run(worker))
+
+    async def _run(self, worker: Worker) -> bool:
+        is_done = await self._guard("run", worker.run())
+        if is_done:
+            self.stop()
+        return is_done
+
+    async def _finish(self, worker: Worker, is_started: bool) -> None:
+        """Do what the manner of ending permits; each step may make it a worse one."""
+        deadline = asyncio.get_running_loop().time() + self._drain_timeout
+        if self._manner is not Manner.CRASH:
+            await self._end_hooks(deadline)
+        if self._manner is Manner.STOP and is_started:
+            await self._guard("on_stop", worker.on_stop())
+        if self._manner is not Manner.CRASH:
+            await self._part(deadline)
+
+    async def _end_hooks(self, deadline: float) -> None:
+        """Cancel ``run``, and let the hook that is at work finish, for up to half of the time there is."""
+        self._inbox.close()
+        hooks = self._sender.hooks
+        if self._running is not None:
+            self._running.cancel()
+        tasks = [task for task in (self._running, hooks) if task is not None]
+        if not tasks:
+            return
+        patience = max(0.0, deadline - asyncio.get_running_loop().time()) / 2
+        _, late = await asyncio.wait(tasks, timeout=patience)
+        for task in late:
+            name = self._hook if task is hooks else "run"
+            log.warning("%s did not end within %.3g s of the stop and is cancelled", name, patience)
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=patience / 2)
+
+    async def _part(self, deadline: float) -> None:
+        """Finish calls and drain links until ``deadline``; say goodbye."""
+        now = asyncio.get_running_loop().time
+        await self._serving.close(max(0.0, deadline - now()))
+        self._finder.close()
+        await self._mesh.close(max(0.0, deadline - now()))
+        self._loopback.close()
+        self._caller.close(LinkClosed)
+
+    def _abandon(self) -> None:
+        """Leave no task behind, however this node came to its end."""
+        for task in (self._starting, self._running, self._sender.hooks):
+            if task is not None:
+                task.cancel()
+        self._serving.abandon()
+
+    # How hooks run, and what leaves them.
+
+    async def _guard(self, name: str, hook: Coroutine[Any, Any, None]) -> bool:
+        """Run ``hook`` and return True; whatever leaves it ends the node. Cancelling this from outside passes."""
+        try:
+            await hook
+            return True
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            self._failed(name or self._hook, error)
+        except SystemExit as stop:
+            self._exited(stop)
+        except Exception as error:
+            self._failed(name or self._hook, error)
+        return False
+
+    async def _dispatch(self, worker: Worker) -> None:
+        """Hand what arrives to the hooks, one entry at a time."""
+        now = asyncio.get_running_loop().time
+        entries, since = 0, now()
+        while (entry := await self._inbox.take()) is not None:
+            if isinstance(entry, Arrived):
+                self._hook = "on_message"
+                await worker.on_message(entry.message)
+                entry.link.consumed(entry.message.number)
+            else:
+                await self._peer_changed(worker, entry)
+            entries += 1
+            if entries >= _ENTRIES or now() - since > _TURN:
+                await asyncio.sleep(0)
+                entries, since = 0, now()
+
+    async def _peer_changed(self, worker: Worker, entry: Entry) -> None:
+        link = entry.link
+        name = link.node_id
+        is_up = self._mesh.link(name) is link
+        peer = make_peer(name, self._mesh.roster.get(name), link.incarnation, up=is_up)
+        if isinstance(entry, LinkUp):
+            self._hook = "on_peer_up"
+            await worker.on_peer_up(peer)
+        elif not isinstance(entry, Arrived):
+            self._hook = "on_peer_down"
+            await worker.on_peer_down(peer, entry.reason)
+
+    def _failed(self, hook: str, error: BaseException) -> None:
+        text = user_traceback(error)
+        print(text, end="", file=sys.stderr, flush=True)  # noqa: T201  (the crash itself belongs into the slot's log)
+        self._report(Failure(hook, text))
+        self._conclude(Ending(1, Manner.CRASH))
+
+    def _exited(self, stop: SystemExit) -> None:
+        if stop.code is not None and not isinstance(stop.code, int):
+            print(stop.code, file=sys.stderr, flush=True)  # noqa: T201  (as the interpreter does)
+        self._conclude(Ending(exit_status(stop), Manner.EXIT))
+
+    def _conclude(self, ending: Ending) -> None:
+        if self._ending is None or self._ending.manner.value < ending.manner.value:
+            self._ending = ending
+        self._ended.set()
+
+    # What the worker asks for.
+
+    async def send(self, target: str, body: Body, key: Key | None, timeout: float | None) -> int:
+        """See ``Worker.send``."""
+        return await self._sender.send(target, body, key, timeout)
+
+    async def broadcast(self, body: Body) -> int:
+        """See ``Worker.broadcast``."""
+        return await self._sender.broadcast(body)
+
+    async def call(
+        self,
+        target: str,
+        method: str,
+        args: tuple[Any, ...],
+        named: dict[str, Any],
+        *,
+        key: Key | None,
+        timeout: float | None,
+        retry: bool,
+    ) -> Any:
+        """See ``Worker.call``."""
+        return await self._caller.call(target, method, args, named, key=key, timeout=timeout, retry=retry)
+
+    # Told by the mesh.
+
+    def peer_up(self, link: Link) -> None:
+        """See ``MeshHandler.peer_up``."""
+        self._inbox.peer_up(link)
+        self._finder.changed()
+
+    def peer_down(self, link: Link, reason: PeerLost | PeerLeft) -> None:
+        """See ``MeshHandler.peer_down``."""
+        self._inbox.peer_down(link, reason)
+        self._caller.link_lost(link, lambda: type(reason)(*reason.args))
+        self._serving.link_lost(link)
+        self._finder.changed()
+
+    def messages_received(self, link: Link, first: int, bodies: list[bytes | bytearray]) -> None:
+        """See ``MeshHandler.messages_received``."""
+        self._inbox.messages(link, first, bodies)
+
+    def calls_received(self, link: Link, bodies: list[bytes | bytearray]) -> None:
+        """See ``MeshHandler.calls_received``."""
+        for body in bodies:
+            try:
+                frame = decode(body)
+            except ValueError as error:
+                log.error("dropped what %s sent: %s", link.node_id, error)
+                continue
+            if isinstance(frame, Request):
+                self._serving.receive(link, frame)
+            elif isinstance(frame, Cancel):
+                self._serving.cancel(link, frame.number)
+            elif isinstance(frame, Probe):
+                self._standstill.receive(frame)
+            else:
+                self._caller.receive(link, frame)
+
+    def links_changed(self, up: int, total: int) -> None:
+        """See ``MeshHandler.links_changed``."""
+        self._report(Links(up, total))

@@ -1,0 +1,62 @@
+"""The other nodes, as a worker sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from ..shared.core.roster import NodeRecord, NodeStatus, Roster
+
+
+class Peer(str):
+    """Another node: its name, and what is known of it beside that.
+
+    A peer is a string and can be used wherever a name can. ``group`` is its worker's name in mesh.toml;
+    ``incarnation`` counts its lives; ``up`` says whether it is linked, ``ready`` whether its ``on_start`` has
+    returned, both as of when the peer was looked at.
+    """
+
+    __slots__ = ("group", "incarnation", "ready", "up")
+
+    group: str
+    incarnation: int
+    up: bool
+    ready: bool
+
+    @property
+    def name(self) -> str:
+        """The name as a plain string."""
+        return str.__str__(self)
+
+
+def make_peer(name: str, record: NodeRecord | None, incarnation: int, *, up: bool) -> Peer:
+    """Return what ``record`` says of the node called ``name`` in its life ``incarnation``."""
+    peer = Peer(name)
+    peer.group = record.group if record is not None else name
+    peer.incarnation = incarnation
+    peer.up = up
+    peer.ready = record is not None and record.status is NodeStatus.READY and record.incarnation == incarnation
+    return peer
+
+
+class Peers(Mapping[str, Peer]):
+    """All other nodes by name, always as they are now; ``own`` is left out."""
+
+    def __init__(self, own: str, roster: Roster, is_linked: Callable[[str], bool]) -> None:
+        self._own = own
+        self._roster = roster
+        self._is_linked = is_linked
+
+    def __getitem__(self, name: str) -> Peer:
+        record = self._roster.get(name)
+        if record is None or name == self._own:
+            raise KeyError(name)
+        return make_peer(record.name, record, record.incarnation, up=self._is_linked(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([record.name for record in self._roster if record.name != self._own])
+
+    def __len__(self) -> int:
+        return len(self._roster) - (self._own in self._roster)
+
+    def __repr__(self) -> str:
+        return f"Peers({', '.join(self)})"

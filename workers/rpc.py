@@ -1,0 +1,190 @@
+"""Methods that other workers may call: what ``@rpc`` marks, and how arguments are read from the wire.
+
+Arguments are decoded straight into the types of the method's annotations, strictly (a string is never taken for a
+number), so that a method need not check what it is given; an error names the argument.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import msgspec
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_MARK = "__meshvisor_rpc__"
+_RESERVED = ("key", "timeout", "retry")
+_NO_NAMES = b"\x80"  # an empty map
+_PLAIN = (Any, None, type(None), bool, int, float, str, bytes, bytearray)
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+_raw_list = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_raw_map = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
+
+
+def rpc(function: Function) -> Function:
+    """Let other workers ``call`` this method of a ``Worker``.
+
+    Parameters and result are whatever msgspec can carry: numbers, strings, bytes, lists, dicts, dataclasses,
+    ``msgspec.Struct``s... Arguments arrive as the annotations say; the caller gets plain values (a dict for a
+    dataclass). An exception goes to the caller, as ``RemoteError``.
+
+    Raises:
+        TypeError: If ``function`` is not an ``async def``.
+    """
+    if not inspect.iscoroutinefunction(function):
+        name = getattr(function, "__qualname__", repr(function))
+        raise TypeError(f"@rpc is for `async def` methods, and {name} is none")
+    setattr(function, _MARK, True)
+    return function
+
+
+class _Parameter:
+    """One parameter; ``decoder`` reads its argument."""
+
+    def __init__(self, parameter: inspect.Parameter, annotation: Any) -> None:
+        self.name = parameter.name
+        self.is_positional = parameter.kind in _POSITIONAL
+        self.is_named = parameter.kind in _NAMED
+        self.is_required = parameter.default is inspect.Parameter.empty
+        self.annotation = annotation
+        self.decoder = msgspec.msgpack.Decoder(annotation)
+
+    def read(self, raw: msgspec.Raw) -> Any:
+        try:
+            return self.decoder.decode(raw)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise TypeError(f"argument {self.name!r}: {error}") from None
+
+
+class RpcMethod:
+    """A method as the wire sees it.
+
+    Raises:
+        TypeError: If it cannot be called from elsewhere as it is written.
+    """
+
+    def __init__(self, owner: str, name: str, function: Callable[..., Any]) -> None:
+        where = f"{owner}.{name}"
+        if not inspect.iscoroutinefunction(function):
+            raise TypeError(f"{where} is an @rpc method and must be `async def`")
+        self.name = name
+        self.function = function
+        self._parameters = [
+            _checked(where, function, parameter)
+            for parameter in list(inspect.signature(function).parameters.values())[1:]
+        ]
+        self._by_name = {parameter.name: parameter for parameter in self._parameters if parameter.is_named}
+        self._positional = [parameter for parameter in self._parameters if parameter.is_positional]
+        self._exact: msgspec.msgpack.Decoder[tuple[Any, ...]] | None = None
+        if len(self._positional) == len(self._parameters):
+            kinds = tuple(parameter.annotation for parameter in self._parameters)
+            self._exact = msgspec.msgpack.Decoder(types.GenericAlias(tuple, kinds or ((),)))
+
+    def arguments(self, positional: msgspec.Raw, named: msgspec.Raw) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Read the arguments of a call.
+
+        Raises:
+            TypeError: If they do not fit the parameters; the text names the argument.
+        """
+        if self._exact is not None and named == _NO_NAMES:
+            try:
+                return self._exact.decode(positional), {}
+            except (msgspec.MsgspecError, ValueError, RecursionError):
+                pass  # Defaults are to be filled in, or something is wrong: find out which.
+        try:
+            values, names = _raw_list.decode(positional), _raw_map.decode(named)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise TypeError(f"the arguments cannot be read: {error}") from None
+        if len(values) > len(self._positional):
+            raise TypeError(f"{self.name} takes {_count(len(self._positional))} by position, not {len(values)}")
+        args = tuple(parameter.read(raw) for parameter, raw in zip(self._positional, values, strict=False))
+        return args, self._named({parameter.name for parameter in self._positional[: len(values)]}, names)
+
+    def _named(self, given: set[str], names: dict[str, msgspec.Raw]) -> dict[str, Any]:
+        kwargs = {}
+        for name, raw in names.items():
+            parameter = self._by_name.get(name)
+            if parameter is None:
+                raise TypeError(f"{self.name} has no parameter {name!r}{suggestion(name, self._by_name)}")
+            if name in given:
+                raise TypeError(f"argument {name!r} was given twice, by position and by name")
+            kwargs[name] = parameter.read(raw)
+        for parameter in self._parameters:
+            if parameter.is_required and parameter.name not in given and parameter.name not in kwargs:
+                raise TypeError(f"argument {parameter.name!r} is missing")
+        return kwargs
+
+
+def rpc_methods(cls: type) -> dict[str, RpcMethod]:
+    """Return the methods of ``cls`` that are marked, there or in a base class.
+
+    Raises:
+        TypeError: If one of them cannot be called from elsewhere.
+    """
+    names = {name for base in cls.__mro__ for name, value in vars(base).items() if hasattr(value, _MARK)}
+    return {name: RpcMethod(cls.__qualname__, name, getattr(cls, name)) for name in sorted(names)}
+
+
+def suggestion(word: str, known: typing.Iterable[str]) -> str:
+    """Return a ``(did you mean ...?)`` with the word closest to ``word``, or nothing."""
+    import difflib  # Only for mistakes.
+
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _checked(where: str, function: Callable[..., Any], parameter: inspect.Parameter) -> _Parameter:
+    name = parameter.name
+    if name in _RESERVED:
+        raise TypeError(f"{where}: a parameter must not be called {name!r}, which is an option of `call` itself")
+    if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+        raise TypeError(f"{where}: an @rpc method names each of its parameters, and cannot have *{name}")
+    annotation = Any if parameter.annotation is inspect.Parameter.empty else parameter.annotation
+    try:
+        annotation = _resolved(function, name, annotation)
+        unusable = None if annotation in _PLAIN else _custom_type(annotation)
+        if unusable is None:
+            return _Parameter(parameter, annotation)
+        why = f"{unusable.__qualname__} is no type that msgspec can read"
+    except (NameError, TypeError, AttributeError, SyntaxError) as error:
+        why = str(error)
+    raise TypeError(f"{where}: the annotation of {name!r} cannot be used: {why}")
+
+
+def _resolved(function: Callable[..., Any], name: str, annotation: Any) -> Any:
+    """Return the type that an annotation means, also one written as a string."""
+    # One parameter at a time: what the result is annotated with need not exist at run time.
+    holder = types.SimpleNamespace(__annotations__={name: annotation})
+    space = getattr(inspect.unwrap(function), "__globals__", {})
+    return typing.get_type_hints(holder, globalns=space, include_extras=True)[name]
+
+
+def _custom_type(annotation: Any) -> type | None:
+    """Return a type within ``annotation`` that msgspec would only ever refuse, if there is one."""
+    from msgspec import inspect as msgspec_inspect  # Rarely needed, and not quick to import.
+
+    def inner(value: Any) -> Iterator[Any]:
+        if isinstance(value, (list, tuple)):
+            for item in value:
+                yield from inner(item)
+        elif isinstance(value, (msgspec_inspect.Type, msgspec_inspect.Field)) and id(value) not in seen:
+            seen.add(id(value))  # Types may contain themselves.
+            yield value
+            for field in value.__struct_fields__:
+                yield from inner(getattr(value, field))
+
+    seen: set[int] = set()
+    for found in inner(msgspec_inspect.type_info(annotation)):
+        if isinstance(found, msgspec_inspect.CustomType):
+            return found.cls
+    return None
+
+
+def _count(number: int) -> str:
+    return f"{number} argument" if number == 1 else f"{number} arguments"

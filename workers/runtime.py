@@ -1,0 +1,160 @@
+"""A worker process from its assignment to its exit.
+
+It ends by ``os._exit``: when ``run`` has returned or a hook has failed, the process is to end, whatever threads or
+tasks of the application still hold on; output is flushed and ``atexit`` functions run before, unless it crashed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import importlib
+import logging
+import os
+import signal
+import socket
+import sys
+from typing import NoReturn
+
+from ..shared.control.lifeline import Assignment, Failure, FromWorker, LifelineError, Ready, RosterNews, Stop
+from ..shared.mesh.mesh import Mesh, MeshOptions
+from ..shared.transport.base import TransportAdapter
+from .ending import Ending, Manner, exit_status, user_traceback
+from .lifeline import Lifeline
+from .node import Node
+from .rpc import suggestion
+from .worker import Worker
+
+_FLUSH_TIMEOUT = 1.0
+
+log = logging.getLogger("meshvisor.worker")
+
+
+def run(sock: socket.socket) -> NoReturn:
+    """Be the worker that the supervisor at the other end of ``sock`` assigns, and exit."""
+    lifeline = Lifeline(sock)
+    try:
+        assignment = lifeline.receive_assignment()
+    except (EOFError, OSError, LifelineError) as error:
+        _gone(str(error))
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    ending = _ending(lifeline, assignment)
+    lifeline.flush(_FLUSH_TIMEOUT)
+    _exit(ending)
+
+
+def load_class(path: str) -> type[Worker]:
+    """Import ``module:Class``.
+
+    Raises:
+        TypeError: If there is something else of that name.
+        AttributeError: If there is nothing of that name.
+        Exception: Whatever the module raises when it is imported.
+    """
+    module_name, _, names = path.partition(":")
+    found: object = importlib.import_module(module_name)
+    for name in names.split("."):
+        if not hasattr(found, name):
+            raise AttributeError(f"module {module_name!r} has no {names!r}{suggestion(name, vars(found))}")
+        found = getattr(found, name)
+    if not (isinstance(found, type) and issubclass(found, Worker)):
+        raise TypeError(f"{path} is not a subclass of meshvisor.Worker")
+    return found
+
+
+def _ending(lifeline: Lifeline, assignment: Assignment) -> Ending:
+    sys.path[0] = assignment.path
+    try:
+        worker_class = load_class(assignment.class_path)
+    except SystemExit as stop:
+        return Ending(exit_status(stop), Manner.EXIT)
+    except BaseException as error:  # A module may raise anything at all; the supervisor is to hear of it.
+        text = user_traceback(error)
+        print(text, end="", file=sys.stderr, flush=True)  # noqa: T201  (it belongs into the slot's log)
+        lifeline.report(Failure("import", text))
+        return Ending(1, Manner.CRASH)
+    # Neither closed nor left by `with`: that would wait for tasks and threads, and this process ends now.
+    return asyncio.Runner().run(_live(lifeline, assignment, worker_class))
+
+
+async def _live(lifeline: Lifeline, assignment: Assignment, worker_class: type[Worker]) -> Ending:
+    loop = asyncio.get_running_loop()
+
+    def report(message: FromWorker) -> None:
+        lifeline.report(message)
+        if isinstance(message, Ready):
+            loop.call_soon(_set_title, f"meshvisor {assignment.mesh}/{assignment.name}")
+
+    node = Node(
+        assignment.name,
+        assignment.incarnation,
+        assignment.settings,
+        report=report,
+        drain_timeout=assignment.drain_timeout,
+    )
+    options = MeshOptions(
+        node_id=assignment.name,
+        incarnation=assignment.incarnation,
+        epoch=assignment.epoch,
+        listen=assignment.listen,
+        secret=assignment.secret,
+        heartbeat_timeout=assignment.heartbeat_timeout,
+        blacklist_duration=assignment.blacklist_duration,
+    )
+    node.connect(Mesh(options, node, adapters=_adapters(assignment)), worker_class, assignment.roster)
+    with contextlib.suppress(OSError, RuntimeError):  # SIGKILL has no handler.
+        stop_signal = signal.Signals[assignment.stop_signal]
+        loop.add_signal_handler(stop_signal, node.request_stop)
+
+    def on_message(message: RosterNews | Stop) -> None:
+        if isinstance(message, Stop):
+            node.request_stop()
+        else:
+            node.apply(message.records)
+
+    lifeline.attach(on_message, _gone)
+    return await node.live()
+
+
+def _adapters(assignment: Assignment) -> list[TransportAdapter]:
+    """Return the adapters for where this node listens; the others of the mesh listen alike."""
+    adapters: list[TransportAdapter] = []
+    for transport in {endpoint.partition(":")[0] for endpoint in assignment.listen}:
+        if transport == "unix":
+            from ..shared.transport.unix import UnixTransportAdapter
+
+            adapters.append(UnixTransportAdapter())
+        else:
+            from ..shared.transport.tcp import TcpTransportAdapter
+
+            adapters.append(TcpTransportAdapter())
+    return adapters
+
+
+def _set_title(title: str) -> None:
+    """Show in ``ps`` which worker this is. Not before it is ready: the first call takes milliseconds."""
+    # By default the title would be written over /proc/PID/environ too, by which the next supervisor would know this
+    # process as one of a mesh that is gone.
+    os.environ["SPT_NOENV"] = "1"
+    from setproctitle import setproctitle
+
+    setproctitle(title)
+    del os.environ["SPT_NOENV"]
+
+
+def _gone(reason: str) -> NoReturn:
+    """End at once: without a supervisor there is nobody to work for, and nobody to clean up behind us."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"meshvisor worker: {reason}\n".encode(errors="replace"))
+    os._exit(1)
+
+
+def _exit(ending: Ending) -> NoReturn:
+    if ending.manner is not Manner.CRASH:
+        atexit._run_exitfuncs()
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(ending.status)
