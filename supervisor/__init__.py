@@ -1,1 +1,14 @@
-"""Starts, watches, restarts and stops processes; knows nothing of the links between them."""
+"""Starts, watches, restarts and stops processes; knows nothing of the links between them.
+
+Reading order, from what decides to what acts:
+
+    snapshot, event             the facts of a moment and of a happening, for programs and for people
+    child, backoff              pure: one slot as a state machine
+    intensity, levels, strategy pure: the restart limit, the order of starts and stops, the end of a mesh
+    spawn, launch, reaper       the birth and the death of a process
+    lifeline, herald            what the supervisor tells its workers
+    logs, usage                 what the children print, and what they cost
+    directory, leftovers        one supervisor per mesh, and nothing left of the one before
+    slot                        one state machine and its process
+    hub, supervisor             all slots together
+"""

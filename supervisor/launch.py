@@ -5,7 +5,6 @@ and the exec. REPORT is a descriptor that the exec closes: its end says that the
 before that says why it is not.
 """
 
-import ctypes
 import os
 import signal
 import sys
@@ -15,6 +14,8 @@ _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # as shells have it
 
 
 def _die_with_parent(parent: int) -> None:
+    import ctypes  # takes longer than the rest together, during which a signal must already find its default action
+
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
@@ -35,8 +36,8 @@ def main(arguments: list[str]) -> None:
     parent, report, command = int(arguments[0]), int(arguments[1]), arguments[2:]
     try:
         os.set_inheritable(report, False)
-        _die_with_parent(parent)
         _reset_signals()
+        _die_with_parent(parent)
         os.execvp(command[0], command)
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)

@@ -22,8 +22,11 @@ PROGRESS = "progress"
 TAIL_LINES = 20
 CUT = " […]"
 _TAIL_WIDTH = 2000
-_READ_SIZE = 65_536
-_DRAIN_LIMIT = 1_048_576  # as much as a pipe can hold without privileges
+# What is read per turn of the loop: at worst a line per byte, each of which is work for whoever listens.
+_READ_SIZE = 4096
+# How much of what a dead process left is handed over before its replacement starts; the rest follows after.
+_DRAIN_LINES = 2000
+_PIPE_SIZE = 1_048_576  # as much as a pipe can hold without privileges
 _LINGER = 0.25
 
 Lines = list[tuple[str, str]]
@@ -163,6 +166,7 @@ class Pump:
         self._cutter = LineCutter(stream)
         self._printed = printed
         self._linger: asyncio.TimerHandle | None = None
+        self._lines = 0
         loop.add_reader(descriptor, self._read)
 
     @property
@@ -175,11 +179,14 @@ class Pump:
 
         A descendant that escaped may hold the pipe open; it gets a moment, during which nobody waits for it.
         """
-        remaining = _DRAIN_LIMIT
-        while self.is_open and remaining > 0 and (count := self._read()):
-            remaining -= count
+        self._catch_up(_DRAIN_LINES)
         if self.is_open and self._linger is None:
             self._linger = self._loop.call_later(_LINGER, self.close)
+
+    def finish(self) -> None:
+        """Hand over all that is in the pipe, and close."""
+        self._catch_up(_PIPE_SIZE)
+        self.close()
 
     def close(self) -> None:
         """Hand over the last words and stop reading."""
@@ -191,6 +198,11 @@ class Pump:
         os.close(self._descriptor)
         self._descriptor = -1
         self._pass_on(self._cutter.finish())
+
+    def _catch_up(self, lines: int) -> None:
+        remaining, enough = _PIPE_SIZE, self._lines + lines
+        while self.is_open and remaining > 0 and self._lines < enough and (count := self._read()):
+            remaining -= count
 
     def _read(self) -> int:
         """Read a piece; return its size, or 0 when there is nothing now, or nothing any more."""
@@ -208,6 +220,7 @@ class Pump:
 
     def _pass_on(self, lines: Lines) -> None:
         if lines:
+            self._lines += len(lines)
             self._printed(lines)
 
 
@@ -247,8 +260,7 @@ class Output:
     def close(self) -> None:
         """Read what is left, for the last time."""
         for pump in self._pumps:
-            pump.drain()
-            pump.close()
+            pump.finish()
         self._log.close()
 
     def _take(self, lines: Lines) -> None:

@@ -23,6 +23,7 @@ from .hub import EventStream, Hub
 from .intensity import RestartIntensity
 from .leftovers import Mark, kill_orphans, kill_strays
 from .levels import start_levels
+from .reaper import reap_strangers
 from .slot import MeshRun, Slot
 from .snapshot import MeshState, MeshStatus
 
@@ -138,6 +139,10 @@ class Supervisor:
         if self._finished is None:
             raise SupervisorError("this supervisor has not been started")
         return await asyncio.shield(self._finished)
+
+    def reap_strangers(self) -> None:
+        """Reap dead children that are not ours: for a program that is process 1, at each SIGCHLD."""
+        reap_strangers({slot.pid for slot in self._slots if slot.pid is not None})
 
     def status(self) -> MeshStatus:
         """Return the facts of this moment."""

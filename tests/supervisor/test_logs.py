@@ -164,16 +164,30 @@ def test_a_pump_ends_with_its_pipe() -> None:
 
 def test_a_flood_is_read_in_bounded_pieces_so_that_others_get_their_turn(pipe: tuple[int, int]) -> None:
     async def main() -> None:
-        sizes: list[int] = []
+        turns: list[str] = []
         loop = asyncio.get_running_loop()
-        pump = Pump(loop, pipe[0], "stdout", lambda lines: sizes.append(sum(len(text) + 1 for _, text in lines)))
-        os.write(pipe[1], b"y\n" * 32_768)
-        other: list[str] = []
-        loop.call_soon(other.append, "turn")
+        pump = Pump(loop, pipe[0], "stdout", lambda lines: turns.append(f"{len(lines)} lines"))
+        os.write(pipe[1], b"y\n" * 4096)
+        loop.call_later(0.0, lambda: loop.call_soon(turns.append, "another's turn"))
         await asyncio.sleep(0.1)
-        assert sizes == [65_536]
-        assert other == ["turn"]
+        assert turns == ["2048 lines", "another's turn", "2048 lines"]
         pump.close()
+
+    run_virtual(main())
+
+
+def test_a_flood_does_not_delay_the_replacement_of_its_dead_source(pipe: tuple[int, int]) -> None:
+    async def main() -> None:
+        lines: Lines = []
+        pump = Pump(asyncio.get_running_loop(), pipe[0], "stdout", lines.extend)
+        os.write(pipe[1], b"y\n" * 10_000)
+        pump.drain()
+        assert len(lines) == 2048
+        await asyncio.sleep(0.2)
+        assert len(lines) == 10_000
+        os.write(pipe[1], b"y\n" * 10_000)
+        pump.finish()
+        assert len(lines) == 20_000
 
     run_virtual(main())
 

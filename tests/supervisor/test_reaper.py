@@ -3,7 +3,7 @@ import signal
 import subprocess
 
 from meshvisor.supervisor.child import Exit
-from meshvisor.supervisor.reaper import reap, signal_name
+from meshvisor.supervisor.reaper import reap, reap_strangers, signal_name
 
 
 def test_signals_have_their_names() -> None:
@@ -17,3 +17,15 @@ def test_a_death_notice_that_somebody_else_took_is_an_end_all_the_same() -> None
     process.wait()
     assert reap(process.pid, pidfd) == Exit(failure="its exit status was taken by another part of this program")
     os.close(pidfd)
+
+
+def test_only_dead_strangers_are_reaped() -> None:
+    dead, own = (subprocess.Popen(["true"]) for _ in range(2))
+    alive = subprocess.Popen(["sleep", "1000"])
+    for process in (dead, own):
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert reap_strangers({own.pid}) == [dead.pid]
+    assert own.wait() == 0
+    alive.kill()
+    assert alive.wait() == -signal.SIGKILL
+    assert dead.wait() == 0  # subprocess finds nobody to wait for, and takes it for a success
