@@ -231,7 +231,7 @@ class Child:
             return Cue.ENDED_WELL
         policy = self._config.restart
         well = not exit.failure and exit.code in self._config.success and self.state is not State.KILLED
-        stays_down = draining or policy is RestartPolicy.NEVER or (well and policy is RestartPolicy.ON_FAILURE)
+        stays_down = draining or policy == RestartPolicy.NEVER or (well and policy == RestartPolicy.ON_FAILURE)
         if not stays_down:
             return Cue.CRASHED
         return Cue.ENDED_WELL if well else Cue.ENDED_BADLY

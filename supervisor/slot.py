@@ -223,7 +223,7 @@ class Slot:
 
     def _endpoint(self) -> str:
         mesh = self._run.config.mesh
-        if mesh.transport is TransportName.UNIX:
+        if mesh.transport == TransportName.UNIX:
             return f"unix:{self._run.directory.path / self._socket_name()}"
         host = f"[{mesh.host}]" if ":" in mesh.host and not mesh.host.startswith("[") else mesh.host
         return f"tcp:{host}:0"

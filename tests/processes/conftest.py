@@ -95,6 +95,10 @@ class Workshop:
         """Return a worker that speaks the lifeline's protocol and behaves as fake_worker.py says."""
         return WorkerConfig(name, self.directory, class_path="fake:Worker", settings={"do": do}, **options)
 
+    def real_worker(self, name: str, class_path: str, **options: Any) -> WorkerConfig:
+        """Return a worker that runs a class of a module in the test's directory."""
+        return WorkerConfig(name, self.directory, class_path=class_path, **options)
+
     def mesh(self, *workers: WorkerConfig, **supervisor: Any) -> MeshConfig:
         """Return the configuration of a mesh."""
         section = SupervisorSection(**{"runtime_dir": self.runtime, **supervisor})
@@ -141,6 +145,12 @@ class Witness:
 def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     """Meshes of commands, and of workers that are played by fake_worker.py."""
     monkeypatch.setattr(spawn, "WORKER_PROGRAM", (str(Path(__file__).with_name("fake_worker.py")),))
+    return Workshop(tmp_path)
+
+
+@pytest.fixture
+def real_workshop(tmp_path: Path) -> Workshop:
+    """Meshes of real workers."""
     return Workshop(tmp_path)
 
 
