@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import ConfigError, Fault
 from . import rules
-from .lines import LineIndex
+from .lines import KeyPath, LineIndex
 from .model import MeshConfig, MeshSection, RestartPolicy, SupervisorSection, WorkerConfig
 from .report import Report, Unfit, Where, closest
 from .rules import WorkerTable
@@ -53,6 +53,15 @@ def locate(file: str | os.PathLike[str]) -> tuple[str, Path | None]:
     if document.report.faults:
         raise ConfigError(os.fspath(file), document.report.faults)
     return mesh["name"], supervisor.get("runtime_dir")
+
+
+def key_line(file: str | os.PathLike[str], path: KeyPath) -> int:
+    """Return the line of a key of ``file``, for faults that are found later.
+
+    Raises:
+        ConfigError: If the file cannot be read (any more).
+    """
+    return _read(file).report.line(path)
 
 
 @dataclass(frozen=True, slots=True)

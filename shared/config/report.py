@@ -36,6 +36,10 @@ class Report:
         """Add a fault of the value at ``path``."""
         self._faults.append(Fault(self._lines.line(path), dotted(path), message, hint))
 
+    def line(self, path: KeyPath) -> int:
+        """Return the line of ``path``."""
+        return self._lines.line(path)
+
     @property
     def faults(self) -> list[Fault]:
         """All faults, in the order of the file."""

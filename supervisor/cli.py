@@ -1,0 +1,210 @@
+"""The ``supervise`` command.
+
+Exit status: 0 done, 1 failed, 2 usage or configuration, 3 restart limit exceeded, 4 no such mesh running. What a
+command needs is imported when it runs: ``status`` must not wait for the supervisor's half of the package.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from .client import Client
+
+FAILED, USAGE, NOT_RUNNING = 1, 2, 4
+INTERRUPTED = 130
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+
+
+def _mesh_options(command: F) -> F:
+    file = click.option("-f", "--file", metavar="FILE", help="The mesh of this file (default: ./mesh.toml).")
+    name = click.option("--name", metavar="NAME", help="The mesh of this name.")
+    return file(name(command))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="meshvisor", message="meshvisor %(version)s")
+def supervise() -> None:
+    """Run a mesh of supervised processes, and look after it."""
+
+
+@supervise.command()
+@click.argument("file", default="mesh.toml")
+def run(file: str) -> int:
+    """Run the mesh of FILE (default: mesh.toml) in the foreground.
+
+    The first Ctrl-C stops it cleanly, the second at once.
+    """
+    from ..shared.config import load_config
+    from .foreground import run as run_in_foreground
+
+    return run_in_foreground(load_config(file))
+
+
+@supervise.command()
+@click.argument("file", default="mesh.toml")
+@_json_option
+def check(file: str, as_json: bool) -> int:
+    """Check FILE (default: mesh.toml), its worker classes included, and start nothing."""
+    from ..shared.errors import ConfigError
+    from .check import check as check_file
+
+    try:
+        config, warnings = check_file(file)
+    except ConfigError as error:
+        if not as_json:
+            raise
+        click.echo(json.dumps([asdict(fault) for fault in error.faults]))
+        return USAGE
+    for warning in warnings:
+        click.echo(f"{file}:{warning.line}: {warning}", err=True)
+    if as_json:
+        click.echo("[]")
+        return 0
+    slots = sum(worker.replicas for worker in config.workers)
+    workers = f"{len(config.workers)} worker{'s' * (len(config.workers) != 1)}"
+    click.echo(f"{file} is fine: {workers} in {slots} slot{'s' * (slots != 1)}, mesh {config.mesh.name}")
+    return 0
+
+
+@supervise.command()
+@click.argument("target", metavar="[FOLDER|FILE]", default="mesh.toml")
+def init(target: str) -> None:
+    """Write a mesh.toml and a worker to begin with; never over anything that is there."""
+    from .init import write_example
+
+    mesh, worker = write_example(Path(target))
+    click.echo(f"wrote {mesh} and {worker}; now: supervise run {mesh}")
+
+
+@supervise.command()
+@_mesh_options
+@_json_option
+def status(file: str | None, name: str | None, as_json: bool) -> None:
+    """Show how a running mesh is."""
+    import time
+
+    import msgspec
+
+    from .status import render
+    from .style import wants_colour
+
+    with _client(file, name) as client:
+        found = client.status()
+    if as_json:
+        click.echo(msgspec.json.encode(found).decode())
+    else:
+        click.echo(render(found, time.time(), colour=wants_colour(sys.stdout.isatty())), nl=False, color=True)
+
+
+@supervise.command()
+@_mesh_options
+@click.option("--no-wait", is_flag=True, help="Return as soon as the stop has begun.")
+@_json_option
+def shutdown(file: str | None, name: str | None, no_wait: bool, as_json: bool) -> None:
+    """Stop a running mesh cleanly, and wait until it is over."""
+    with _client(file, name) as client:
+        client.shutdown()
+        if not no_wait:
+            client.wait_until_over()
+        text = "is stopping" if no_wait else "has stopped"
+        click.echo(json.dumps({"mesh": client.name}) if as_json else f"the mesh {client.name} {text}")
+
+
+def _client(file: str | None, name: str | None) -> Client:
+    """Return a connection to the mesh that was named by its file or by its name."""
+    from ..shared.config import locate
+    from ..shared.config.values import NAME, NAME_RULE
+    from .client import Client
+    from .directory import base_directory
+
+    if name is None:
+        name, base = locate(file if file is not None else "mesh.toml")
+        return Client(base_directory(base), name)
+    if file is not None:
+        raise click.UsageError("-f and --name both say which mesh; give one of them", click.get_current_context())
+    if not NAME.fullmatch(name):
+        raise click.UsageError(f"the name of a mesh {NAME_RULE}", click.get_current_context())
+    return Client(base_directory(None), name)
+
+
+# Running a command, and saying what went wrong.
+
+
+def main() -> None:
+    """The entry point of ``supervise``."""
+    if not sys.platform.startswith("linux"):
+        sys.exit(f"meshvisor runs on Linux only; this is {sys.platform}")
+    _open_missing_descriptors()
+    sys.exit(execute(sys.argv[1:]))
+
+
+def execute(arguments: list[str]) -> int:
+    """Run one command line and return its exit status; errors are told as the user asked for it."""
+    try:
+        status = supervise.main(arguments, prog_name="supervise", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        _forget_stdout()
+        return FAILED
+    except Exception as error:
+        return _report(error, as_json="--json" in arguments)
+
+
+def _report(error: Exception, *, as_json: bool) -> int:
+    """Tell the user about ``error`` and return the exit status for it."""
+    from ..shared.errors import ConfigError, MeshError
+
+    if isinstance(error, ConfigError):
+        text, code = str(error), USAGE
+    elif isinstance(error, click.ClickException):
+        if not as_json:
+            error.show()
+            return error.exit_code
+        text, code = error.format_message(), error.exit_code
+    elif isinstance(error, MeshError):
+        text, code = str(error), _code_of(error)
+    else:
+        raise error
+    if as_json:
+        click.echo(json.dumps({"error": text, "code": code}))
+    else:
+        click.echo(text if isinstance(error, ConfigError) else f"supervise: {text}", err=True)
+    return code
+
+
+def _code_of(error: Exception) -> int:
+    from .client import NotRunning
+
+    return NOT_RUNNING if isinstance(error, NotRunning) else FAILED
+
+
+def _open_missing_descriptors() -> None:
+    """Put /dev/null where standard input, output or error is closed: a file or socket must never take their numbers."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _forget_stdout() -> None:
+    """Keep the interpreter from complaining at its end about an output that nobody reads any more."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)

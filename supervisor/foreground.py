@@ -1,0 +1,87 @@
+"""``supervise run``: one mesh in the foreground, with the signals, the terminal and the control socket of a process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+
+from ..shared.config.model import MeshConfig
+from .control import ControlServer
+from .output import Look, Output
+from .supervisor import Supervisor
+from .writer import Writer
+
+_STDOUT = 1
+
+
+def run(config: MeshConfig) -> int:
+    """Run ``config`` until it is over and return the exit status.
+
+    Raises:
+        SupervisorError: If the mesh cannot be started.
+    """
+    return asyncio.run(_Foreground(config).run())
+
+
+class _Foreground:
+    def __init__(self, config: MeshConfig) -> None:
+        slots = [slot for worker in config.workers for slot in worker.slots]
+        encoding = sys.stdout.encoding if sys.stdout is not None else "utf-8"
+        self._terminals = [descriptor for descriptor in (0, 1, 2) if os.isatty(descriptor)]
+        self._writer = Writer(_STDOUT)
+        self._output = Output(config.mesh.name, slots, Look.of(_STDOUT, encoding), self._writer.write)
+        self._supervisor = Supervisor(config)
+        self._stops_asked = 0
+        self._is_started = False
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, self._interrupted, signal.SIGINT)
+        loop.add_signal_handler(signal.SIGTERM, self._interrupted, signal.SIGTERM)
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+        self._supervisor.subscribe(self._output.event)
+        self._supervisor.subscribe_output(self._output.line)
+        try:
+            return await self._supervise()
+        finally:
+            self._output.close()
+            self._writer.close()
+
+    async def _supervise(self) -> int:
+        await self._supervisor.start_all()
+        self._is_started = True
+        self._obey()
+        control = ControlServer(self._supervisor, self._supervisor.directory.control_path)
+        try:
+            control.start()
+            return await self._supervisor.wait()
+        except BaseException:
+            self._supervisor.request_kill()
+            await self._supervisor.wait()
+            raise
+        finally:
+            control.close()
+
+    def _interrupted(self, number: signal.Signals) -> None:
+        self._stops_asked += 1
+        if number is signal.SIGINT:
+            self._output.interrupted()
+        self._obey(number)
+
+    def _hung_up(self) -> None:
+        if any(not os.isatty(descriptor) for descriptor in self._terminals):
+            self._stops_asked += 1
+            self._obey(signal.SIGHUP)
+        else:
+            self._output.note("SIGHUP is ignored: reloading mesh.toml is not supported yet")
+
+    def _obey(self, number: signal.Signals | None = None) -> None:
+        """Stop once asked, at once if asked again; what comes before the start is obeyed after it."""
+        if not self._is_started or not self._stops_asked:
+            return
+        if self._stops_asked == 1:
+            self._supervisor.request_stop(f"{number.name} (once more: at once)" if number else "as requested")
+        else:
+            self._supervisor.request_kill()

@@ -1,0 +1,23 @@
+"""Colours, for terminals that want them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+BOLD = "1"
+DIM = "2"
+RED = "31"
+GREEN = "32"
+YELLOW = "33"
+SLOT_COLOURS = ("36", "33", "35", "34", "32", "96", "93", "95", "94", "92")  # no red: that is for trouble
+
+
+def paint(text: str, colour: str | None, *, on: bool) -> str:
+    """Return ``text`` in ``colour`` (the number of an ECMA-48 SGR), if colours are ``on``."""
+    return f"\x1b[{colour}m{text}\x1b[0m" if on and colour is not None else text
+
+
+def wants_colour(is_terminal: bool, environment: Mapping[str, str] = os.environ) -> bool:
+    """Colours are for terminals that know them, unless NO_COLOR (https://no-color.org) is set to anything."""
+    return is_terminal and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
