@@ -3,6 +3,11 @@
 The core decides; this carries out: it writes what the core wants written, once per turn of the loop, keeps one timer
 for the core's deadline, and hands the core's events to the link's owner. A message that comes alone, after others
 that came alone, is written at once: waiting for company would only cost latency.
+
+A new connection replaces the old one without a moment in which there is none. The dialling side knows that both ends
+have taken the new one over, and closes the old one. The accepting side does not know until it hears something on the
+new one; until then it goes on reading the old one, and goes back to it if the new one is lost first. Both may carry
+the same messages for that while: each carries them in order, and what was received already is dropped.
 """
 
 from __future__ import annotations
@@ -10,9 +15,9 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from ..core.frames import CALLS, CONTROL_KINDS, CONTROL_LIMIT, DATA_KINDS, MESSAGES, Frame
+from ..core.frames import CONTROL_KINDS, CONTROL_LIMIT, DATA_KINDS, MESSAGES, Frame
 from ..core.link import Delivered, Event, Failed, Link, LinkState, WindowOpened
-from ..core.session import Body, Limits
+from ..core.session import LONGEST_BATCH, Body, Limits
 from ..transport.base import TransportConnection
 from .channel import Channel, open_channel
 
@@ -36,17 +41,33 @@ class LinkOwner(Protocol):
         """The peer said goodbye."""
 
 
+class _Connection:
+    """The two channels of one connection."""
+
+    def __init__(self, control: Channel, data: Channel) -> None:
+        self.control = control
+        self.data = data
+        self.channels = (control, data)
+
+    def other(self, channel: Channel) -> Channel:
+        return self.data if channel is self.control else self.control
+
+    def close(self) -> None:
+        for channel in self.channels:
+            channel.close()
+
+
 class LinkDriver:
     """Drives one link; see the module."""
 
     def __init__(self, link: Link, owner: LinkOwner, *, max_message: int, scratch: memoryview) -> None:
         self.link = link
         self._owner = owner
-        self._limit = max_message
+        self._limit = max(max_message, LONGEST_BATCH)
         self._scratch = scratch
         self._loop = asyncio.get_running_loop()
-        self._control: Channel | None = None
-        self._data: Channel | None = None
+        self._current: _Connection | None = None
+        self._standby: _Connection | None = None  # the one before, until the current one is known to work
         self._retired: list[Channel] = []
         self._timer: asyncio.TimerHandle | None = None
         self._flush_scheduled = False
@@ -56,7 +77,7 @@ class LinkDriver:
     @property
     def is_attached(self) -> bool:
         """Whether a connection carries the link now."""
-        return self._control is not None
+        return self._current is not None
 
     # The connection.
 
@@ -68,28 +89,48 @@ class LinkDriver:
         *,
         greeting: bytes = b"",
     ) -> None:
-        """Carry the link over ``connection`` from now on; an older one is closed (R26).
+        """Carry the link over ``connection`` from now on, in place of an older one (R26).
 
-        ``greeting`` is written first. The core has checked ``received`` (``Link.check_resume``).
+        The accepting side passes the ``greeting`` that completes the handshake at the other end. The core has checked
+        ``received`` (``Link.check_resume``).
         """
-        self._drop()
-        self.link.attach(received, self._loop.time(), peer_limits)
-        self._control = open_channel(connection.control, self, CONTROL_KINDS, CONTROL_LIMIT, self._scratch)
-        self._data = open_channel(connection.data, self, DATA_KINDS, self._limit, self._scratch)
-        self._control.start()
-        self._data.start()
-        if greeting:
-            self._control.write([greeting])
+        older, self._current = self._current, self._open(connection)
+        self._take_over(received, peer_limits)
+        if self._standby is not None:
+            self._retire(self._standby)
+            self._standby = None
+        if older is not None and greeting:
+            self._standby = older
+        elif older is not None:
+            self._retire(older)
+        for channel in self._current.channels:
+            channel.start()
+        self._current.control.write([greeting or self.link.confirmation()])
         self._flush()
 
-    def _drop(self) -> None:
-        """Close the connection, if there is one; the link itself goes on."""
-        for channel in (self._control, self._data):
-            if channel is not None:
-                channel.close()
-                self._retired.append(channel)
-        self._control = self._data = None
+    def _open(self, connection: TransportConnection) -> _Connection:
+        control = open_channel(connection.control, self, CONTROL_KINDS, CONTROL_LIMIT, self._scratch)
+        return _Connection(control, open_channel(connection.data, self, DATA_KINDS, self._limit, self._scratch))
+
+    def _take_over(self, received: tuple[int, int], peer_limits: Limits | None) -> None:
         self.link.detach()
+        self.link.attach(received, self._loop.time(), peer_limits)
+        self._cancel_timer()
+
+    def _retire(self, connection: _Connection) -> None:
+        connection.close()
+        self._retired.extend(connection.channels)
+
+    def _drop(self) -> None:
+        """Close what there is of connections; the link itself goes on."""
+        for connection in (self._current, self._standby):
+            if connection is not None:
+                self._retire(connection)
+        self._current = self._standby = None
+        self.link.detach()
+        self._cancel_timer()
+
+    def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -101,9 +142,9 @@ class LinkDriver:
 
     async def wait_closed(self) -> None:
         """Wait until nothing of the connections that this link ever had runs any more."""
-        for channel in self._retired:
+        retired, self._retired = self._retired, []
+        for channel in retired:
             await channel.wait_closed()
-        self._retired.clear()
 
     # Sending.
 
@@ -128,14 +169,8 @@ class LinkDriver:
     def say_goodbye(self) -> None:
         """Tell the peer that nothing more will come, after all that was accepted."""
         self._flush()
-        if self._control is not None:
-            self._control.write([self.link.goodbye()])
-
-    @property
-    def is_flushed(self) -> bool:
-        """Whether everything to be written was handed over to the transport."""
-        channels = (self._control, self._data)
-        return not self.link.has_data and not any(channel is not None and channel.is_blocked for channel in channels)
+        if self._current is not None:
+            self._current.control.write([self.link.goodbye()])
 
     def _flush_turn(self) -> None:
         self._flush_scheduled = False
@@ -144,7 +179,7 @@ class LinkDriver:
         self._flush()
 
     def _flush(self) -> None:
-        data = self._data
+        data = self._current.data if self._current is not None else None
         while data is not None and not data.is_blocked:
             buffers = self.link.data_to_send(_BUDGET)
             if not buffers:
@@ -154,10 +189,10 @@ class LinkDriver:
 
     def _flush_control(self) -> None:
         # What waits in the core while the channel is blocked is bounded: one ACK a lane, one PING, one PONG.
-        if self._control is not None and not self._control.is_blocked:
+        if self._current is not None and not self._current.control.is_blocked:
             out = self.link.control_to_send()
             if out:
-                self._control.write([out])
+                self._current.control.write([out])
         if self._timer is None:
             self._arm()
 
@@ -178,33 +213,57 @@ class LinkDriver:
 
     def frames_arrived(self, channel: Channel, frames: list[Frame]) -> None:
         """Hand what arrived to the core, and what it makes of it to the owner."""
+        if self._standby is not None and channel not in self._standby.channels:
+            self._release_standby()
         self._handle(self.link.receive(frames, self._loop.time()))
-        if self._data is not None and self.link.has_data and not self._flush_scheduled:
+        if self._current is not None and self.link.has_data and not self._flush_scheduled:
             self._flush()
         else:
             self._flush_control()
 
+    def _release_standby(self) -> None:
+        """The peer has taken the new connection over: take in what it wrote on the old one, and close that."""
+        standby, self._standby = self._standby, None
+        if standby is not None:
+            for channel in standby.channels:
+                channel.drain()
+            self._retire(standby)
+
     def channel_writable(self, channel: Channel) -> None:
         """Write on."""
-        if channel is self._data:
+        if self._current is None:
+            return
+        if channel is self._current.data:
             self._flush()
-        elif channel is self._control:
+        elif channel is self._current.control:
             self._flush_control()
 
     def channel_lost(self, channel: Channel, reason: str, *, broken: bool) -> None:
         """Take in what the other channel still holds, then do without the connection."""
-        if channel is not self._control and channel is not self._data:
+        current, standby = self._current, self._standby
+        connection = next((c for c in (current, standby) if c is not None and channel in c.channels), None)
+        if connection is None:
             return
-        other = self._data if channel is self._control else self._control
         channel.close()
-        if other is not None:
-            other.drain()
-        self._fail(reason, broken=broken)
+        connection.other(channel).drain()
+        if connection is self._standby:
+            self._standby = None
+            self._retire(connection)
+        elif connection is self._current:
+            self._fail(reason, broken=broken)
 
     def _fail(self, reason: str, *, broken: bool) -> None:
-        if self.is_attached:
-            self._drop()
-            self._owner.connection_lost(reason, broken=broken)
+        """The current connection is lost: go back to the one before if that is still good, else tell the owner."""
+        if self._current is None:
+            return
+        if self._standby is not None and not broken:
+            self._retire(self._current)
+            self._current, self._standby = self._standby, None
+            self._take_over(self.link.acknowledged, None)
+            self._flush()
+            return
+        self._drop()
+        self._owner.connection_lost(reason, broken=broken)
 
     def _handle(self, events: list[Event]) -> None:
         for event in events:
@@ -219,6 +278,3 @@ class LinkDriver:
                 self._fail(event.reason, broken=event.broken)
             else:
                 self._owner.left()
-
-
-__all__ = ["CALLS", "MESSAGES", "LinkDriver", "LinkOwner"]
