@@ -187,7 +187,9 @@ class Child:
         return self._to(Cue.BROKE, now)
 
     def stop(self, now: float) -> tuple[Action, ...]:
-        """Begin a stop on request; nothing is restarted after it."""
+        """Begin a stop on request; nothing is restarted after it. A stop that goes on already just does."""
+        if self.state is State.STOPPING:
+            return ()
         return self._to(Cue.STOP_ASKED if self._config.stop_timeout > 0 else Cue.KILL_ASKED, now)
 
     def kill(self, now: float) -> tuple[Action, ...]:

@@ -11,7 +11,6 @@ The kernel frees the lock when its holder dies, however it dies: what else is in
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 import time
@@ -43,7 +42,7 @@ def find_running(base: Path, name: str) -> int | None:
         return None
     try:
         for _ in range(_ATTEMPTS):
-            if _try_lock(lock, fcntl.LOCK_SH):
+            if _try_lock(lock, shared=True):
                 return None
             pid, _ = _read_holder(lock)
             if pid is not None:
@@ -112,7 +111,7 @@ class RuntimeDirectory:
         except OSError as error:
             self._release()
             raise SupervisorError(f"cannot use {self.path}: {error.strerror}") from error
-        if not _try_lock(self._lock, fcntl.LOCK_EX) or not self._lock_is_current():
+        if not _try_lock(self._lock, shared=False) or not self._lock_is_current():
             self._release()
             return False
         os.ftruncate(self._lock, 0)
@@ -171,9 +170,11 @@ def _check_safe(path: Path) -> None:
         raise SupervisorError(f"the runtime directory {path} is open to others (mode {mode:04o}); chmod 700 {path}")
 
 
-def _try_lock(descriptor: int, kind: int) -> bool:
+def _try_lock(descriptor: int, *, shared: bool) -> bool:
+    import fcntl  # not everywhere: where there is none, Supervisor says so in one sentence instead of this import
+
     try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import signal
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ..shared.config.model import MeshConfig, TransportName, WorkerConfig
+from ..shared.config.model import MeshConfig, WorkerConfig
 from ..shared.control import lifeline as messages
-from ..shared.core.roster import NodeRecord, NodeStatus
+from ..shared.core.roster import NodeStatus
 from . import spawn
 from .child import Action, Child, Ending, Exit, State
 from .directory import RuntimeDirectory
 from .event import Event
 from .herald import Herald
 from .hub import Hub
-from .leftovers import VARIABLE, Mark
+from .identity import Identity
+from .leftovers import Mark
 from .lifeline import Lifeline
 from .logs import LogFile, Output
 from .reaper import kill_group, reap, send
@@ -59,13 +60,12 @@ class Slot:
         self.child = Child(config, draw)
         self.ready_by: float | None = None  # when its first start, tries included, has taken its whole start_timeout
         self._run = run
-        self._replica = replica
+        self._identity = Identity(run.config.mesh, config, name, replica)
         self._process: spawn.Process | None = None
         self._lifeline: Lifeline | None = None
         self._usage: Usage | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._grace: asyncio.TimerHandle | None = None
-        self._epoch = 0
         self._endpoints: tuple[str, ...] = ()
         self._links = messages.Links(0, 0)
         self._failure = ""
@@ -95,12 +95,11 @@ class Slot:
 
     def stop(self) -> None:
         """Ask the process to end; it is killed when ``stop_timeout`` has passed. Nothing is restarted after that."""
-        if self.child.state is not State.STOPPING:
-            self._stop(self.child.stop(self._run.loop.time()))
+        self._stop(self.child.stop)
 
     def kill(self) -> None:
         """Kill the process group; nothing is restarted after that."""
-        self._stop(self.child.kill(self._run.loop.time()))
+        self._stop(self.child.kill)
 
     def close(self) -> None:
         """Release what outlives the process: the log and what is left in the pipes."""
@@ -139,13 +138,16 @@ class Slot:
                 self._kill()
         self._arm()
 
-    def _stop(self, actions: tuple[Action, ...]) -> None:
-        self._act(actions)
-        if self.child.state is State.STOPPING:
-            self._publish("slot-stopping", pid=self.pid)
-        elif self.child.state is State.STOPPED and self._process is None:
+    def _stop(self, ask: Callable[[float], tuple[Action, ...]]) -> None:
+        before = self.child.state
+        self._act(ask(self._run.loop.time()))
+        if self.child.state is before:
+            return
+        if self.child.is_over:
             self._announce(NodeStatus.GONE)
             self._publish("slot-stopped")
+        else:
+            self._publish("slot-stopping", pid=self.pid)
 
     def _arm(self) -> None:
         if self._timer is not None:
@@ -161,7 +163,7 @@ class Slot:
         self._act(self.child.tick(now if deadline is None else max(now, deadline)))
 
     def _spawn(self) -> None:
-        self._epoch = secrets.randbits(64) or 1
+        self._identity = self._identity.next(self.child.incarnation)
         self._endpoints, self._links = (), messages.Links(0, 0)
         self._failure = self._traceback = self._blame = ""
         try:
@@ -180,56 +182,21 @@ class Slot:
         if process.report is not None:
             self._run.loop.add_reader(process.report, self._executed)
         if process.lifeline is not None:
-            self._lifeline = Lifeline(self._run.loop, process.lifeline, self._heard, self._lifeline_ended)
-            self._lifeline.assign(self._assignment())
-            self._run.herald.enroll(self._lifeline)
+            self._lifeline = self._open_lifeline(process.lifeline)
         self._publish("slot-starting", pid=process.pid)
 
     def _start_process(self) -> spawn.Process:
-        environment = {
-            **os.environ,
-            **self.config.env,
-            "MESHVISOR_SLOT": self.name,
-            "MESHVISOR_INCARNATION": str(self.child.incarnation),
-            VARIABLE: str(self._run.mark),
-        }
+        environment = self._identity.environment(self._run.mark)
         if self.config.command is not None:
             return spawn.spawn_command(self.config.command, self.config.cwd, environment)
-        environment.setdefault("PYTHONUNBUFFERED", "1")
-        return spawn.spawn_worker(f"{self._run.config.mesh.name}/{self.name}", self.config.cwd, environment)
+        return spawn.spawn_worker(self._identity.title, self.config.cwd, environment)
 
-    def _assignment(self) -> messages.Assignment:
-        mesh, config = self._run.config.mesh, self.config
-        return messages.Assignment(
-            mesh=mesh.name,
-            name=self.name,
-            group=config.name,
-            replica=self._replica,
-            incarnation=self.child.incarnation,
-            epoch=self._epoch,
-            class_path=config.class_path or "",
-            path=str(config.cwd),
-            settings=dict(config.settings),
-            listen=(self._endpoint(),),
-            secret=self._run.secret,
-            roster=self._run.herald.records,
-            stop_signal=config.stop_signal,
-            # A little less than the stop may take, so that a worker ends by itself before it is killed.
-            drain_timeout=max(config.stop_timeout - 0.5, config.stop_timeout * 0.9),
-            heartbeat_interval=mesh.heartbeat_interval,
-            heartbeat_timeout=mesh.heartbeat_timeout,
-            blacklist_duration=mesh.blacklist_duration,
-        )
-
-    def _endpoint(self) -> str:
-        mesh = self._run.config.mesh
-        if mesh.transport == TransportName.UNIX:
-            return f"unix:{self._run.directory.path / self._socket_name()}"
-        host = f"[{mesh.host}]" if ":" in mesh.host and not mesh.host.startswith("[") else mesh.host
-        return f"tcp:{host}:0"
-
-    def _socket_name(self) -> str:
-        return f"{self.name}.{self.child.incarnation}.sock"
+    def _open_lifeline(self, sock: socket.socket) -> Lifeline:
+        run = self._run
+        lifeline = Lifeline(run.loop, sock, self._heard, self._lifeline_ended)
+        lifeline.assign(self._identity.assignment(run.directory.path, run.secret, run.herald.records))
+        run.herald.enroll(lifeline)
+        return lifeline
 
     def _ask(self) -> None:
         if self._process is None:
@@ -321,7 +288,7 @@ class Slot:
         if self._run.count(ending):
             self._act(child.give_up(now))
             ending = replace(ending, delay=None)
-        self._run.directory.remove(self._socket_name())
+        self._run.directory.remove(self._identity.socket_name)
         self._tell_of_the_end(ending)
         if ending.delay is not None and ending.delay <= 0:
             self._act(child.tick(now))
@@ -349,17 +316,7 @@ class Slot:
         if self.config.command is not None:
             return
         why = str(self.child.view) if status is NodeStatus.GONE else ""
-        record = NodeRecord(
-            self.name,
-            self.config.name,
-            self._replica,
-            self.child.incarnation,
-            self._epoch,
-            status,
-            self._endpoints,
-            why,
-        )
-        self._run.herald.announce(record)
+        self._run.herald.announce(self._identity.record(status, self._endpoints, why))
 
     def _publish_exit(self, ending: Ending) -> Event:
         exit = ending.exit

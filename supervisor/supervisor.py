@@ -15,7 +15,7 @@ from typing import Self
 from ..shared.config.model import MeshConfig
 from ..shared.errors import SupervisorError
 from . import strategy
-from .child import Ending, State
+from .child import Child, Ending, State
 from .directory import RuntimeDirectory, base_directory
 from .event import Event
 from .herald import Herald
@@ -50,6 +50,7 @@ class Supervisor:
         self._intensity = RestartIntensity(config.supervisor.max_restarts, config.supervisor.max_restarts_window)
         self._levels: list[list[Slot]] = []
         self._slots: list[Slot] = []
+        self._children: dict[str, list[Child]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._started_at = 0.0
         self._begun = False
@@ -182,6 +183,7 @@ class Supervisor:
             for worker in self.config.workers
         }
         self._slots = [slot for slots in by_worker.values() for slot in slots]
+        self._children = {name: [slot.child for slot in slots] for name, slots in by_worker.items()}
         levels = start_levels(self.config.workers)
         self._levels = [[slot for worker in level for slot in by_worker[worker.name]] for level in levels]
 
@@ -216,11 +218,8 @@ class Supervisor:
             self._end(verdict)
 
     def _release_slots(self) -> None:
-        children = {
-            worker.name: [slot.child for slot in self._slots if slot.config is worker] for worker in self.config.workers
-        }
         for slot in self._slots:
-            if slot.child.state is State.WAITING and strategy.may_start(slot.config, children):
+            if slot.child.state is State.WAITING and strategy.may_start(slot.config, self._children):
                 slot.release()
 
     def _detect_readiness(self) -> None:

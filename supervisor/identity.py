@@ -1,0 +1,90 @@
+"""Who a new incarnation is: what it is told about itself, and what the others are told about it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..shared.config.model import MeshSection, TransportName, WorkerConfig
+from ..shared.control.lifeline import Assignment
+from ..shared.core.roster import NodeRecord, NodeStatus
+from .leftovers import VARIABLE, Mark
+
+_STOP_MARGIN = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """One incarnation of one slot; ``incarnation`` and ``epoch`` are 0 before the first."""
+
+    mesh: MeshSection
+    config: WorkerConfig
+    slot: str
+    replica: int
+    incarnation: int = 0
+    epoch: int = 0
+
+    def next(self, incarnation: int) -> Identity:
+        """Return the identity of another incarnation of the slot, with an epoch of its own."""
+        epoch = secrets.randbits(64) or 1
+        return Identity(self.mesh, self.config, self.slot, self.replica, incarnation, epoch)
+
+    @property
+    def title(self) -> str:
+        """How the process shows in ``ps``."""
+        return f"{self.mesh.name}/{self.slot}"
+
+    @property
+    def socket_name(self) -> str:
+        """The file in the runtime directory on which the incarnation listens (over ``unix``)."""
+        return f"{self.slot}.{self.incarnation}.sock"
+
+    def environment(self, mark: Mark) -> dict[str, str]:
+        """Return the environment of the process: ours, what is configured, and who it is."""
+        unbuffered = {} if self.config.command else {"PYTHONUNBUFFERED": "1"}
+        return {
+            **os.environ,
+            **unbuffered,
+            **self.config.env,
+            "MESHVISOR_SLOT": self.slot,
+            "MESHVISOR_INCARNATION": str(self.incarnation),
+            VARIABLE: str(mark),
+        }
+
+    def assignment(self, directory: Path, secret: bytes, roster: tuple[NodeRecord, ...]) -> Assignment:
+        """Return the first word over the lifeline of a worker."""
+        config, mesh = self.config, self.mesh
+        return Assignment(
+            mesh=mesh.name,
+            name=self.slot,
+            group=config.name,
+            replica=self.replica,
+            incarnation=self.incarnation,
+            epoch=self.epoch,
+            class_path=config.class_path or "",
+            path=str(config.cwd),
+            settings=dict(config.settings),
+            listen=(self._endpoint(directory),),
+            secret=secret,
+            roster=roster,
+            stop_signal=config.stop_signal,
+            # A little less than the stop may take, so that a worker ends by itself before it is killed.
+            drain_timeout=max(config.stop_timeout - _STOP_MARGIN, config.stop_timeout * 0.9),
+            heartbeat_interval=mesh.heartbeat_interval,
+            heartbeat_timeout=mesh.heartbeat_timeout,
+            blacklist_duration=mesh.blacklist_duration,
+        )
+
+    def record(self, status: NodeStatus, endpoints: tuple[str, ...] = (), why: str = "") -> NodeRecord:
+        """Return the incarnation's record in the roster."""
+        return NodeRecord(
+            self.slot, self.config.name, self.replica, self.incarnation, self.epoch, status, endpoints, why
+        )
+
+    def _endpoint(self, directory: Path) -> str:
+        if self.mesh.transport == TransportName.UNIX:
+            return f"unix:{directory / self.socket_name}"
+        host = f"[{self.mesh.host}]" if ":" in self.mesh.host and self.mesh.host[0] != "[" else self.mesh.host
+        return f"tcp:{host}:0"

@@ -1,0 +1,86 @@
+"""What an incarnation is told about itself, and what the others are told about it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meshvisor.shared.config.model import MeshSection, TransportName, WorkerConfig
+from meshvisor.shared.core.roster import NodeRecord, NodeStatus
+from meshvisor.supervisor.identity import Identity
+from meshvisor.supervisor.leftovers import Mark
+
+MARK = Mark("m", 1, 2, "boot")
+
+
+def identity(mesh: MeshSection | None = None, **options: Any) -> Identity:
+    config = WorkerConfig("counter", Path("/app"), **{"class_path": "app:Counter", **options})
+    return Identity(mesh or MeshSection("m"), config, "counter-2", 2).next(7)
+
+
+def test_every_incarnation_has_an_epoch_of_its_own() -> None:
+    one = identity()
+    epochs = {one.next(incarnation).epoch for incarnation in range(100)}
+    assert len(epochs) == 100
+    assert all(0 < epoch < 2**64 for epoch in epochs)
+
+
+def test_an_incarnation_listens_where_no_other_ever_did() -> None:
+    assignment = identity().assignment(Path("/run/m"), b"secret", ())
+    assert assignment.listen == ("unix:/run/m/counter-2.7.sock",)
+    assert (assignment.name, assignment.group, assignment.replica, assignment.incarnation) == (
+        "counter-2",
+        "counter",
+        2,
+        7,
+    )
+    assert (assignment.class_path, assignment.path, assignment.secret) == ("app:Counter", "/app", b"secret")
+
+
+@pytest.mark.parametrize(
+    ("host", "endpoint"),
+    [
+        ("127.0.0.1", "tcp:127.0.0.1:0"),
+        ("::1", "tcp:[::1]:0"),
+        ("[::1]", "tcp:[::1]:0"),
+        ("localhost", "tcp:localhost:0"),
+    ],
+)
+def test_over_tcp_the_kernel_chooses_the_port(host: str, endpoint: str) -> None:
+    mesh = MeshSection("m", transport=TransportName.TCP, host=host)
+    assert identity(mesh).assignment(Path("/run/m"), b"", ()).listen == (endpoint,)
+
+
+@pytest.mark.parametrize(("stop_timeout", "drain_timeout"), [(5.0, 4.5), (1.0, 0.9), (0.0, 0.0), (60.0, 59.5)])
+def test_draining_ends_a_little_before_the_kill(stop_timeout: float, drain_timeout: float) -> None:
+    assignment = identity(stop_timeout=stop_timeout).assignment(Path("/run/m"), b"", ())
+    assert assignment.drain_timeout == pytest.approx(drain_timeout)
+
+
+def test_the_environment_is_ours_plus_what_is_configured_plus_who_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INHERITED", "yes")
+    monkeypatch.setenv("MESHVISOR_SLOT", "of an outer mesh")
+    environment = identity(env={"EXTRA": "1"}).environment(MARK)
+    assert (environment["INHERITED"], environment["EXTRA"]) == ("yes", "1")
+    assert (environment["MESHVISOR_SLOT"], environment["MESHVISOR_INCARNATION"]) == ("counter-2", "7")
+    assert environment["MESHVISOR_MESH"] == "m:1:2:boot"
+
+
+def test_a_worker_prints_without_buffering_unless_it_is_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    assert identity().environment(MARK)["PYTHONUNBUFFERED"] == "1"
+    assert identity(env={"PYTHONUNBUFFERED": ""}).environment(MARK)["PYTHONUNBUFFERED"] == ""
+    assert "PYTHONUNBUFFERED" not in identity(class_path=None, command=("true",)).environment(MARK)
+
+
+def test_the_secret_travels_in_no_other_way() -> None:
+    one = identity()
+    assert "secret" not in str(one.environment(MARK)) + one.title
+
+
+def test_the_roster_tells_the_others_what_they_need() -> None:
+    one = identity()
+    assert one.record(NodeStatus.READY, ("unix:/a",)) == NodeRecord(
+        "counter-2", "counter", 2, 7, one.epoch, NodeStatus.READY, ("unix:/a",)
+    )
+    assert one.record(NodeStatus.GONE, why="stopped").why == "stopped"
