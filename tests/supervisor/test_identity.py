@@ -73,11 +73,6 @@ def test_a_worker_prints_without_buffering_unless_it_is_told_otherwise(monkeypat
     assert "PYTHONUNBUFFERED" not in identity(class_path=None, command=("true",)).environment(MARK)
 
 
-def test_the_secret_travels_in_no_other_way() -> None:
-    one = identity()
-    assert "secret" not in str(one.environment(MARK)) + one.title
-
-
 def test_the_roster_tells_the_others_what_they_need() -> None:
     one = identity()
     assert one.record(NodeStatus.READY, ("unix:/a",)) == NodeRecord(
