@@ -17,12 +17,17 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from . import frames
-from .frames import CALLS, LANES, MESSAGES, Frame, Kind
+from .frames import CALLS, MESSAGES, Frame, Kind
 from .session import Body, Lane, Limits, ProtocolFault
 
 ACK_DELAY = 0.02
 """How long, in seconds, an acknowledgement may wait for more to acknowledge."""
 
+CALLS_LIMITS = Limits()
+"""What may arrive on the calls lane between two acknowledgements, whatever the window of the messages is.
+
+That lane has no window at its sender: whoever posts bounds what is under way, far below this.
+"""
 
 _MAX_ENTRIES = 256
 """How many entries go out in one write: each takes two of the at most 1,024 buffers of a ``sendmsg``."""
@@ -51,7 +56,10 @@ class WindowOpened(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """The connection cannot go on; the driver closes it and detaches. ``broken`` if the peer broke a rule."""
+    """The connection cannot go on, and the link is detached from it; the driver closes it.
+
+    ``broken`` if the peer broke a rule. There is one of these per connection at the most, after all that was good.
+    """
 
     reason: str
     broken: bool
@@ -78,7 +86,7 @@ class Link:
     def __init__(
         self, limits: Limits, peer_limits: Limits | None = None, *, heartbeat: Heartbeat | None = None
     ) -> None:
-        self.lanes = tuple(Lane(limits, peer_limits) for _ in range(LANES))
+        self.lanes = (Lane(limits, peer_limits), Lane(CALLS_LIMITS))
         self.state = LinkState.DETACHED
         self._heartbeat = heartbeat
         self._heard_at = 0.0
@@ -94,6 +102,11 @@ class Link:
         """What has been received on each lane: the handshake tells it to the peer."""
         return self.lanes[MESSAGES].received, self.lanes[CALLS].received
 
+    @property
+    def acknowledged(self) -> tuple[int, int]:
+        """What the peer has acknowledged on each lane."""
+        return self.lanes[MESSAGES].acknowledged, self.lanes[CALLS].acknowledged
+
     def check_resume(self, received: tuple[int, int]) -> None:
         """Check what a peer that wants to resume says that it has received.
 
@@ -104,10 +117,17 @@ class Link:
             lane.check_resume(number)
 
     def attach(self, received: tuple[int, int], now: float, peer_limits: Limits | None = None) -> None:
-        """Begin with a new connection; ``received`` is what the peer said that it has, and ``check_resume`` passed."""
+        """Begin with a new connection; ``received`` is what the peer said that it has, and ``check_resume`` passed.
+
+        Raises:
+            RuntimeError: If the link is over; nothing brings it back.
+        """
+        if self.state is LinkState.OVER:
+            raise RuntimeError("the link is over: a new connection needs a new one")
         for lane, number in zip(self.lanes, received, strict=True):
             lane.resume(number)
-            lane.peer_limits = peer_limits or lane.peer_limits
+        if peer_limits is not None:
+            self.lanes[MESSAGES].peer_limits = peer_limits
         self.state = LinkState.ATTACHED
         self._heard_at = self._pinged_at = now
         self._pongs.clear()
@@ -140,8 +160,12 @@ class Link:
                 else:
                     self._receive_control(frame, events)
         except ProtocolFault as fault:
-            events.append(Failed(str(fault), broken=True))
+            events.append(self._fail(str(fault), broken=True))
         return events
+
+    def _fail(self, reason: str, *, broken: bool) -> Failed:
+        self.detach()
+        return Failed(reason, broken=broken)
 
     def _receive_messages(self, frame: Frame, events: list[Event]) -> None:
         lane = self.lanes[frame.lane]
@@ -173,20 +197,25 @@ class Link:
         """The consumer is done with all messages of ``lane`` up to ``number``; return whether an ACK is due now."""
         stream = self.lanes[lane]
         stream.consume(number)
+        if stream.ack_due:
+            return True
         if self._ack_at is None and stream.owes_ack:
             self._ack_at = now + ACK_DELAY
-        return stream.ack_due
+        return False
 
     def tick(self, now: float) -> list[Event]:
         """Do what is due at ``now``; calling it early or twice changes nothing."""
         if self.state is not LinkState.ATTACHED:
             return []
         if self._ack_at is not None and now >= self._ack_at:
+            # From here on it is due and has no deadline: while nothing can be written, there is nothing to wake for.
+            self._ack_at = None
             for lane in self.lanes:
                 lane.ack_due = lane.owes_ack
         if self._heartbeat is not None:
-            if now - self._heard_at >= self._heartbeat.timeout:
-                return [Failed(f"nothing was heard for {now - self._heard_at:.3f} s", broken=False)]
+            # The same sums as in ``deadline``: with a difference, rounding could put the one before the other.
+            if now >= self._heard_at + self._heartbeat.timeout:
+                return [self._fail(f"nothing was heard for {now - self._heard_at:.3f} s", broken=False)]
             if now >= self._ping_at:
                 self._pinged_at = now
                 self._pings_due = 1
@@ -245,6 +274,10 @@ class Link:
                 out.append(entry.body)
                 budget -= size + frames.HEADER_SIZE
         return out
+
+    def confirmation(self) -> bytes:
+        """Return what the dialling side writes first: it tells the accepting side that the connection is taken."""
+        return frames.encode(Kind.ACK, lane=MESSAGES, ack=self.lanes[MESSAGES].tell())
 
     def goodbye(self) -> bytes:
         """Return the frame that tells the peer what the last numbers are."""

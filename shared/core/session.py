@@ -28,6 +28,10 @@ from .frames import LARGE, Frame, Kind
 
 BATCH_MESSAGES = 128
 BATCH_BYTES = 32 * 1024
+"""A batch ends with the message that makes it this long, or this many."""
+
+LONGEST_BATCH = BATCH_BYTES + LARGE + 5 * BATCH_MESSAGES
+"""No batch has a longer body, in bytes: one message below 64 KiB may come on top, and msgpack."""
 
 Body = bytes | bytearray | memoryview
 
@@ -234,8 +238,10 @@ class Lane:
         limits = self.peer_limits
         if last - self.consumed > limits.messages:
             raise ProtocolFault(f"the peer sent more than the {limits.messages} messages of its window")
-        # Each message of a batch adds up to five bytes of msgpack to what the sender counted.
-        if self.inbound_size and self.inbound_size + size > limits.size + 5 * limits.messages:
+        # Each message of a batch adds up to five bytes of msgpack to what the sender counted. What is nothing but that,
+        # as of messages that are empty, leaves a window in which the sender may still send one message of any size.
+        overhead = 5 * limits.messages
+        if self.inbound_size > overhead and self.inbound_size + size > limits.size + overhead:
             raise ProtocolFault(f"the peer sent more than the {limits.size} bytes of its window")
         self.received = last
         self.inbound_size += size

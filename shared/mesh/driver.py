@@ -16,7 +16,7 @@ import asyncio
 from typing import Protocol
 
 from ..core.frames import CONTROL_KINDS, CONTROL_LIMIT, DATA_KINDS, MESSAGES, Frame
-from ..core.link import Delivered, Event, Failed, Link, LinkState, WindowOpened
+from ..core.link import ACK_DELAY, Delivered, Event, Failed, Link, LinkState, WindowOpened
 from ..core.session import LONGEST_BATCH, Body, Limits
 from ..transport.base import TransportConnection
 from .channel import Channel, open_channel
@@ -161,9 +161,14 @@ class LinkDriver:
 
     def consumed(self, lane: int, number: int) -> None:
         """The consumer is done with the messages of ``lane`` up to ``number``."""
-        if self.link.consumed(lane, number, self._loop.time()):
+        now = self._loop.time()
+        if self.link.consumed(lane, number, now):
             self._flush_control()
         elif self._timer is None:
+            self._arm()
+        elif self._timer.when() > now + ACK_DELAY:
+            # It was set for the next ping; the acknowledgement is due earlier.
+            self._cancel_timer()
             self._arm()
 
     def say_goodbye(self) -> None:
