@@ -137,7 +137,7 @@ def _consequence(event: Event) -> str:
         if event.details["cause"] == "stopped" or event.details["next"] == "stopped":
             return ""
         return "; not starting it again"
-    return "; starting again at once" if delay <= 0 else f"; starting again in {duration(delay)}"
+    return "; starting again at once" if delay < 0.0005 else f"; starting again in {duration(delay)}"
 
 
 def _slot_backoff(event: Event) -> str:

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Collection
 from contextlib import suppress
 
+from ..shared.errors import SupervisorError
 from .child import Exit
+
+
+def check_kernel() -> None:
+    """Find out whether processes can be watched here at all.
+
+    Raises:
+        SupervisorError: If the kernel, or a sandbox around us, has no ``pidfd_open``.
+    """
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError as error:
+        if error.errno in (errno.ENOSYS, errno.EPERM, errno.EACCES):
+            need = "it takes Linux 5.4 or later and a sandbox that allows it"
+            raise SupervisorError(f"pidfd_open is not possible here ({error.strerror}); {need}") from error
 
 
 def send(pidfd: int, number: int) -> None:

@@ -23,7 +23,7 @@ from .hub import EventStream, Hub
 from .intensity import RestartIntensity
 from .leftovers import Mark, kill_orphans, kill_strays
 from .levels import start_levels
-from .reaper import reap_strangers
+from .reaper import check_kernel, reap_strangers
 from .slot import MeshRun, Slot
 from .snapshot import MeshState, MeshStatus
 
@@ -91,14 +91,14 @@ class Supervisor:
 
         Raises:
             SupervisorError: If another supervisor runs this mesh (naming its pid and file), if the runtime directory
-                cannot be used, or if this object was started before.
+                cannot be used, if processes cannot be watched here, or if this object was started before.
         """
         if self._loop is not None:
             raise SupervisorError("a Supervisor runs its mesh once; make another one")
         self._loop = loop = asyncio.get_running_loop()
+        check_kernel()
         name = self.config.mesh.name
         self.directory = RuntimeDirectory(base_directory(self.config.supervisor.runtime_dir), name, self.config.file)
-        self._finished = loop.create_future()
         self._started_at = loop.time()
         try:
             self._mark = Mark.of_this_process(name)
@@ -108,6 +108,7 @@ class Supervisor:
         except BaseException:
             self.directory.close()
             raise
+        self._finished = loop.create_future()
         self._begun = True
         self._publish("mesh-started", pid=os.getpid(), slots=len(self._slots))
         self._advance()

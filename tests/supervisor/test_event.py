@@ -29,6 +29,10 @@ def exited(**details: Any) -> Event:
             "counter-2 was killed by SIGKILL after 1.2 s; starting again at once",
         ),
         (
+            exited(cause="signaled", signal="SIGKILL", delay=0.0001),
+            "counter-2 was killed by SIGKILL after 1.2 s; starting again at once",
+        ),
+        (
             exited(code=1, delay=0.32, text="ValueError: no"),
             "counter-2 ended with status 1 after 1.2 s: ValueError: no; starting again in 320 ms",
         ),

@@ -1,9 +1,13 @@
+import errno
 import os
 import signal
 import subprocess
 
+import pytest
+
+from meshvisor.shared.errors import SupervisorError
 from meshvisor.supervisor.child import Exit
-from meshvisor.supervisor.reaper import reap, reap_strangers, signal_name
+from meshvisor.supervisor.reaper import check_kernel, reap, reap_strangers, signal_name
 
 
 def test_signals_have_their_names() -> None:
@@ -29,3 +33,15 @@ def test_only_dead_strangers_are_reaped() -> None:
     alive.kill()
     assert alive.wait() == -signal.SIGKILL
     assert dead.wait() == 0  # subprocess finds nobody to wait for, and takes it for a success
+
+
+def test_a_kernel_without_pidfds_is_named_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pid: int) -> int:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    check_kernel()
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    with pytest.raises(
+        SupervisorError, match=r"pidfd_open is not possible here \(Function not implemented\); it takes"
+    ):
+        check_kernel()
