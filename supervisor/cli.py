@@ -82,10 +82,12 @@ def check(file: str, as_json: bool) -> int:
 @click.argument("target", metavar="[FOLDER|FILE]", default="mesh.toml")
 def init(target: str) -> None:
     """Write a mesh.toml and a worker to begin with; never over anything that is there."""
+    import shlex
+
     from .init import write_example
 
     mesh, worker = write_example(Path(target))
-    click.echo(f"wrote {mesh} and {worker}; now: supervise run {mesh}")
+    click.echo(f"wrote {mesh} and {worker}; now: supervise run {shlex.quote(str(mesh))}")
 
 
 @supervise.command()

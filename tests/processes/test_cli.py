@@ -1,0 +1,403 @@
+"""The commands as a user gives them, by hand: processes, signals, terminals."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SUPERVISE = (sys.executable, "-m", "meshvisor.supervisor")
+MESH = '[mesh]\nname = "demo"\n'
+SLEEPER = '[workers.sleeper]\ncommand = ["sh", "-c", "echo up; exec sleep 600"]\n'
+STUBBORN = """[workers.stubborn]
+command = ["sh", "-c", "trap '' TERM; echo up; while :; do sleep 600; done"]
+stop_timeout = "10m"
+"""
+
+
+class Session:
+    """A folder with a mesh.toml, and the commands given in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {**os.environ, "MESHVISOR_RUNTIME_DIR": str(folder / "run")}
+        self.running: list[Run] = []
+
+    def write(self, text: str, name: str = "mesh.toml") -> None:
+        (self.folder / name).write_text(text)
+
+    def supervise(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*SUPERVISE, *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+
+    def run(self, **options: Any) -> Run:
+        run = Run(self, **options)
+        self.running.append(run)
+        return run
+
+
+class Run:
+    """``supervise run`` in the background, and what it has shown so far."""
+
+    def __init__(self, session: Session, stdout: int = subprocess.PIPE, **options: Any) -> None:
+        self.shown = ""
+        self.process = subprocess.Popen(
+            [*SUPERVISE, "run"],
+            cwd=session.folder,
+            env=session.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            **options,
+        )
+
+    def until(self, text: str, times: int = 1) -> str:
+        """Read until ``text`` has been shown so many times, and return the line it is in."""
+        assert self.process.stdout is not None
+        while self.shown.count(text) < times:
+            line = self.process.stdout.readline().decode()
+            assert line, f"{text!r} was never shown, but: {self.shown}"
+            self.shown += line
+        return next(line for line in self.shown.splitlines() if text in line)
+
+    def end(self) -> tuple[int, str]:
+        """Wait for the end and return the exit status and what went to stderr."""
+        out, err = self.process.communicate()
+        self.shown += (out or b"").decode()
+        return self.process.returncode, err.decode()
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        with contextlib.suppress(ValueError):
+            self.process.communicate()
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Session]:
+    session = Session(tmp_path)
+    yield session
+    for run in session.running:
+        run.close()
+
+
+def is_gone(pid: int) -> bool:
+    """Wait for the end of a process that is not our child."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    ready, _, _ = select.select([descriptor], [], [], 10.0)
+    os.close(descriptor)
+    return bool(ready)
+
+
+def test_run_status_and_shutdown(session: Session) -> None:
+    session.write(MESH + SLEEPER + "replicas = 2\n")
+    run = session.run()
+    run.until("the mesh is ready")
+    status = json.loads(session.supervise("status", "--json").stdout)
+    assert (status["mesh"], status["pid"], status["state"]) == ("demo", run.process.pid, "running")
+    assert [(worker["name"], worker["state"], worker["ready"]) for worker in status["workers"]] == [
+        ("sleeper-0", "ready", True),
+        ("sleeper-1", "ready", True),
+    ]
+    assert set(status["workers"][0]) == {
+        "name", "state", "pid", "incarnation", "restarts", "uptime", "ready", "cpu", "rss", "peers_up", "peers_total",
+        "last_exit",
+    }  # fmt: skip
+    table = session.supervise("status", "--name", "demo")
+    assert "demo is running: 2 of 2 slots ready" in table.stdout
+    assert "\x1b" not in table.stdout
+    stopped = session.supervise("shutdown")
+    assert (stopped.returncode, stopped.stdout) == (0, "the mesh demo has stopped\n")
+    assert run.end() == (0, "")
+    assert all(is_gone(worker["pid"]) for worker in status["workers"])
+    assert session.supervise("status").returncode == 4
+    assert "sleeper-0 │ up\n" in run.shown
+    assert "\x1b" not in run.shown
+
+
+def test_shutdown_without_waiting(session: Session) -> None:
+    session.write(MESH + SLEEPER)
+    run = session.run()
+    run.until("the mesh is ready")
+    answer = session.supervise("shutdown", "--no-wait", "--json")
+    assert (answer.returncode, json.loads(answer.stdout)) == (0, {"mesh": "demo"})
+    assert run.end() == (0, "")
+
+
+def test_a_crash_and_its_recovery_are_one_line_each(session: Session) -> None:
+    session.write(MESH + SLEEPER)
+    run = session.run()
+    run.until("the mesh is ready")
+    (worker,) = json.loads(session.supervise("status", "--json").stdout)["workers"]
+    os.kill(worker["pid"], signal.SIGKILL)
+    assert "was killed by SIGKILL" in run.until("killed by")
+    assert "incarnation 2" in run.until("is ready again")
+    run.process.terminate()
+    assert run.end() == (0, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_stops_cleanly(session: Session, number: signal.Signals) -> None:
+    session.write(MESH + SLEEPER)
+    run = session.run()
+    run.until("the mesh is ready")
+    run.process.send_signal(number)
+    assert run.end() == (0, "")
+    assert f"stopping the mesh: {number.name}" in run.shown
+    assert "the mesh has stopped (exit status 0)" in run.shown
+
+
+def test_the_second_signal_stops_at_once(session: Session) -> None:
+    session.write(MESH + STUBBORN)
+    run = session.run()
+    run.until("│ up")
+    (worker,) = json.loads(session.supervise("status", "--json").stdout)["workers"]
+    run.process.send_signal(signal.SIGINT)
+    run.until("stopping the mesh")
+    run.process.send_signal(signal.SIGINT)
+    assert run.end() == (1, "")
+    assert is_gone(worker["pid"])
+
+
+def test_sighup_reloads_nothing_yet_and_says_so(session: Session) -> None:
+    session.write(MESH + SLEEPER)
+    run = session.run()
+    run.until("the mesh is ready")
+    run.process.send_signal(signal.SIGHUP)
+    run.until("SIGHUP is ignored: reloading mesh.toml is not supported yet")
+    run.process.terminate()
+    assert run.end() == (0, "")
+
+
+def test_a_second_supervisor_is_refused_with_pid_and_file(session: Session) -> None:
+    session.write(MESH + SLEEPER)
+    run = session.run()
+    run.until("the mesh is ready")
+    refused = session.supervise("run")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert f"pid {run.process.pid}, {session.folder / 'mesh.toml'}" in refused.stderr
+    run.process.terminate()
+    assert run.end() == (0, "")
+
+
+def test_ten_faults_are_one_report_and_nothing_is_started(session: Session) -> None:
+    session.write("""[mesh]
+name = "Demo"
+transport = "udp"
+[supervisor]
+max_restart = 1
+max_restarts_window = "soon"
+[workers.a]
+command = ["touch", "started"]
+restart = "sometimes"
+replicas = -1
+stop_signal = "SIGTREM"
+cwd = "nowhere"
+depends_on = ["b"]
+env = { N = 1 }
+""")
+    refused = session.supervise("run", "mesh.toml")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    lines = refused.stderr.splitlines()
+    assert [line.split(": ")[0] for line in lines] == [
+        f"mesh.toml:{line}" for line in (2, 3, 5, 6, 9, 10, 11, 12, 13, 14)
+    ]
+    assert sorted(os.listdir(session.folder)) == ["mesh.toml"]
+
+
+@pytest.mark.parametrize(("end", "status"), [("exit 0", 0), ("exit 7", 1)])
+def test_the_exit_status_tells_how_it_ended(session: Session, end: str, status: int) -> None:
+    session.write(MESH + f'[workers.once]\ncommand = ["sh", "-c", "{end}"]\nrestart = "never"\n')
+    assert session.supervise("run").returncode == status
+
+
+def test_too_many_restarts_are_status_3(session: Session) -> None:
+    session.write(MESH + '[supervisor]\nmax_restarts = 1\n[workers.a]\ncommand = ["sh", "-c", "sleep 0.2; exit 7"]\n')
+    ended = session.supervise("run")
+    assert ended.returncode == 3
+    assert "giving up" in ended.stdout
+
+
+# Places that are written to.
+
+
+def wait_for(session: Session, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """Ask for the status until it is as wanted; for runs whose output cannot be read."""
+    while True:
+        answer = session.supervise("status", "--json")
+        if answer.returncode == 0 and condition(status := json.loads(answer.stdout)):
+            return dict(status)
+
+
+def test_a_reader_that_goes_away_does_not_stop_supervision(session: Session) -> None:
+    session.write(MESH + '[workers.talker]\ncommand = ["sh", "-c", "while sleep 0.02; do echo still here; done"]\n')
+    run = session.run()
+    run.until("still here")
+    assert run.process.stdout is not None
+    run.process.stdout.close()
+    (worker,) = wait_for(session, lambda status: status["state"] == "running")["workers"]
+    os.kill(worker["pid"], signal.SIGKILL)
+    wait_for(session, lambda status: status["workers"][0]["incarnation"] == 2 and status["workers"][0]["ready"])
+    assert session.supervise("shutdown").returncode == 0
+    assert run.process.wait() == 0
+
+
+def test_a_reader_that_never_reads_does_not_hold_supervision_up(session: Session) -> None:
+    session.write(MESH + '[workers.flood]\ncommand = ["sh", "-c", "yes; true"]\n' + SLEEPER)
+    run = session.run()
+    run.until("│ y")
+    wait_for(session, lambda status: status["state"] == "running")
+    assert session.supervise("shutdown").returncode == 0
+    assert run.process.wait() == 0
+
+
+def test_closed_descriptors_are_no_obstacle(session: Session) -> None:
+    session.write(MESH + SLEEPER)
+    closing = "import os, sys; [os.close(n) for n in (0, 1, 2)]; os.execv(sys.argv[1], sys.argv[1:])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", closing, *SUPERVISE, "run"], cwd=session.folder, env=session.environment
+    )
+    wait_for(session, lambda status: status["state"] == "running")
+    assert session.supervise("shutdown").returncode == 0
+    assert process.wait() == 0
+
+
+class Terminal:
+    """A pseudo-terminal, and what has been shown on it."""
+
+    def __init__(self) -> None:
+        self.ours, self.theirs = pty.openpty()
+        self.shown = ""
+
+    def until(self, text: str) -> None:
+        while text not in self.shown:
+            self.shown += os.read(self.ours, 65_536).decode()
+
+    def drain(self) -> str:
+        with contextlib.suppress(OSError):
+            while data := os.read(self.ours, 65_536):
+                self.shown += data.decode()
+        return self.shown
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    terminal = Terminal()
+    yield terminal
+    for descriptor in (terminal.ours, terminal.theirs):
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+
+
+@pytest.mark.parametrize(("no_color", "is_coloured"), [("", True), ("1", False)])
+def test_colours_are_for_terminals(session: Session, terminal: Terminal, no_color: str, is_coloured: bool) -> None:
+    session.write(MESH + SLEEPER)
+    session.environment |= {"TERM": "xterm", "NO_COLOR": no_color}
+    run = session.run(stdout=terminal.theirs)
+    terminal.until("the mesh is ready")
+    run.process.terminate()
+    assert run.end() == (0, "")
+    os.close(terminal.theirs)
+    assert ("\x1b[36m" in terminal.drain()) is is_coloured
+
+
+def test_progress_stays_in_its_line(session: Session, terminal: Terminal) -> None:
+    session.environment |= {"TERM": "xterm", "NO_COLOR": "1"}
+    script = r"printf '10 %%\r'; read x < go; printf '20 %%\r'; read x < go; echo done"
+    session.write(MESH + f"[workers.bar]\ncommand = ['sh', '-c', '''{script}''']\nrestart = 'never'\n")
+    os.mkfifo(session.folder / "go")
+    run = session.run(stdout=terminal.theirs)
+    for text in ("bar  │ 10 %", "\r\x1b[2Kbar  │ 20 %"):
+        terminal.until(text)
+        (session.folder / "go").write_text("\n")
+    assert run.end() == (0, "")
+    os.close(terminal.theirs)
+    assert "\r\x1b[2Kbar  │ done\r\n" in terminal.drain()
+
+
+def test_a_terminal_that_is_gone_stops_the_mesh(session: Session, terminal: Terminal) -> None:
+    session.write(MESH + SLEEPER)
+    run = session.run(stdout=terminal.theirs)
+    terminal.until("the mesh is ready")
+    os.close(terminal.ours)
+    run.process.send_signal(signal.SIGHUP)
+    assert run.end() == (0, "")
+
+
+# check and init, with real workers.
+
+WORKERS = """
+import os, sys
+from meshvisor import Worker
+
+class Good(Worker):
+    pass
+
+class Bad:
+    pass
+
+print("noise")
+if os.environ.get("MODE") == "exit":
+    sys.exit(5)
+if os.environ.get("MODE") == "crash":
+    os.abort()
+"""
+
+
+def test_check_looks_the_classes_up(session: Session) -> None:
+    session.write(WORKERS, "mine.py")
+    cases = {
+        "good": ("mine:Good", ""),
+        "bad": ("mine:Bad", ""),
+        "typo": ("mine:Goood", ""),
+        "nowhere": ("missing:Worker", ""),
+        "exits": ("mine:Good", 'env = { MODE = "exit" }'),
+        "crashes": ("mine:Good", 'env = { MODE = "crash" }'),
+    }
+    session.write(MESH + "".join(f'[workers.{name}]\nclass = "{c}"\n{env}\n' for name, (c, env) in cases.items()))
+    checked = session.supervise("check")
+    assert (checked.returncode, checked.stdout) == (2, "")
+    assert checked.stderr.splitlines() == [
+        "mesh.toml:7: workers.bad.class: Bad is not a subclass of meshvisor.Worker",
+        f"mesh.toml:10: workers.typo.class: there is no Goood in {session.folder / 'mine.py'} "
+        '(did you mean "mine:Good"?)',
+        "mesh.toml:13: workers.nowhere.class: cannot be imported: ModuleNotFoundError: No module named 'missing'",
+        f"mesh.toml:16: workers.exits.class: cannot be imported: SystemExit: 5 ({session.folder / 'mine.py'}:13)",
+        "mesh.toml:19: workers.crashes.class: its import killed its process by SIGABRT",
+    ]
+
+
+def test_the_example_runs_as_it_is(session: Session) -> None:
+    assert session.supervise("init").returncode == 0
+    assert session.supervise("check").returncode == 0
+    text = (session.folder / "mesh.toml").read_text().replace("orders = 12", "orders = 7")
+    session.write(text)
+    worker = (session.folder / "kitchen.py").read_text()
+    session.write(worker.replace("sleep(0.4)", "sleep(0)").replace("sleep(0.2)", "sleep(0)"), "kitchen.py")
+    ended = session.supervise("run")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "was killed by SIGKILL" in ended.stdout
+    assert "order 7: from cook-" in ended.stdout
+    assert "incarnation 2" in ended.stdout
