@@ -91,7 +91,7 @@ class Gremlin(Worker):
 
 
 def find_texts(root: str) -> list[Path]:
-    paths = (path for path in Path(root).rglob("*") if SKIPPED.isdisjoint(path.parts))
+    paths = (path for path in Path(root).rglob("*") if SKIPPED.isdisjoint(path.relative_to(root).parts))
     return sorted(path for path in paths if is_text(path))
 
 
