@@ -8,7 +8,7 @@ from meshvisor.workers.inbox import Arrived, Entry, Inbox, LinkDown, LinkUp
 from meshvisor.workers.testing import run_virtual
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class FakeLink:
     node_id: str
     incarnation: int = 1
