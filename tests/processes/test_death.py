@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -172,3 +173,29 @@ def test_a_flood_of_output_delays_nobody(workshop: Any) -> None:
             assert await mesh.supervisor.wait() == 0
 
     asyncio.run(main())
+
+
+_ORPHANS = """
+[mesh]
+name = "container"
+
+[workers.parent]
+command = ["sh", "-c", "(setsid sh -c 'exec >&-; echo $$ > new; mv new orphan' &); exec sleep 1000"]
+
+[workers.watcher]
+command = ["sh", "-c", "until [ -e orphan ]; do sleep .01; done; while [ -e /proc/$(cat orphan) ]; do sleep .01; done"]
+restart = "on-failure"
+significant = true
+"""
+
+
+def test_as_process_1_it_reaps_the_orphans_that_the_kernel_gives_it(tmp_path: Path) -> None:
+    unshare = ["unshare", "--fork", "--kill-child", "--pid", "--mount-proc"]
+    possible = shutil.which("unshare") and not subprocess.run([*unshare, "true"], check=False).returncode
+    if not possible:
+        pytest.skip("no pid namespaces for us here")
+    (tmp_path / "mesh.toml").write_text(_ORPHANS)
+    supervise = [*unshare, sys.executable, "-m", "meshvisor.supervisor", "run", "mesh.toml"]
+    environment = {**os.environ, "MESHVISOR_RUNTIME_DIR": str(tmp_path / "run")}
+    # The watcher ends when the orphan is not even a zombie any more.
+    subprocess.run(supervise, check=True, cwd=tmp_path, env=environment, timeout=30)
