@@ -7,13 +7,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 
 from ..shared.config import MeshConfig, WorkerConfig, load_config
 from ..shared.config.loader import key_line
 from ..shared.errors import ConfigError, Fault
+from .spawn import interpreter
 
 TIMEOUT = 60.0
 """How long the import of one worker's module may take, in seconds."""
@@ -52,7 +52,7 @@ def _look_up(class_path: str, worker: WorkerConfig) -> tuple[str | None, str | N
     with open(receiver, "rb", closefd=True) as verdict:
         try:
             process = subprocess.Popen(
-                [sys.executable, str(_LOOKUP), class_path, str(sender)],
+                [interpreter(), str(_LOOKUP), class_path, str(sender)],
                 cwd=worker.cwd,
                 env={**os.environ, **worker.env},
                 stdin=subprocess.DEVNULL,

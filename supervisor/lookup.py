@@ -15,6 +15,8 @@ import traceback
 from importlib import import_module
 from typing import Any
 
+_LONGEST = 4000
+
 
 def verdict(class_path: str) -> dict[str, str | None]:
     """Return what is wrong with the class, as ``error`` and ``hint``."""
@@ -52,8 +54,14 @@ def _reason(error: BaseException) -> str:
     return f"{line} ({frames[-1].filename}:{frames[-1].lineno})" if frames else line
 
 
+def _fitting(text: str | None) -> str | None:
+    """Return ``text`` as it can go through a pipe that is not read yet, and onto a terminal."""
+    return text and "".join(char if char.isprintable() else "?" for char in text[:_LONGEST])
+
+
 if __name__ == "__main__":
     sys.path[0] = os.getcwd()  # in place of this file's own folder, as for the worker
     descriptor = int(sys.argv[2])
-    os.write(descriptor, json.dumps(verdict(sys.argv[1])).encode())
+    found = {key: _fitting(text) for key, text in verdict(sys.argv[1]).items()}
+    os.write(descriptor, json.dumps(found).encode())
     os._exit(0)  # no thread or exit handler of the module may keep this process

@@ -12,6 +12,7 @@ from .event import Event, describe
 from .logs import PROGRESS
 from .style import BOLD, DIM, GREEN, RED, SLOT_COLOURS, YELLOW, paint, wants_colour
 
+_MESH = "mesh"
 _WIDEST_LABEL = 24
 _ERASE = "\r\x1b[2K"
 _COLOUR_SEQUENCE = re.compile(r"\x1b\[[0-9;:]*m")
@@ -42,17 +43,16 @@ class Look:
 
 
 class Output:
-    """Turns events and lines into text for ``write``. ``mesh`` labels what concerns no slot.
+    """Turns events and lines into text for ``write``, behind the name of the slot, or ``mesh``.
 
     Progress (a text that a program ends with a carriage return) is shown in place, below everything else, on a
     terminal and nowhere else; only the latest of all slots is, cut to one line.
     """
 
-    def __init__(self, mesh: str, slots: Sequence[str], look: Look, write: Callable[[str], None]) -> None:
-        self._mesh = mesh
+    def __init__(self, slots: Sequence[str], look: Look, write: Callable[[str], None]) -> None:
         self._look = look
         self._write = write
-        self._width = min(max(map(len, (mesh, *slots))), _WIDEST_LABEL)
+        self._width = min(max(map(len, (_MESH, *slots))), _WIDEST_LABEL)
         self._colours = {slot: SLOT_COLOURS[number % len(SLOT_COLOURS)] for number, slot in enumerate(slots)}
         self._bar, self._dot = ("│", "•") if look.unicode else ("|", "*")
         self._progress: tuple[str, str] | None = None
@@ -99,7 +99,7 @@ class Output:
 
     def _label(self, slot: str, mark: str) -> str:
         colour = self._colours.get(slot, DIM) if slot else BOLD
-        return paint(f"{slot or self._mesh:{self._width}} {mark}", colour, on=self._look.colour)
+        return paint(f"{slot or _MESH:{self._width}} {mark}", colour, on=self._look.colour)
 
     def _show_progress(self, slot: str, text: str) -> None:
         if self._look.columns is None:

@@ -14,7 +14,7 @@ ERASE = "\r\x1b[2K"
 class Shown:
     def __init__(self, look: Look, slots: tuple[str, ...] = ("a", "bee-0")) -> None:
         self.text = ""
-        self.output = Output("mesh", slots, look, self.write)
+        self.output = Output(slots, look, self.write)
 
     def write(self, text: str) -> None:
         self.text += text
