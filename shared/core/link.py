@@ -12,12 +12,13 @@ The driver attaches a connection after its handshake, feeds what arrives, writes
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
 from . import frames
 from .frames import CALLS, MESSAGES, Frame, Kind
+from .liveness import Health, Heartbeat, Liveness
+from .retry import Dice
 from .session import Body, Lane, Limits, ProtocolFault
 
 ACK_DELAY = 0.02
@@ -69,33 +70,43 @@ class Left(NamedTuple):
     """The peer said goodbye, and everything it ever sent has been delivered."""
 
 
-Event = Delivered | WindowOpened | Failed | Left
+class Suspected(NamedTuple):
+    """The peer is late, and did not answer a probe in time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """When an idle connection is pinged, and when a silent one is given up (seconds)."""
+class Recovered(NamedTuple):
+    """A suspected peer was heard again."""
 
-    interval: float
-    timeout: float
+
+class RoundTrip(NamedTuple):
+    """A ping was answered after ``rtt`` seconds."""
+
+    rtt: float
+
+
+Event = Delivered | WindowOpened | Failed | Left | Suspected | Recovered | RoundTrip
 
 
 class Link:
     """One link between two incarnations; see the module for how it is driven."""
 
     def __init__(
-        self, limits: Limits, peer_limits: Limits | None = None, *, heartbeat: Heartbeat | None = None
+        self,
+        limits: Limits,
+        peer_limits: Limits | None = None,
+        *,
+        heartbeat: Heartbeat | None = None,
+        dice: Dice | None = None,
     ) -> None:
         self.lanes = (Lane(limits, peer_limits), Lane(CALLS_LIMITS))
         self.state = LinkState.DETACHED
+        self.liveness: Liveness | None = None  # of the current path, or the latest
+        self.silence: float | None = None  # how long the peer had been silent when a connection was given up for it
         self._heartbeat = heartbeat
-        self._heard_at = 0.0
-        self._pinged_at = 0.0
-        self._nonce = 0
+        self._dice = dice
         self._ack_at: float | None = None
         self._pongs: list[int] = []
         self._parting: tuple[int, int] | None = None  # the last number of each lane, once the peer said goodbye
-        self._pings_due = 0
 
     @property
     def received(self) -> tuple[int, int]:
@@ -116,8 +127,17 @@ class Link:
         for lane, number in zip(self.lanes, received, strict=True):
             lane.check_resume(number)
 
-    def attach(self, received: tuple[int, int], now: float, peer_limits: Limits | None = None) -> None:
+    def attach(
+        self,
+        received: tuple[int, int],
+        now: float,
+        peer_limits: Limits | None = None,
+        *,
+        rtt: float | None = None,
+    ) -> None:
         """Begin with a new connection; ``received`` is what the peer said that it has, and ``check_resume`` passed.
+
+        What is known of the old path says nothing about the new one; ``rtt`` is the handshake's round trip.
 
         Raises:
             RuntimeError: If the link is over; nothing brings it back.
@@ -129,10 +149,10 @@ class Link:
         if peer_limits is not None:
             self.lanes[MESSAGES].peer_limits = peer_limits
         self.state = LinkState.ATTACHED
-        self._heard_at = self._pinged_at = now
+        if self._heartbeat is not None:
+            self.liveness = Liveness(self._heartbeat, now, self._dice, first_rtt=rtt)
         self._pongs.clear()
         self._ack_at = None
-        self._pings_due = 0
 
     def detach(self) -> None:
         """The connection is gone; the session waits for another one."""
@@ -152,13 +172,14 @@ class Link:
         events: list[Event] = []
         if self.state is not LinkState.ATTACHED:
             return events
-        self._heard_at = now
+        if self.liveness is not None and self.liveness.heard(now):
+            events.append(Recovered())
         try:
             for frame in arrived:
                 if frame.kind == Kind.BATCH or frame.kind == Kind.SINGLE:
                     self._receive_messages(frame, events)
                 else:
-                    self._receive_control(frame, events)
+                    self._receive_control(frame, events, now)
         except ProtocolFault as fault:
             events.append(self._fail(str(fault), broken=True))
         return events
@@ -176,13 +197,17 @@ class Link:
             events.append(WindowOpened(frame.lane))
         self._check_parting(events)
 
-    def _receive_control(self, frame: Frame, events: list[Event]) -> None:
+    def _receive_control(self, frame: Frame, events: list[Event], now: float) -> None:
         if frame.kind == Kind.ACK:
             if self.lanes[frame.lane].acknowledge(frame.ack):
                 events.append(WindowOpened(frame.lane))
         elif frame.kind == Kind.PING:
             # One answer for all pings of one batch of frames: a flood of pings is not answered by a flood.
             self._pongs = [frame.number]
+        elif frame.kind == Kind.PONG:
+            rtt = None if self.liveness is None else self.liveness.ponged(frame.number, now)
+            if rtt is not None:
+                events.append(RoundTrip(rtt))
         elif frame.kind == Kind.GOODBYE:
             self._parting = (frame.number, frame.ack)
             self._check_parting(events)
@@ -212,29 +237,32 @@ class Link:
             self._ack_at = None
             for lane in self.lanes:
                 lane.ack_due = lane.owes_ack
-        if self._heartbeat is not None:
-            # The same sums as in ``deadline``: with a difference, rounding could put the one before the other.
-            if now >= self._heard_at + self._heartbeat.timeout:
-                return [self._fail(f"nothing was heard for {now - self._heard_at:.3f} s", broken=False)]
-            if now >= self._ping_at:
-                self._pinged_at = now
-                self._pings_due = 1
-        return []
+        return [] if self.liveness is None else self._check_health(self.liveness, now)
+
+    def _check_health(self, liveness: Liveness, now: float) -> list[Event]:
+        before = liveness.health
+        health = liveness.tick(now)
+        if health is Health.LOST:
+            self.silence = liveness.silence(now)
+            return [self._fail(f"nothing was heard for {self.silence:.3f} s", broken=False)]
+        if health is Health.SUSPECT and before is not health:
+            return [Suspected()]
+        return [Recovered()] if before is Health.SUSPECT and health is Health.HEALTHY else []
+
+    def probe(self, now: float) -> None:
+        """Ask the peer now, whatever the time."""
+        if self.liveness is not None and self.state is LinkState.ATTACHED:
+            self.liveness.ask(now)
 
     # Asked by the driver.
-
-    @property
-    def _ping_at(self) -> float:
-        assert self._heartbeat is not None
-        return max(self._heard_at, self._pinged_at) + self._heartbeat.interval
 
     def deadline(self) -> float | None:
         """Return when ``tick`` wants to be called next."""
         if self.state is not LinkState.ATTACHED:
             return None
-        if self._heartbeat is None:
+        if self.liveness is None:
             return self._ack_at
-        at = min(self._ping_at, self._heard_at + self._heartbeat.timeout)
+        at = self.liveness.deadline()
         return at if self._ack_at is None else min(at, self._ack_at)
 
     def control_to_send(self) -> bytes:
@@ -245,13 +273,12 @@ class Link:
                 out += frames.encode(Kind.ACK, lane=number, ack=lane.tell())
         if self._ack_at is not None and not any(lane.owes_ack for lane in self.lanes):
             self._ack_at = None
-        for nonce in self._pongs:
-            out += frames.encode(Kind.PONG, number=nonce)
+        for answer in self._pongs:
+            out += frames.encode(Kind.PONG, number=answer)
         self._pongs.clear()
-        if self._pings_due:
-            self._pings_due = 0
-            self._nonce += 1
-            out += frames.encode(Kind.PING, number=self._nonce)
+        nonce = None if self.liveness is None else self.liveness.ping_to_send()
+        if nonce is not None:
+            out += frames.encode(Kind.PING, number=nonce)
         return out
 
     @property

@@ -74,11 +74,13 @@ class Lane:
         "ack_due",
         "acknowledged",
         "consumed",
+        "duplicates",
         "inbound_size",
         "last",
         "limits",
         "peer_limits",
         "received",
+        "replayed",
         "sent",
         "size",
         "told",
@@ -102,6 +104,8 @@ class Lane:
         self._inbound: deque[tuple[int, int]] = deque()  # (last number, bytes) of each batch not consumed
         self.told = 0  # the latest ``consumed`` that went out as an ACK frame
         self.untold_size = 0  # bytes consumed since then
+        self.replayed = 0  # messages that were sent again
+        self.duplicates = 0  # messages that came again and were dropped
         self.ack_due = False  # an ACK should go out now, not some time soon
 
     # Sending.
@@ -198,7 +202,9 @@ class Lane:
         """
         replay = self._replay
         while replay and replay[-1].last > received:
-            self._unsent.appendleft(replay.pop())
+            entry = replay.pop()
+            self.replayed += entry.last - entry.first + 1
+            self._unsent.appendleft(entry)
         self.ack_due = self.ack_due or self.consumed > 0
 
     # Receiving.
@@ -226,9 +232,11 @@ class Lane:
             raise ProtocolFault(f"message {first} came, {self.received + 1} was expected")
         last = first + len(bodies) - 1
         if last <= self.received:
+            self.duplicates += len(bodies)
             self.ack_due = True
             return None
         if first <= self.received:
+            self.duplicates += self.received + 1 - first
             del bodies[: self.received + 1 - first]
             first = self.received + 1
         self._take_in(last, len(frame.body))

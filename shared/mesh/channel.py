@@ -68,6 +68,11 @@ class Channel:
         self._closed = True
         self._stream.close()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether something of this channel still runs, perhaps after ``close``."""
+        return False
+
     async def wait_closed(self) -> None:
         """Wait until nothing of this channel runs any more."""
 
@@ -240,6 +245,10 @@ class StreamChannel(Channel):
             super().close()
             for task in self._tasks:
                 task.cancel()
+
+    @property
+    def is_running(self) -> bool:
+        return not all(task.done() for task in self._tasks)
 
     async def wait_closed(self) -> None:
         current = asyncio.current_task()

@@ -6,14 +6,18 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from ..core.frames import CALLS, LARGE, MESSAGES
 from ..core.handshake import Identity
-from ..core.link import Heartbeat, Link
+from ..core.link import Link
+from ..core.liveness import Heartbeat
 from ..core.message import Message
+from ..core.retry import Dice
 from ..core.session import Body, Limits
 from ..errors import LinkClosed, PeerLeft, PeerLost, QueueFull, SendTimeout
+from ..metrics import Traffic
 from ..transport.base import TransportConnection
 from .driver import LinkDriver
 
@@ -32,6 +36,15 @@ class HandleOwner(Protocol):
     def link_left(self, handle: ConnectionHandle) -> None:
         """The peer of ``handle`` said goodbye; ``finish`` is to be called."""
 
+    def link_suspected(self, handle: ConnectionHandle) -> None:
+        """The peer of ``handle`` is late, and did not answer a probe."""
+
+    def link_recovered(self, handle: ConnectionHandle) -> None:
+        """The suspected peer of ``handle`` was heard."""
+
+    def round_trip(self, rtt: float) -> None:
+        """A ping was answered after ``rtt`` seconds."""
+
     async def close_link(self, handle: ConnectionHandle) -> None:
         """The application is done with ``handle``."""
 
@@ -44,6 +57,17 @@ class Receiver(Protocol):
 
     def calls_received(self, link: ConnectionHandle, bodies: list[bytes | bytearray]) -> None:
         """Frames of the calls lane; they count as consumed on return."""
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """What is known of the current connection: round trip (seconds), suspicion, and its latest ping and pong."""
+
+    srtt: float | None
+    rttvar: float | None
+    phi: float
+    sent_at: float | None
+    acked_at: float | None
 
 
 class ConnectionHandle:
@@ -63,6 +87,7 @@ class ConnectionHandle:
         max_message: int,
         scratch: memoryview,
         heartbeat: Heartbeat | None = None,
+        dice: Dice | None = None,
         receiver: Receiver | None = None,
     ) -> None:
         self.node_id = peer.node
@@ -70,10 +95,11 @@ class ConnectionHandle:
         self.epoch = peer.epoch
         self.session = session
         self.endpoint = ""
+        self.last_activity: float | None = None  # when a message last came or was accepted (loop time)
         self._owner = owner
         self._receiver = receiver
         self._max_message = max_message
-        self._link = Link(limits, Limits(*peer.window), heartbeat=heartbeat)
+        self._link = Link(limits, Limits(*peer.window), heartbeat=heartbeat, dice=dice)
         self._lane = self._link.lanes[MESSAGES]
         self._driver = LinkDriver(self._link, self, max_message=max_message, scratch=scratch)
         self._over: Callable[[], Lost] | None = None
@@ -268,6 +294,36 @@ class ConnectionHandle:
         """Wait until nothing of this link runs any more."""
         await self._driver.wait_closed()
 
+    # Figures.
+
+    @property
+    def silence(self) -> float | None:
+        """For how many seconds the peer had been silent when a connection was given up for that; None: never."""
+        return self._link.silence
+
+    @property
+    def replay_depth(self) -> int:
+        """How many messages wait for their acknowledgement."""
+        return self._lane.last - self._lane.acknowledged
+
+    def traffic(self) -> Traffic:
+        """Return what this link has carried so far."""
+        bytes_in, bytes_out = self._driver.traffic()
+        lane = self._lane
+        return Traffic(bytes_in, bytes_out, lane.received, lane.last, lane.replayed, lane.duplicates)
+
+    def path(self, now: float) -> Path:
+        """Return what is known of the current connection."""
+        liveness = self._link.liveness
+        if liveness is None or not self.is_attached:
+            return Path(None, None, 0.0, None, None)
+        rtt = liveness.rtt
+        return Path(rtt.srtt, rtt.rttvar, liveness.phi(now), liveness.sent_at, liveness.acked_at)
+
+    def probe(self) -> None:
+        """Ask the peer now whether it is there, instead of at the next heartbeat."""
+        self._driver.probe()
+
     # For whoever connects it.
 
     @property
@@ -291,10 +347,11 @@ class ConnectionHandle:
         received: tuple[int, int],
         *,
         greeting: bytes = b"",
+        rtt: float | None = None,
     ) -> None:
-        """Carry the link over ``connection`` from now on."""
+        """Carry the link over ``connection`` from now on; see ``LinkDriver.attach``."""
         self.endpoint = endpoint
-        self._driver.attach(connection, received, Limits(*peer.window), greeting=greeting)
+        self._driver.attach(connection, received, Limits(*peer.window), greeting=greeting, rtt=rtt)
         self._owner.link_up(self)
 
     # Told by the driver.
@@ -329,6 +386,18 @@ class ConnectionHandle:
     def left(self) -> None:
         """Tell the owner, who ends the link."""
         self._owner.link_left(self)
+
+    def suspected(self) -> None:
+        """Tell the owner."""
+        self._owner.link_suspected(self)
+
+    def recovered(self) -> None:
+        """Tell the owner."""
+        self._owner.link_recovered(self)
+
+    def round_trip(self, rtt: float) -> None:
+        """Tell the owner."""
+        self._owner.round_trip(rtt)
 
     def _wake_receiver(self) -> None:
         if self._arrival is not None and not self._arrival.done():

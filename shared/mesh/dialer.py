@@ -16,7 +16,8 @@ from ..core import frames
 from ..core.endpoint import Endpoint
 from ..core.frames import HANDSHAKE_LIMIT, HEADER_SIZE, Channel, Frame, FrameFault, Kind
 from ..core.handshake import NONCE_SIZE, DiallingSide, Identity, RefusalCode, Refused
-from ..core.penalties import Penalties
+from ..core.penalties import FailureSeverity, Penalties
+from ..core.retry import RetryBudget
 from ..errors import HandshakeError, RetryAfter
 from ..transport.base import Stream, TransportAdapter, TransportConnection, TransportOptions
 
@@ -39,6 +40,7 @@ class Dialled:
     endpoint: Endpoint
     peer: Identity
     received: tuple[int, int]
+    rtt: float  # seconds from HELLO to WELCOME
 
 
 async def read_exactly(stream: Stream, size: int) -> bytes:
@@ -101,11 +103,11 @@ async def dial(
     """
     connection = await adapter.connect(endpoint, options)
     try:
-        peer, received = await _shake_hands(connection, me, secret, propose, gate or contextlib.nullcontext())
+        peer, received, rtt = await _shake_hands(connection, me, secret, propose, gate or contextlib.nullcontext())
     except BaseException:
         connection.close()
         raise
-    return Dialled(connection, endpoint, peer, received)
+    return Dialled(connection, endpoint, peer, received, rtt)
 
 
 async def _shake_hands(
@@ -114,18 +116,22 @@ async def _shake_hands(
     secret: bytes,
     propose: Propose,
     gate: AbstractAsyncContextManager[None],
-) -> tuple[Identity, tuple[int, int]]:
+) -> tuple[Identity, tuple[int, int], float]:
+    now = asyncio.get_running_loop().time
     connection_id = secrets.token_bytes(ID_SIZE)
     side = DiallingSide(me, secret=secret, connection_id=connection_id, nonce=secrets.token_bytes(NONCE_SIZE))
     await connection.data.write(frames.encode_preamble(Channel.DATA, connection_id))
+    said_at = now()
     await connection.control.write(frames.encode_preamble(Channel.CONTROL, connection_id) + side.hello())
-    peer = side.welcomed(await _expect(connection.control, Kind.WELCOME, side))
+    welcome = await _expect(connection.control, Kind.WELCOME, side)
+    rtt = now() - said_at
+    peer = side.welcomed(welcome)
     async with gate:
         proposal = propose(peer)
         await connection.data.write(side.bind())
         await connection.control.write(side.prove(proposal.session, proposal.received))
         received = side.accepted(await _expect(connection.control, Kind.ACCEPT, side), proposal.session)
-        return peer, received
+        return peer, received, rtt
 
 
 async def _expect(stream: Stream, kind: Kind, side: DiallingSide) -> bytes | bytearray:
@@ -133,6 +139,10 @@ async def _expect(stream: Stream, kind: Kind, side: DiallingSide) -> bytes | byt
     if frame.kind == Kind.REFUSE:
         raise side.refused(frame.body)
     return frame.body
+
+
+SHARED_BUDGET = RetryBudget()
+"""What the retries of all managers of this process are paid from, unless one is given a budget of its own."""
 
 
 class Dialer:
@@ -148,6 +158,7 @@ class Dialer:
         penalty: float,
     ) -> None:
         self.penalties = Penalties(penalty)
+        self.last_severity: FailureSeverity | None = None
         self._me = me
         self._secret = secret
         self._adapters = adapters
@@ -169,17 +180,21 @@ class Dialer:
             async with asyncio.timeout(self._timeout):
                 dialled = await dial(adapter, endpoint, self._options, self._me, self._secret, propose, gate=gate)
         except Refused as refusal:
+            self.last_severity = FailureSeverity.FATAL if refusal.fatal else FailureSeverity.SOFT
             if refusal.retry_after:
                 self.penalties.bar(endpoint.key, refusal.retry_after, now())
             elif refusal.code not in _NO_FAILURE:
                 self.penalties.fail(endpoint.key, now())
             raise AttemptFailed(str(refusal), refusal if refusal.fatal else None) from refusal
         except RetryAfter as asked:
+            self.last_severity = FailureSeverity.SOFT
             self.penalties.bar(endpoint.key, asked.seconds, now())
             raise AttemptFailed(str(asked)) from asked
         except (OSError, HandshakeError) as error:
+            fatal = error if isinstance(error, HandshakeError) and error.fatal else None
+            self.last_severity = FailureSeverity.HARD if fatal is None else FailureSeverity.FATAL
             self.penalties.fail(endpoint.key, now())
-            raise AttemptFailed(self._why(error), _fatal(error)) from error
+            raise AttemptFailed(self._why(error), fatal) from error
         self.penalties.clear(endpoint.key)
         return dialled
 
@@ -196,10 +211,6 @@ class AttemptFailed(Exception):
     def __init__(self, why: str, fatal: HandshakeError | None = None) -> None:
         self.fatal = fatal
         super().__init__(why)
-
-
-def _fatal(error: Exception) -> HandshakeError | None:
-    return error if isinstance(error, HandshakeError) and error.fatal else None
 
 
 _NO_FAILURE = frozenset({RefusalCode.DUPLICATE, RefusalCode.STALE, RefusalCode.UNKNOWN, RefusalCode.CLOSING})

@@ -16,7 +16,18 @@ import asyncio
 from typing import Protocol
 
 from ..core.frames import CONTROL_KINDS, CONTROL_LIMIT, DATA_KINDS, MESSAGES, Frame
-from ..core.link import ACK_DELAY, Delivered, Event, Failed, Link, LinkState, WindowOpened
+from ..core.link import (
+    ACK_DELAY,
+    Delivered,
+    Event,
+    Failed,
+    Link,
+    LinkState,
+    Recovered,
+    RoundTrip,
+    Suspected,
+    WindowOpened,
+)
 from ..core.session import LONGEST_BATCH, Body, Limits
 from ..transport.base import TransportConnection
 from .channel import Channel, open_channel
@@ -39,6 +50,15 @@ class LinkOwner(Protocol):
 
     def left(self) -> None:
         """The peer said goodbye."""
+
+    def suspected(self) -> None:
+        """The peer is late, and did not answer a probe."""
+
+    def recovered(self) -> None:
+        """The suspected peer was heard."""
+
+    def round_trip(self, rtt: float) -> None:
+        """A ping was answered after ``rtt`` seconds."""
 
 
 class _Connection:
@@ -69,6 +89,8 @@ class LinkDriver:
         self._current: _Connection | None = None
         self._standby: _Connection | None = None  # the one before, until the current one is known to work
         self._retired: list[Channel] = []
+        self._bytes_in = 0  # of connections that are no more
+        self._bytes_out = 0
         self._timer: asyncio.TimerHandle | None = None
         self._flush_scheduled = False
         self._offered = 0  # messages since the latest flush
@@ -88,6 +110,7 @@ class LinkDriver:
         peer_limits: Limits,
         *,
         greeting: bytes = b"",
+        rtt: float | None = None,
     ) -> None:
         """Carry the link over ``connection`` from now on, in place of an older one (R26).
 
@@ -95,7 +118,7 @@ class LinkDriver:
         ``received`` (``Link.check_resume``).
         """
         older, self._current = self._current, self._open(connection)
-        self._take_over(received, peer_limits)
+        self._take_over(received, peer_limits, rtt)
         if self._standby is not None:
             self._retire(self._standby)
             self._standby = None
@@ -112,14 +135,29 @@ class LinkDriver:
         control = open_channel(connection.control, self, CONTROL_KINDS, CONTROL_LIMIT, self._scratch)
         return _Connection(control, open_channel(connection.data, self, DATA_KINDS, self._limit, self._scratch))
 
-    def _take_over(self, received: tuple[int, int], peer_limits: Limits | None) -> None:
+    def _take_over(
+        self, received: tuple[int, int], peer_limits: Limits | None = None, rtt: float | None = None
+    ) -> None:
         self.link.detach()
-        self.link.attach(received, self._loop.time(), peer_limits)
+        self.link.attach(received, self._loop.time(), peer_limits, rtt=rtt)
         self._cancel_timer()
 
     def _retire(self, connection: _Connection) -> None:
         connection.close()
-        self._retired.extend(connection.channels)
+        for channel in connection.channels:
+            self._bytes_in += channel.bytes_in
+            self._bytes_out += channel.bytes_out
+            if channel.is_running:
+                self._retired.append(channel)
+
+    def traffic(self) -> tuple[int, int]:
+        """Return the bytes read and written over all connections."""
+        bytes_in, bytes_out = self._bytes_in, self._bytes_out
+        for connection in (self._current, self._standby):
+            for channel in () if connection is None else connection.channels:
+                bytes_in += channel.bytes_in
+                bytes_out += channel.bytes_out
+        return bytes_in, bytes_out
 
     def _drop(self) -> None:
         """Close what there is of connections; the link itself goes on."""
@@ -170,6 +208,12 @@ class LinkDriver:
             # It was set for the next ping; the acknowledgement is due earlier.
             self._cancel_timer()
             self._arm()
+
+    def probe(self) -> None:
+        """Ask the peer now whether it is there."""
+        self.link.probe(self._loop.time())
+        self._cancel_timer()
+        self._flush_control()
 
     def say_goodbye(self) -> None:
         """Tell the peer that nothing more will come, after all that was accepted."""
@@ -264,7 +308,7 @@ class LinkDriver:
         if self._standby is not None and not broken:
             self._retire(self._current)
             self._current, self._standby = self._standby, None
-            self._take_over(self.link.acknowledged, None)
+            self._take_over(self.link.acknowledged)
             self._flush()
             return
         self._drop()
@@ -281,5 +325,11 @@ class LinkDriver:
                     self._owner.window_opened()
             elif type(event) is Failed:
                 self._fail(event.reason, broken=event.broken)
+            elif type(event) is RoundTrip:
+                self._owner.round_trip(event.rtt)
+            elif type(event) is Suspected:
+                self._owner.suspected()
+            elif type(event) is Recovered:
+                self._owner.recovered()
             else:
                 self._owner.left()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
@@ -11,7 +12,7 @@ from typing import Self
 
 from ..core.endpoint import Endpoint
 from ..core.handshake import Identity, Offer, RefusalCode
-from ..core.link import Heartbeat
+from ..core.liveness import Heartbeat
 from ..core.session import Limits, ProtocolFault
 from ..errors import LinkClosed, PeerLeft, PeerLost
 from ..transport.base import TransportAdapter, TransportOptions
@@ -44,6 +45,7 @@ class ConnectionHost:
         self._waiting: deque[ConnectionHandle] = deque()
         self._arrival = asyncio.Event()
         self._is_closed = False
+        self._rng = random.Random()
         self._scratch = memoryview(bytearray(SCRATCH))
         self._retiring: set[asyncio.Task[None]] = set()
         me = Identity(
@@ -147,6 +149,7 @@ class ConnectionHost:
             max_message=options.max_message,
             scratch=self._scratch,
             heartbeat=Heartbeat(options.heartbeat_interval, options.heartbeat_timeout),
+            dice=self._rng,
         )
         self._waiting.append(link)
         self._arrival.set()
@@ -169,6 +172,15 @@ class ConnectionHost:
     def link_left(self, handle: ConnectionHandle) -> None:
         """The peer is done with this session."""
         self._finish(handle, PeerLeft(handle.node_id, handle.incarnation))
+
+    def link_suspected(self, handle: ConnectionHandle) -> None:
+        """Wait: it is heard again, or lost."""
+
+    def link_recovered(self, handle: ConnectionHandle) -> None:
+        """It was heard again."""
+
+    def round_trip(self, rtt: float) -> None:
+        """Nobody asks for this here."""
 
     async def close_link(self, handle: ConnectionHandle) -> None:
         """Drain one link, say goodbye, and end it."""

@@ -4,36 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
 import secrets
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-from ..core.dialplan import DialPlan
+from ..core.choice import EndpointChoice, plan
 from ..core.endpoint import Endpoint
 from ..core.handshake import Identity
-from ..core.link import Heartbeat
-from ..core.retry import Backoff
+from ..core.liveness import Heartbeat
+from ..core.retry import Backoff, RetryBudget
 from ..core.session import Limits, ProtocolFault
 from ..core.states import TRANSITIONS, ConnectionCause, ConnectionState, StateChange
 from ..errors import ConnectFailed, HandshakeError, LinkClosed, PeerLeft, PeerLost
+from ..metrics import Account, ConnectionMetrics, DialRate
 from ..transport.base import TransportAdapter
 from ..transport.registry import adapters_by_name
+from .callbacks import Callbacks
 from .channel import SCRATCH
 from .connection import ConnectionHandle
-from .dialer import AttemptFailed, Dialer, Dialled, Proposal
+from .dialer import SHARED_BUDGET, AttemptFailed, Dialer, Dialled, Proposal
+from .network import NetworkMonitor
 from .options import ConnectionOptions
-
-log = logging.getLogger("meshvisor.manager")
+from .race import race
 
 _PARTING = 0.5
+_RETURN_AFTER = 1.0
+"""Seconds on a less preferred endpoint before a better one is tried for the first time; it doubles from try to try."""
 
-T = TypeVar("T")
-
-Attempts = dict[str, str]
-"""Why each endpoint was not reached, by its key."""
+_State = ConnectionState
+_Cause = ConnectionCause
 
 
 class ConnectionManager:
@@ -45,6 +46,15 @@ class ConnectionManager:
 
     ``connect`` returns a handle that survives every reconnect. When the peer was restarted, that handle ends with
     ``PeerLost``, the manager goes on dialling, and ``connect`` returns the handle of the new link.
+
+    Args:
+        options: Where to connect to, and how.
+        adapters: The ways to travel; those that come with meshvisor if none are given.
+        budget: What retries are paid from; one that all managers of the process share if none is given.
+        rng: Where jitter comes from.
+
+    Raises:
+        ValueError: If no adapter serves one of the endpoints.
     """
 
     def __init__(
@@ -52,15 +62,16 @@ class ConnectionManager:
         options: ConnectionOptions,
         *,
         adapters: Iterable[TransportAdapter] | None = None,
+        budget: RetryBudget | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        self.state = ConnectionState.DISCONNECTED
+        self.state = _State.DISCONNECTED
         self._options = options
         self._rng = rng or random.Random()
+        self._budget = budget or SHARED_BUDGET
         by_name = adapters_by_name(adapters)
-        parsed = (Endpoint.parse(item) if isinstance(item, str) else item for item in options.endpoints)
-        self._endpoints = sorted(parsed, key=lambda endpoint: endpoint.priority)
-        missing = {endpoint.transport for endpoint in self._endpoints} - set(by_name)
+        endpoints = [Endpoint.parse(item) if isinstance(item, str) else item for item in options.endpoints]
+        missing = {endpoint.transport for endpoint in endpoints} - set(by_name)
         if missing:
             raise ValueError(f"endpoints: no adapter for the transport {', '.join(sorted(missing))}")
         self._me = Identity(
@@ -73,17 +84,25 @@ class ConnectionManager:
             attempt_timeout=options.attempt_timeout,
             penalty=options.endpoint_blacklist_duration,
         )
-        self._backoff = Backoff(0.15, 5.0)
+        self._choice = EndpointChoice(
+            endpoints, self._dialer.penalties, max_per_minute=options.max_dials_per_minute_per_endpoint
+        )
+        self._backoff = Backoff(options.backoff_initial, options.backoff_max)
+        self._returning = Backoff(_RETURN_AFTER, 60.0)
+        self._account = Account()
         self._scratch = memoryview(bytearray(SCRATCH))
         self._link: ConnectionHandle | None = None
+        self._priority = 0  # of the endpoint that the link's connection goes to
         self._proposed = b""  # the id of the next session
         self._keeper: asyncio.Task[None] | None = None
+        self._switch: asyncio.Future[ConnectionHandle] | None = None
         self._retiring: set[asyncio.Task[Any]] = set()
         self._changed = asyncio.Event()
-        self._attempts: Attempts = {}
+        self._attempts: dict[str, str] = {}
         self._failure: HandshakeError | None = None
-        self._on_state_changed: list[Callable[[StateChange], None]] = []
-        self._on_peer_lost: list[Callable[[PeerLost], None]] = []
+        self._monitor = NetworkMonitor(self.network_changed) if options.enable_network_monitoring else None
+        self._state_changed: Callbacks[StateChange] = Callbacks()
+        self._peer_lost: Callbacks[PeerLost] = Callbacks()
 
     async def __aenter__(self) -> Self:
         return self
@@ -95,11 +114,11 @@ class ConnectionManager:
 
     def on_state_changed(self, callback: Callable[[StateChange], None]) -> Callable[[], None]:
         """Call ``callback`` with each change of state; return what ends that. One that raises is logged."""
-        return _subscribe(self._on_state_changed, callback)
+        return self._state_changed.add(callback)
 
     def on_peer_lost(self, callback: Callable[[PeerLost], None]) -> Callable[[], None]:
         """Call ``callback`` when the peer's incarnation is lost; return what ends that. One that raises is logged."""
-        return _subscribe(self._on_peer_lost, callback)
+        return self._peer_lost.add(callback)
 
     # Asked by the application.
 
@@ -107,11 +126,12 @@ class ConnectionManager:
         """Connect, or return the link there is.
 
         Raises:
-            ConnectFailed: If no endpoint could be reached within ``connect_timeout``; nothing goes on then.
+            ConnectFailed: If no endpoint could be reached within ``connect_timeout``; nothing goes on then, unless
+                there was a link already, which is still being reconnected.
             HandshakeError: If the peer refused for good (a wrong secret); the state is ``failed``.
             LinkClosed: If the manager is closed.
         """
-        if self.state is ConnectionState.CLOSED:
+        if self.state is _State.CLOSED:
             raise LinkClosed
         if self._keeper is None:
             self._begin()
@@ -121,13 +141,12 @@ class ConnectionManager:
         except TimeoutError:
             if self._link is None:
                 await self._stop_keeping()
-                self._to(ConnectionState.DISCONNECTED, ConnectionCause.DIAL_FAILED, "no endpoint was reached in time")
-            reason = f"within {self._options.connect_timeout:g} s"
-            raise ConnectFailed("", tuple(self._attempts.items()), reason) from None
+                self._to(_State.DISCONNECTED, _Cause.DIAL_FAILED, "no endpoint was reached in time")
+            raise self._not_reached(f"within {self._options.connect_timeout:g} s") from None
 
     async def _wait_established(self) -> ConnectionHandle:
         while True:
-            if self.state is ConnectionState.ESTABLISHED and self._link is not None:
+            if self._link is not None and self._link.is_attached:
                 return self._link
             if self._failure is not None:
                 raise self._failure
@@ -136,146 +155,230 @@ class ConnectionManager:
             self._changed.clear()
             await self._changed.wait()
 
+    async def reconnect(self) -> ConnectionHandle:
+        """Replace the connection by a new one, make before break; connect if there is none.
+
+        The old connection works until both ends have taken the new one over; nothing is lost or doubled. Calls at the
+        same time share one replacement.
+
+        Raises:
+            ConnectFailed: If no endpoint could be reached; the old connection goes on.
+            HandshakeError, LinkClosed: As ``connect``.
+        """
+        if self._link is None or not self._link.is_attached or self._keeper is None:
+            return await self.connect()
+        if self._switch is None:
+            self._switch = asyncio.get_running_loop().create_future()
+            self._changed.set()
+        return await asyncio.shield(self._switch)
+
     async def disconnect(self) -> None:
         """Drain, say goodbye and end the link; ``connect`` begins a new session."""
         await self._end_link()
-        self._to(ConnectionState.DISCONNECTED, ConnectionCause.MANUAL, "disconnect was called")
+        self._to(_State.DISCONNECTED, _Cause.MANUAL, "disconnect was called")
 
     async def close(self) -> None:
         """Disconnect for good; no task and no socket is left when this returns."""
         await self._end_link()
-        self._to(ConnectionState.CLOSED, ConnectionCause.DISPOSAL, "close was called")
+        if self._monitor is not None:
+            self._monitor.close()
+        self._to(_State.CLOSED, _Cause.DISPOSAL, "close was called")
 
-    async def _end_link(self) -> None:
-        link = self._link
-        if link is not None and link.is_attached:
-            await link.drain(self._options.drain_timeout)
-            await link.part(_PARTING)
-        await self._stop_keeping()
-        if self._link is not None:
-            self._finish(self._link, LinkClosed(self._link.node_id))
-        await asyncio.gather(*self._retiring, return_exceptions=True)
+    def network_changed(self, evidence: str) -> None:
+        """The machine's network changed: ask the peer at once instead of at the next heartbeat."""
+        if self._link is not None and self._link.is_attached:
+            if self.state is _State.ESTABLISHED:
+                self._to(_State.DEGRADED, _Cause.OS_NETWORK_EVENT, evidence)
+            self._link.probe()
+
+    def metrics(self) -> ConnectionMetrics:
+        """Return a snapshot of the connection's figures."""
+        now = asyncio.get_running_loop().time()
+        account, link = self._account, self._link
+        uptime, downtime = account.times(now)
+        rates = tuple(
+            DialRate(
+                endpoint.key,
+                self._choice.tracker(endpoint).attempts(now),
+                self._dialer.penalties.remaining(endpoint.key, now),
+            )
+            for endpoint in self._choice.endpoints
+        )
+        traffic = account.traffic if link is None else account.traffic + link.traffic()
+        path = None if link is None else link.path(now)
+        return ConnectionMetrics(
+            srtt=path.srtt if path else None,
+            rttvar=path.rttvar if path else None,
+            phi=path.phi if path else 0.0,
+            consecutive_failures=account.consecutive_failures,
+            reconnect_success_ratio=account.reconnects.value,
+            resume_success_ratio=account.resumes.value,
+            uptime=uptime,
+            downtime=downtime,
+            last_switch_duration=account.last_switch_duration,
+            last_heartbeat_sent=path.sent_at if path else None,
+            last_heartbeat_ack=path.acked_at if path else None,
+            heartbeat_p50=account.round_trips.at(0.50),
+            heartbeat_p95=account.round_trips.at(0.95),
+            last_data_activity=None if link is None else link.last_activity,
+            dials_last_minute=sum(rate.attempts for rate in rates),
+            blacklisted_endpoints=self._choice.barred(now),
+            dial_rates=rates,
+            last_failure_severity=self._dialer.last_severity,
+            last_endpoint=account.last_endpoint,
+            bytes_in=traffic.bytes_in,
+            bytes_out=traffic.bytes_out,
+            messages_in=traffic.messages_in,
+            messages_out=traffic.messages_out,
+            replayed=traffic.replayed,
+            duplicates_dropped=traffic.duplicates,
+            replay_depth=0 if link is None else link.replay_depth,
+            detection_time=account.detection_time,
+        )
 
     # The keeper: the one task that looks for connections.
 
     def _begin(self) -> None:
+        now = asyncio.get_running_loop().time()
         self._failure = None
         self._attempts.clear()
         self._backoff.reset()
-        self._to(ConnectionState.CONNECTING, ConnectionCause.DIAL_STARTED, "connect was called")
+        self._budget.deposit(now)
+        self._to(_State.CONNECTING, _Cause.DIAL_STARTED, "connect was called")
+        if self._monitor is not None:
+            self._monitor.start()
         self._keeper = asyncio.create_task(self._keep())
 
-    async def _stop_keeping(self) -> None:
-        keeper, self._keeper = self._keeper, None
-        if keeper is not None:
-            keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await keeper
-
     async def _keep(self) -> None:
-        """Find a connection whenever there is none, until the peer refuses for good."""
-        while True:
-            if self._link is None or not self._link.is_attached:
-                try:
-                    dialled = await self._race()
-                except HandshakeError as error:
-                    self._fail(error)
-                    return
-                if dialled is None or not self._take(dialled):
-                    await asyncio.sleep(self._pause())
-                    continue
-            self._changed.clear()
-            await self._changed.wait()
+        """Find a connection whenever there is none, or a better one, until the peer refuses for good."""
+        try:
+            while True:
+                if self._link is None or not self._link.is_attached:
+                    await self._reconnect()
+                elif self._switch is not None:
+                    await self._switch_over(self._choice.endpoints, "reconnect was called")
+                elif self._is_on_fallback and not self._changed.is_set():
+                    await self._return_to_preferred()
+                else:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except HandshakeError as error:
+            self._fail(error)
 
-    def _pause(self) -> float:
-        """Return how long to wait before the next round: back-off, and the first endpoint that is allowed again."""
+    async def _reconnect(self) -> None:
+        """One round over the endpoints that may be dialled, and the pause after it if it led nowhere."""
+        loop = asyncio.get_running_loop()
+        self._account.wanted(loop.time())
+        if self.state is _State.DEGRADED:
+            is_first = not self._backoff.tries
+            cause = _Cause.DIAL_STARTED if is_first else _Cause.BACKOFF_ELAPSED
+            self._to(_State.RECONNECTING, cause, "looking for another connection")
+        dialled = await self._race(self._choice.candidates(loop.time()))
+        if dialled is not None and self._take(dialled):
+            return
+        self._account.failed(reconnecting=self._link is not None)
+        if self._link is not None:
+            self._to(_State.DEGRADED, _Cause.DIAL_FAILED, "no endpoint could be reached")
+        await asyncio.sleep(max(self._backoff.next(self._rng), self._choice.wait(loop.time())))
+
+    async def _switch_over(self, candidates: Iterable[Endpoint], evidence: str) -> bool:
+        """Take a new connection while the old one works; return whether there is one."""
         now = asyncio.get_running_loop().time()
-        barred = min(self._dialer.penalties.remaining(endpoint.key, now) for endpoint in self._endpoints)
-        wait = self._backoff.next(self._rng)
-        return max(wait, 0.0 if self._candidates(now) else barred)
+        switch, link = self._switch, self._link
+        self._account.wanted(now)
+        if self.state is _State.ESTABLISHED:
+            self._to(_State.SWITCHING, _Cause.SWITCH_STARTED, evidence)
+        try:
+            dialled = await self._race(list(candidates))
+            taken = dialled is not None and self._take(dialled)
+        finally:
+            self._switch = None
+        if not taken:
+            self._account.failed(reconnecting=True)
+        if self.state is _State.SWITCHING and link is not None and link.is_attached:
+            self._to(_State.ESTABLISHED, _Cause.SWITCH_COMPLETED, "switched" if taken else "the old connection goes on")
+        if switch is not None and not switch.done():
+            if taken and self._link is not None:
+                switch.set_result(self._link)
+            else:
+                switch.set_exception(self._not_reached(""))
+                switch.exception()  # whoever asked may have gone
+        return taken
 
-    def _candidates(self, now: float) -> list[Endpoint]:
-        """Return the endpoints that may be dialled now, in order.
+    @property
+    def _is_on_fallback(self) -> bool:
+        return self._choice.endpoints[0].priority < self._priority
 
-        A barred endpoint is left out, unless so many are that nothing much would be left (more than half of them and
-        at least two): then all are tried, those that come free first in front.
-        """
-        remaining = {endpoint.key: self._dialer.penalties.remaining(endpoint.key, now) for endpoint in self._endpoints}
-        barred = [endpoint for endpoint in self._endpoints if remaining[endpoint.key]]
-        if len(barred) >= 2 and 2 * len(barred) > len(self._endpoints):
-            return sorted(self._endpoints, key=lambda endpoint: remaining[endpoint.key])
-        return [endpoint for endpoint in self._endpoints if not remaining[endpoint.key]]
+    async def _return_to_preferred(self) -> None:
+        """Wait for the time to try a better endpoint; try it, unless something else comes first."""
+        loop = asyncio.get_running_loop()
+        pause = _RETURN_AFTER * 2.0 ** min(self._returning.tries, 6)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await self._changed.wait()
+                return
+        self._returning.tries += 1
+        better = self._choice.candidates(loop.time(), above=self._priority)
+        if better and self._link is not None and self._link.is_attached:
+            await self._switch_over(better, f"back to {better[0]}")
 
-    async def _race(self) -> Dialled | None:
-        """Dial the candidates as planned; return the first that is established, with all others ended.
+    async def _race(self, candidates: list[Endpoint]) -> Dialled | None:
+        """Dial ``candidates`` as planned and return the first that is established.
 
         Raises:
             HandshakeError: If one refused for good.
         """
-        now = asyncio.get_running_loop().time
-        candidates = self._candidates(now())
         options = self._options
-        plan = DialPlan(
-            len(candidates), delay=options.happy_eyeballs_delay, max_concurrent=options.max_concurrent_dials
-        )
-        gate = asyncio.Lock()
-        running: dict[asyncio.Task[Dialled | None], int] = {}
-        try:
-            while not plan.is_exhausted:
-                for index in plan.start(now()):
-                    running[asyncio.create_task(self._attempt(candidates[index], gate))] = index
-                deadline = plan.deadline()
-                timeout = None if deadline is None else max(0.0, deadline - now())
-                done, _ = await asyncio.wait(running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-                winner = self._settle(done, running, plan, now())
-                if winner is not None:
-                    return winner
+        if not candidates:
             return None
-        finally:
-            await _end(running)
-
-    def _settle(
-        self,
-        done: set[asyncio.Task[Dialled | None]],
-        running: dict[asyncio.Task[Dialled | None], int],
-        plan: DialPlan,
-        now: float,
-    ) -> Dialled | None:
-        """Take the results of finished attempts; return the winner, if there is one."""
-        winner = None
-        for task in done:
-            index = running.pop(task)
-            dialled = task.result()
-            if dialled is None:
-                plan.failed(index, now)
-            elif winner is None:
-                winner = dialled
-            else:
-                dialled.connection.close()
-        return winner
+        gate = asyncio.Lock()
+        scheme = plan(
+            candidates,
+            delay=options.happy_eyeballs_delay,
+            group_delay=options.happy_eyeballs_group_delay,
+            max_concurrent=options.max_concurrent_dials,
+        )
+        return await race(candidates, scheme, lambda endpoint: self._attempt(endpoint, gate))
 
     async def _attempt(self, endpoint: Endpoint, gate: asyncio.Lock) -> Dialled | None:
-        """Try one endpoint.
-
-        Raises:
-            HandshakeError: If the peer refused for good.
-        """
+        now = asyncio.get_running_loop().time
+        tracker = self._choice.tracker(endpoint)
+        if self._backoff.tries and not self._budget.try_withdraw(now()):
+            self._attempts[endpoint.key] = "the retry budget is spent"
+            return None
+        tracker.record_attempt(now())
         try:
-            return await self._dialer.attempt(endpoint, self._propose, gate=gate)
+            dialled = await self._dialer.attempt(endpoint, lambda peer: self._propose(endpoint, peer), gate=gate)
         except AttemptFailed as failure:
+            tracker.record_failure(now(), 0.0)
             self._attempts[endpoint.key] = str(failure)
             if failure.fatal is not None:
                 raise failure.fatal from None
-        if self.state is ConnectionState.HANDSHAKE:
-            back = ConnectionState.CONNECTING if self._link is None else ConnectionState.RECONNECTING
-            self._to(back, ConnectionCause.DIAL_FAILED, f"{endpoint}: {self._attempts[endpoint.key]}")
-        return None
+            self._leave_handshake(f"{endpoint}: {failure}")
+            return None
+        tracker.record_success()
+        return dialled
 
-    def _propose(self, peer: Identity) -> Proposal:
+    def _leave_handshake(self, evidence: str) -> None:
+        if self.state in (_State.HANDSHAKE, _State.SWITCHING) and self._switch is None:
+            link = self._link
+            if link is None:
+                self._to(_State.CONNECTING, _Cause.DIAL_FAILED, evidence)
+            elif not link.is_attached:
+                self._to(_State.DEGRADED, _Cause.DIAL_FAILED, evidence)
+
+    def _propose(self, endpoint: Endpoint, peer: Identity) -> Proposal:
         """An endpoint answered: go on with the session there is, or begin one if the peer is another incarnation."""
-        self._to(ConnectionState.HANDSHAKE, ConnectionCause.HANDSHAKE_STARTED, peer.node)
         link = self._link
-        if link is not None and (link.node_id, link.epoch) == (peer.node, peer.epoch):
+        resumes = link is not None and (link.node_id, link.epoch) == (peer.node, peer.epoch)
+        if self.state is _State.CONNECTING:
+            self._to(_State.HANDSHAKE, _Cause.HANDSHAKE_STARTED, f"{peer.node} at {endpoint}")
+        elif self.state in (_State.RECONNECTING, _State.DEGRADED) and (link is None or not link.is_attached):
+            self._to(_State.RECONNECTING, _Cause.DIAL_STARTED, str(endpoint))
+            self._to(_State.HANDSHAKE, _Cause.DIAL_SUCCEEDED, f"{peer.node} at {endpoint}")
+            if resumes:
+                self._to(_State.SWITCHING, _Cause.RESUME_ATTEMPT, f"session {link.session_id if link else ''}")
+        if link is not None and resumes:
             return Proposal(link.session, link.received)
         self._proposed = self._proposed or secrets.token_bytes(16)
         return Proposal(self._proposed, (0, 0))
@@ -283,21 +386,27 @@ class ConnectionManager:
     def _take(self, dialled: Dialled) -> bool:
         """Carry the link over the connection that won; return whether that is possible."""
         peer = dialled.peer
-        link = self._link
-        if link is not None and (link.node_id, link.epoch) != (peer.node, peer.epoch):
-            self._lose(link)
-            link = None
-        if link is None:
-            link = self._link = self._new_link(peer)
+        before = self._link
+        if before is not None and (before.node_id, before.epoch) != (peer.node, peer.epoch):
+            self._lose(before)
+        link = self._link or self._new_link(peer)
+        self._link = link
         try:
             link.check_resume(dialled.received)
         except ProtocolFault as fault:
             dialled.connection.close()
-            self._attempts[str(dialled.endpoint)] = str(fault)
+            self._attempts[dialled.endpoint.key] = str(fault)
             self._lose(link)
             return False
+        if dialled.endpoint.priority <= self._priority:
+            self._returning.reset()
+        self._priority = dialled.endpoint.priority
         self._backoff.reset()
-        link.attach(dialled.connection, str(dialled.endpoint), peer, dialled.received)
+        resumed = None if before is None else before is link
+        now = asyncio.get_running_loop().time()
+        self._account.connected(str(dialled.endpoint), now, resumed=resumed)
+        self._account.round_trips.record(dialled.rtt)
+        link.attach(dialled.connection, str(dialled.endpoint), peer, dialled.received, rtt=dialled.rtt)
         return True
 
     def _new_link(self, peer: Identity) -> ConnectionHandle:
@@ -311,47 +420,103 @@ class ConnectionManager:
             max_message=options.max_message,
             scratch=self._scratch,
             heartbeat=Heartbeat(options.heartbeat_interval, options.heartbeat_timeout),
+            dice=self._rng,
         )
+
+    # The end.
+
+    async def _end_link(self) -> None:
+        link = self._link
+        if link is not None and link.is_attached:
+            await link.drain(self._options.drain_timeout)
+            await link.part(_PARTING)
+        await self._stop_keeping()
+        if self._link is not None:
+            self._finish(self._link, LinkClosed(self._link.node_id))
+        await asyncio.gather(*self._retiring, return_exceptions=True)
+
+    async def _stop_keeping(self) -> None:
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeper
+        self._end_switch()
+
+    def _end_switch(self) -> None:
+        switch, self._switch = self._switch, None
+        if switch is not None and not switch.done():
+            switch.set_exception(LinkClosed())
+            switch.exception()  # whoever asked may have gone
 
     def _fail(self, error: HandshakeError) -> None:
         self._failure = error
         self._keeper = None
+        self._end_switch()
         if self._link is not None:
             self._lose(self._link)
-        self._to(ConnectionState.FAILED, ConnectionCause.DIAL_FAILED, str(error))
+        self._to(_State.FAILED, _Cause.DIAL_FAILED, str(error))
 
     def _lose(self, link: ConnectionHandle) -> None:
         report = link.lost()
         self._finish(link, report)
-        _notify(self._on_peer_lost, report)
+        self._peer_lost.notify(report)
 
     def _finish(self, link: ConnectionHandle, report: PeerLost | PeerLeft | LinkClosed) -> None:
         self._link = None
+        self._account.traffic += link.traffic()
         link.finish(lambda: type(report)(*report.args))
-        task = asyncio.get_running_loop().create_task(link.wait_closed())
+        self._retire(asyncio.get_running_loop().create_task(link.wait_closed()))
+
+    def _retire(self, task: asyncio.Task[Any]) -> None:
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
+
+    def _not_reached(self, within: str) -> ConnectFailed:
+        node = self._link.node_id if self._link is not None else ""
+        return ConnectFailed(node, tuple(self._attempts.items()), within)
 
     # Told by the link.
 
     def link_up(self, handle: ConnectionHandle) -> None:
         """The link has a connection (again)."""
-        self._to(ConnectionState.ESTABLISHED, ConnectionCause.HANDSHAKE_COMPLETED, handle.node_id)
+        cause, evidence = _Cause.HANDSHAKE_COMPLETED, f"{handle.node_id} at {handle.endpoint}"
+        if self.state is _State.SWITCHING:
+            cause = _Cause.RESUME_SUCCEEDED if self._switch is None else _Cause.SWITCH_COMPLETED
+        elif self._account.was_rejected:
+            cause = _Cause.RESUME_REJECTED
+        self._to(_State.ESTABLISHED, cause, evidence)
 
     def link_down(self, handle: ConnectionHandle, reason: str, *, broken: bool) -> None:
         """The connection broke: the keeper looks for another one."""
-        self._to(ConnectionState.DEGRADED, ConnectionCause.TRANSPORT_ERROR, reason)
-        self._to(ConnectionState.RECONNECTING, ConnectionCause.DIAL_STARTED, reason)
+        if handle.silence is not None:
+            self._account.detection_time = handle.silence
+        self._account.wanted(asyncio.get_running_loop().time())
+        self._to(_State.DEGRADED, _Cause.TRANSPORT_ERROR, reason)
+
+    def link_suspected(self, handle: ConnectionHandle) -> None:
+        """The peer is late, and did not answer a probe."""
+        if self.state is _State.ESTABLISHED:
+            self._to(_State.DEGRADED, _Cause.HEARTBEAT_MISS, f"{handle.node_id} did not answer a probe")
+
+    def link_recovered(self, handle: ConnectionHandle) -> None:
+        """The peer was heard again."""
+        if self.state is _State.DEGRADED:
+            self._to(_State.ESTABLISHED, _Cause.HEARTBEAT_RECOVERED, f"{handle.node_id} was heard again")
+
+    def round_trip(self, rtt: float) -> None:
+        """A ping was answered."""
+        self._account.round_trips.record(rtt)
 
     def link_left(self, handle: ConnectionHandle) -> None:
         """The peer said goodbye: nobody dials it until the application asks again."""
         if self._keeper is not None:
             self._keeper.cancel()
-            self._retiring.add(self._keeper)
-            self._keeper.add_done_callback(self._retiring.discard)
+            self._retire(self._keeper)
             self._keeper = None
+        self._end_switch()
         self._finish(handle, PeerLeft(handle.node_id, handle.incarnation))
-        self._to(ConnectionState.DISCONNECTED, ConnectionCause.PEER_LEFT, f"{handle.node_id} left")
+        self._to(_State.DISCONNECTED, _Cause.PEER_LEFT, f"{handle.node_id} left")
 
     async def close_link(self, handle: ConnectionHandle) -> None:
         """The application closed the handle: the same as ``disconnect``."""
@@ -365,33 +530,6 @@ class ConnectionManager:
             assert state in TRANSITIONS[previous], f"{previous} does not become {state}"
             self.state = state
             at = asyncio.get_running_loop().time()
-            _notify(self._on_state_changed, StateChange(previous, state, cause, evidence, at))
+            self._account.moved(state, at)
+            self._state_changed.notify(StateChange(previous, state, cause, evidence, at))
         self._changed.set()
-
-
-async def _end(running: Iterable[asyncio.Task[Dialled | None]]) -> None:
-    """Cancel attempts, wait for their ends, and close what one of them established in the last moment."""
-    tasks = list(running)
-    for task in tasks:
-        task.cancel()
-    for result in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(result, Dialled):
-            result.connection.close()
-
-
-def _subscribe(callbacks: list[Callable[[T], None]], callback: Callable[[T], None]) -> Callable[[], None]:
-    callbacks.append(callback)
-
-    def unsubscribe() -> None:
-        with contextlib.suppress(ValueError):
-            callbacks.remove(callback)
-
-    return unsubscribe
-
-
-def _notify(callbacks: list[Callable[[T], None]], news: T) -> None:
-    for callback in list(callbacks):
-        try:
-            callback(news)
-        except Exception:
-            log.exception("a callback raised")

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from ..core.endpoint import Endpoint
 from ..core.handshake import Identity, Offer, RefusalCode
-from ..core.link import Heartbeat
+from ..core.liveness import Heartbeat
 from ..core.peering import Standing, courtesy, redial_delay, session_id
 from ..core.retry import Backoff
 from ..core.roster import NodeRecord, NodeStatus, Roster
@@ -320,7 +320,7 @@ class Mesh:
             self._plan_dial(peer, redial_delay(self._me.node, peer.record.name))
             return
         peer.dialled_at = asyncio.get_running_loop().time()
-        handle.attach(dialled.connection, str(dialled.endpoint), dialled.peer, dialled.received)
+        handle.attach(dialled.connection, str(dialled.endpoint), dialled.peer, dialled.received, rtt=dialled.rtt)
 
     # Accepting.
 
@@ -377,6 +377,7 @@ class Mesh:
             max_message=options.max_message,
             scratch=self._scratch,
             heartbeat=heartbeat,
+            dice=self._rng,
             receiver=self._handler,
         )
         return peer.handle
@@ -416,6 +417,15 @@ class Mesh:
             peer.standing.bury(handle.incarnation)
             self._finish(peer, left=True)
             self._tell_links()
+
+    def link_suspected(self, handle: ConnectionHandle) -> None:
+        """Wait: it is heard again, or lost."""
+
+    def link_recovered(self, handle: ConnectionHandle) -> None:
+        """It was heard again."""
+
+    def round_trip(self, rtt: float) -> None:
+        """Nobody asks for this here."""
 
     async def close_link(self, handle: ConnectionHandle) -> None:
         """Refuse: a mesh's links are the mesh's."""

@@ -9,7 +9,9 @@ from dataclasses import dataclass, fields
 from ..core.endpoint import Endpoint
 
 _MIB = 1024 * 1024
-_MAY_BE_ZERO = frozenset({"drain_timeout", "happy_eyeballs_delay"})
+_MAY_BE_ZERO = frozenset(
+    {"drain_timeout", "happy_eyeballs_delay", "happy_eyeballs_group_delay", "max_dials_per_minute_per_endpoint"}
+)
 
 
 def _check(options: ConnectionOptions | ConnectionHostOptions) -> None:
@@ -57,7 +59,12 @@ class ConnectionOptions:
     connect_timeout: float | None = 10.0
     attempt_timeout: float = 2.0
     happy_eyeballs_delay: float = 0.2
+    happy_eyeballs_group_delay: float = 0.15
     max_concurrent_dials: int = 2
+    max_dials_per_minute_per_endpoint: int = 30
+    backoff_initial: float = 0.15
+    backoff_max: float = 5.0
+    enable_network_monitoring: bool = True
     heartbeat_interval: float = 0.75
     heartbeat_timeout: float = 3.0
     endpoint_blacklist_duration: float = 10.0

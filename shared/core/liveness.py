@@ -1,0 +1,195 @@
+"""Is the other end still there? The judgement over one connection, from what was heard of it and when.
+
+Any byte received is life. A connection on which nothing arrives is asked (PING, with a nonce) once per interval;
+traffic makes asking needless, so a busy connection carries no pings and is never taken for a dead one. Intervals are
+spread by a tenth either way, lest many links ask in step.
+
+    HEALTHY ── φ says it should have been heard, or the time-out comes near ──▶ PROBING (a PING goes out now)
+       ▲                                                                           │
+       ├──────────────── anything is heard ────────────────┬───────────────────────┤ the probe's time is over
+       │                                                   │                       ▼
+       └───────────────────────────────────────────────────┴──── SUSPECT (and probing on) ── time-out ──▶ LOST
+
+Three clauses keep the innocent alive. The detector learns at the pace of the interval, not of the traffic, so that a
+burst does not make the silence after it look long. A verdict needs a probe that had its whole time. And the observer
+asks itself first whether it was *it* that stood still (a stopped process, a starved or blocked loop): a timer that
+fires much too late condemns nobody, and everybody gets a fresh chance (Cassandra's local pause; Lifeguard's
+"am I the slow one?").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from .health import ObserverPause
+from .phi import PhiAccrualDetector
+from .retry import Dice
+from .rtt import RttEstimator
+
+_SPREAD = 0.1
+_SOON = 0.001
+_SUSPECT = 5.0
+"""The φ from which a connection is probed: one wrong suspicion in 100,000 intervals, and it only costs a ping."""
+
+
+class Health(StrEnum):
+    """What is thought of the other end."""
+
+    HEALTHY = "healthy"
+    PROBING = "probing"  # late, and asked; nothing to worry anybody with
+    SUSPECT = "suspect"  # did not answer in time
+    LOST = "lost"
+
+
+_PROBING = frozenset({Health.PROBING, Health.SUSPECT})
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """How often an idle connection is asked, and after how long a silence it is given up (seconds)."""
+
+    interval: float
+    timeout: float
+
+
+class Liveness:
+    """Judges one connection. ``tick`` wants to be called at ``deadline``; early or twice, it does nothing."""
+
+    def __init__(
+        self, heartbeat: Heartbeat, now: float, dice: Dice | None = None, *, first_rtt: float | None = None
+    ) -> None:
+        interval = heartbeat.interval
+        self.health = Health.HEALTHY
+        self.rtt = RttEstimator(granularity=0.001, min_rto=min(0.2, interval), max_rto=60.0)
+        self.detector = PhiAccrualDetector(
+            threshold=_SUSPECT, window=1000, min_std=interval / 4, acceptable_pause=interval, first_interval=interval
+        )
+        self.sent_at: float | None = None  # the latest ping
+        self.acked_at: float | None = None  # the latest pong
+        self.pings = 0  # how many were sent: the nonce of the latest
+        self._heartbeat = heartbeat
+        self._dice = dice or _Level()
+        # Every deadline is within one spread interval, so a gap of two is a pause of ours.
+        self._observer = ObserverPause(interval * (1 + _SPREAD), limit=interval, grace=interval)
+        self._observer.tick(now)
+        self._ticked_at = now
+        self._heard_at = now
+        self._learned_at = now
+        self._unanswered: tuple[int, float] | None = None  # nonce and time of a ping that no pong has answered
+        self._verdict_at = 0.0  # when a probe has had its time
+        self._ping_due = False
+        self._ask_at = now + self._spread_interval()
+        self.detector.heartbeat(now)
+        if first_rtt is not None:
+            self.rtt.sample(first_rtt)
+
+    def heard(self, now: float) -> bool:
+        """Bytes arrived; return whether that ends a suspicion."""
+        self._heard_at = now
+        self._wake(now)
+        if now - self._learned_at >= self._heartbeat.interval / 2:
+            self._learned_at = now
+            self.detector.heartbeat(now)
+        recovered = self.health is Health.SUSPECT
+        self.health = Health.HEALTHY
+        return recovered
+
+    def ponged(self, nonce: int, now: float) -> float | None:
+        """A PONG arrived; return the round trip. One that does not answer our latest ping measures nothing."""
+        if self._unanswered is None or self._unanswered[0] != nonce:
+            return None
+        rtt = max(0.0, now - self._unanswered[1])
+        self.rtt.sample(rtt)
+        self.acked_at = now
+        self._unanswered = None
+        return rtt
+
+    def silence(self, now: float) -> float:
+        """Return for how long nothing has been heard."""
+        return max(0.0, now - self._heard_at)
+
+    def phi(self, now: float) -> float:
+        """Return the suspicion at ``now``."""
+        return self.detector.phi(now)
+
+    def deadline(self) -> float:
+        """Return when ``tick`` wants to be called."""
+        if self.health in _PROBING:
+            # In between, only to show that the observer is awake.
+            return min(self._verdict_at, self._ticked_at + self._heartbeat.interval)
+        return min(max(self._ask_at, self._heard_at + self._heartbeat.interval), self._probe_at)
+
+    @property
+    def _probe_at(self) -> float:
+        """When the silence is so long that only a probe's time is left before the time-out."""
+        return self._heard_at + max(self._heartbeat.timeout - self._probe_time, self._heartbeat.timeout / 2)
+
+    @property
+    def _probe_time(self) -> float:
+        rto = self.rtt.rto if self.rtt.srtt is not None else 0.0
+        return min(max(self._heartbeat.interval, rto), self._heartbeat.timeout / 2)
+
+    def tick(self, now: float) -> Health:
+        """Judge at ``now`` and return what is thought of the other end."""
+        self._wake(now)
+        if now < self.deadline() or self.health is Health.LOST:
+            return self.health
+        if not self._observer.is_trusted(now):
+            self._pardon(now)
+        elif self.health in _PROBING:
+            if now >= self._verdict_at:
+                self._judge(now)
+        elif now >= self._probe_at or not self.detector.is_available(now):
+            self.health = Health.PROBING
+            self._probe(now)
+        elif now >= self._ask_at:
+            self.ask(now)
+        return self.health
+
+    def _wake(self, now: float) -> None:
+        self._ticked_at = max(now, self._ticked_at)
+        self._observer.tick(self._ticked_at)
+
+    def _pardon(self, now: float) -> None:
+        """It was we who stood still: what was sent meanwhile has not even been read."""
+        self.health = Health.HEALTHY
+        self._heard_at = self._learned_at = now
+        self.ask(now)
+
+    def _judge(self, now: float) -> None:
+        if now >= self._heard_at + self._heartbeat.timeout:
+            self.health = Health.LOST
+        else:
+            # φ is a reason to ask and to be worried, not a verdict: go on asking until the time-out.
+            self.health = Health.SUSPECT
+            self._probe(now)
+
+    def _probe(self, now: float) -> None:
+        self._verdict_at = min(now + self._probe_time, max(self._heard_at + self._heartbeat.timeout, now + _SOON))
+        self.ask(now)
+
+    def ask(self, now: float) -> None:
+        """Have a ping sent now."""
+        self._ping_due = True
+        self.pings += 1
+        self.sent_at = now
+        self._unanswered = (self.pings, now)
+        self._ask_at = now + self._spread_interval()
+
+    def _spread_interval(self) -> float:
+        return self._heartbeat.interval * (1.0 - _SPREAD + 2 * _SPREAD * self._dice.random())
+
+    def ping_to_send(self) -> int | None:
+        """Return the nonce of the ping that is to be written, if there is one; it is taken as written."""
+        if not self._ping_due:
+            return None
+        self._ping_due = False
+        return self.pings
+
+
+class _Level:
+    """Dice for those who want no spread."""
+
+    def random(self) -> float:
+        return 0.5
