@@ -118,16 +118,14 @@ def _mark_of(pid: int) -> Mark | None:
     try:
         if os.stat(f"/proc/{pid}").st_uid != os.getuid():
             return None
-        if os.readlink(f"/proc/{pid}/ns/pid") != os.readlink("/proc/self/ns/pid"):
-            return None
         with open(f"/proc/{pid}/environ", "rb") as file:
             environment = file.read()
+        marks = [item for item in environment.split(b"\0") if item.startswith(_PREFIX)]
+        if not marks or os.readlink(f"/proc/{pid}/ns/pid") != os.readlink("/proc/self/ns/pid"):
+            return None
     except OSError:
         return None
-    for item in environment.split(b"\0"):
-        if item.startswith(_PREFIX):
-            return Mark.parse(item.removeprefix(_PREFIX).decode(errors="replace"))
-    return None
+    return Mark.parse(marks[0].removeprefix(_PREFIX).decode(errors="replace"))
 
 
 def _ourselves_and_ancestors() -> set[int]:

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from meshvisor.shared.config.model import Backoff, RestartPolicy, WorkerConfig
 from meshvisor.supervisor.child import ALIVE, OVER, TABLE, Action, Child, Cue, Exit, State
@@ -231,3 +233,62 @@ def test_who_is_ready_or_over_holds_nobody_up() -> None:
     assert one.holds_nobody_up
     one.end(BADLY, 2.0)
     assert one.holds_nobody_up
+
+
+class Life:
+    """Drives a child as its actor would, at whatever moment, and checks what must hold at every one of them."""
+
+    def __init__(self) -> None:
+        backoff = Backoff(initial=1.0, max=4.0, reset_after=10.0)
+        self.child = child(start_timeout=5.0, stop_timeout=5.0, backoff=backoff)
+        self.has_process = False
+        self.stop_asked = False
+        self.now = 0.0
+
+    def do(self, step: str) -> None:
+        self.now += 0.7
+        if step == "release" and self.child.state is State.WAITING:
+            self.carry_out(self.child.release(self.now))
+        elif step == "ready" and self.has_process:
+            self.carry_out(self.child.become_ready(self.now))
+        elif step == "lose" and self.has_process:
+            self.carry_out(self.child.lose(self.now))
+        elif step in ("well", "badly") and self.has_process:
+            self.has_process = False
+            self.child.end(WELL if step == "well" else BADLY, self.now, draining=self.stop_asked)
+        elif step in ("stop", "kill"):
+            self.stop_asked = True
+            self.carry_out(self.child.stop(self.now) if step == "stop" else self.child.kill(self.now))
+        elif step == "deadline" and self.child.deadline is not None:
+            self.now = max(self.now, self.child.deadline)
+            self.carry_out(self.child.tick(self.now))
+        elif step == "early":
+            before = (self.child.state, self.child.deadline)
+            assert self.child.tick(-1.0) == ()
+            assert (self.child.state, self.child.deadline) == before
+        self.check()
+
+    def carry_out(self, actions: tuple[Action, ...]) -> None:
+        if Action.SPAWN in actions:
+            assert not self.has_process, "two incarnations of a slot"
+            assert not self.stop_asked, "a start after a stop was asked for"
+            self.has_process = True
+        assert self.has_process or not actions
+
+    def check(self) -> None:
+        one = self.child
+        assert (one.state in ALIVE) == self.has_process
+        assert (one.deadline is not None) or one.state not in (State.STARTING, State.BACKOFF)
+        assert one.deadline is None or one.deadline > self.now - 10.0
+        assert one.restarts == max(one.incarnation - 1, 0)
+        assert not (self.stop_asked and one.state in (State.WAITING, State.STARTING, State.READY, State.BACKOFF))
+
+
+STEPS = ["release", "ready", "lose", "well", "badly", "stop", "kill", "deadline", "early"]
+
+
+@given(st.lists(st.sampled_from([*STEPS[:5], *STEPS[7:]]), max_size=30), st.lists(st.sampled_from(STEPS), max_size=10))
+def test_whatever_happens_there_is_one_process_at_most_and_none_after_a_stop(run: list[str], end: list[str]) -> None:
+    life = Life()
+    for step in ("release", *run, *end):
+        life.do(step)
