@@ -1,0 +1,160 @@
+"""A worker's end of its lifeline, over a real socket pair."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from meshvisor.shared.control.lifeline import (
+    Assignment,
+    FromWorker,
+    LifelineError,
+    Links,
+    Ready,
+    RosterNews,
+    Stop,
+    encode,
+    supervisor_end,
+)
+from meshvisor.workers.lifeline import Lifeline
+
+ASSIGNMENT = Assignment("m", "a", "a", 0, 1, 7, "app:A", "/", {}, ("unix:/run/a",), b"s", ())
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, Lifeline]]:
+    ours, theirs = socket.socketpair()
+    ours.settimeout(5)
+    with ours, theirs:
+        yield ours, Lifeline(theirs)
+
+
+def heard(sock: socket.socket) -> list[FromWorker]:
+    return supervisor_end().receive(sock.recv(1 << 20))
+
+
+def fail(reason: str) -> None:
+    raise AssertionError(reason)
+
+
+def ignore(message: RosterNews | Stop) -> None:
+    raise AssertionError(message)
+
+
+def test_what_came_right_behind_the_assignment_is_kept(ends: tuple[socket.socket, Lifeline]) -> None:
+    ours, lifeline = ends
+    ours.sendall(encode(ASSIGNMENT) + encode(RosterNews(())) + encode(Stop())[:3])
+    assert lifeline.receive_assignment() == ASSIGNMENT
+    got: list[RosterNews | Stop] = []
+
+    async def main() -> None:
+        lifeline.attach(got.append, fail)
+        assert got == [RosterNews(())]
+        ours.sendall(encode(Stop())[3:])
+        await eventually(lambda: got == [RosterNews(()), Stop()])
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("sent", [encode(Stop()), b"\0\0\0\1\xc1", b"\xff\xff\xff\xff"])
+def test_anything_but_an_assignment_first_is_refused(ends: tuple[socket.socket, Lifeline], sent: bytes) -> None:
+    ours, lifeline = ends
+    ours.sendall(sent)
+    with pytest.raises(LifelineError):
+        lifeline.receive_assignment()
+
+
+def test_the_end_instead_of_an_assignment_is_told(ends: tuple[socket.socket, Lifeline]) -> None:
+    ours, lifeline = ends
+    ours.close()
+    with pytest.raises(EOFError, match="before it said what to run"):
+        lifeline.receive_assignment()
+
+
+def test_reports_of_links_are_coalesced_and_the_latest_counts(ends: tuple[socket.socket, Lifeline]) -> None:
+    ours, lifeline = ends
+
+    async def main() -> None:
+        lifeline.report(Links(0, 9))  # Before there is a loop: it waits for one.
+        lifeline.attach(ignore, fail)
+        for up in range(1, 6):
+            lifeline.report(Links(up, 9))
+        lifeline.report(Ready())
+        loop = asyncio.get_running_loop()
+        assert heard(ours) == [Ready()]
+        ours.setblocking(False)
+        reader = supervisor_end()
+        assert reader.receive(await loop.sock_recv(ours, 4096)) == [Links(5, 9)]
+        first = loop.time()
+        for up in (6, 7):
+            lifeline.report(Links(up, 9))
+        assert reader.receive(await loop.sock_recv(ours, 4096)) == [Links(7, 9)]
+        assert loop.time() - first >= 0.045
+
+    asyncio.run(main())
+
+
+def test_a_supervisor_that_does_not_read_blocks_nothing_and_gets_everything_later(
+    ends: tuple[socket.socket, Lifeline],
+) -> None:
+    ours, lifeline = ends
+    count = 100_000
+
+    async def main() -> None:
+        lifeline.attach(ignore, fail)
+        for _ in range(count):
+            lifeline.report(Ready())
+        reader, loop, received = supervisor_end(), asyncio.get_running_loop(), 0
+        ours.setblocking(False)
+        while received < count:
+            received += len(reader.receive(await loop.sock_recv(ours, 1 << 20)))
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        (b"", "the supervisor is gone"),
+        (encode(ASSIGNMENT), "a second assignment came"),
+        (b"\0\0\0\1\xc1", "not a lifeline message: "),
+    ],
+)
+def test_the_end_of_the_supervisor_and_garbage_end_the_worker(
+    ends: tuple[socket.socket, Lifeline], sent: bytes, reason: str
+) -> None:
+    ours, lifeline = ends
+    reasons: list[str] = []
+
+    async def main() -> None:
+        lifeline.attach(ignore, reasons.append)
+        if sent:
+            ours.sendall(sent)
+        else:
+            ours.close()
+        await eventually(lambda: bool(reasons))
+
+    asyncio.run(main())
+    assert len(reasons) == 1
+    assert reasons[0].startswith(reason)
+
+
+def test_what_is_left_at_the_end_is_flushed(ends: tuple[socket.socket, Lifeline]) -> None:
+    ours, lifeline = ends
+
+    async def main() -> None:
+        lifeline.attach(ignore, fail)
+        lifeline.report(Ready())
+
+    asyncio.run(main())
+    lifeline.flush(1.0)
+    assert heard(ours) == [Ready()]
+    ours.close()
+    lifeline.flush(1.0)  # Nobody is there any more: no error.
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)
