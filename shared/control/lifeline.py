@@ -35,7 +35,7 @@ class LifelineError(MeshError):
     """What came over a lifeline is not a message of this protocol."""
 
 
-class Assignment(msgspec.Struct, frozen=True, tag="assignment", array_like=True):
+class Assignment(msgspec.Struct, frozen=True, tag="assignment", array_like=True, forbid_unknown_fields=True):
     """The first message to a worker: its whole identity and everything it needs to become that node.
 
     ``listen`` are the endpoints it must bind, in order; ``secret`` authenticates the links of this run of the mesh
@@ -62,34 +62,34 @@ class Assignment(msgspec.Struct, frozen=True, tag="assignment", array_like=True)
     blacklist_duration: float = 10.0
 
 
-class RosterNews(msgspec.Struct, frozen=True, tag="roster", array_like=True):
+class RosterNews(msgspec.Struct, frozen=True, tag="roster", array_like=True, forbid_unknown_fields=True):
     """Records that changed."""
 
     records: tuple[NodeRecord, ...]
 
 
-class Stop(msgspec.Struct, frozen=True, tag="stop", array_like=True):
+class Stop(msgspec.Struct, frozen=True, tag="stop", array_like=True, forbid_unknown_fields=True):
     """Run ``on_stop`` and end."""
 
 
-class Listening(msgspec.Struct, frozen=True, tag="listening", array_like=True):
+class Listening(msgspec.Struct, frozen=True, tag="listening", array_like=True, forbid_unknown_fields=True):
     """The worker's listeners are bound; ``endpoints`` are as others must dial them."""
 
     endpoints: tuple[str, ...]
 
 
-class Ready(msgspec.Struct, frozen=True, tag="ready", array_like=True):
+class Ready(msgspec.Struct, frozen=True, tag="ready", array_like=True, forbid_unknown_fields=True):
     """``on_start`` has returned."""
 
 
-class Links(msgspec.Struct, frozen=True, tag="links", array_like=True):
+class Links(msgspec.Struct, frozen=True, tag="links", array_like=True, forbid_unknown_fields=True):
     """``up`` of ``total`` other nodes are linked with this worker."""
 
     up: int
     total: int
 
 
-class Failure(msgspec.Struct, frozen=True, tag="failure", array_like=True):
+class Failure(msgspec.Struct, frozen=True, tag="failure", array_like=True, forbid_unknown_fields=True):
     """Why the worker is about to end by itself: where (``import``, ``on_start``, ...) and the whole traceback."""
 
     where: str
@@ -98,6 +98,9 @@ class Failure(msgspec.Struct, frozen=True, tag="failure", array_like=True):
 
 ToWorker = Assignment | RosterNews | Stop
 FromWorker = Listening | Ready | Links | Failure
+
+# What msgspec raises for text that is not UTF-8, and for nesting that is too deep, are not errors of its own.
+_MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -119,7 +122,8 @@ class Reader(Generic[Message]):
         """Take ``data`` in and return the messages it completes.
 
         Raises:
-            LifelineError: If a length is over ``MAX_MESSAGE`` or a message is not one of this protocol.
+            LifelineError: If a length is over ``MAX_MESSAGE`` or a message is not one of this protocol. Messages that
+                ``data`` completed before it are lost with it, and the lifeline cannot go on.
         """
         buffer = self._buffer
         buffer += data
@@ -132,7 +136,7 @@ class Reader(Generic[Message]):
                 break
             try:
                 messages.append(self._decoder.decode(memoryview(buffer)[_LENGTH:end].tobytes()))
-            except msgspec.MsgspecError as error:
+            except _MALFORMED as error:
                 raise LifelineError(f"not a lifeline message: {error}") from None
             del buffer[:end]
         return messages
