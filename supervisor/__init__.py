@@ -11,4 +11,9 @@ Reading order, from what decides to what acts:
     directory, leftovers        one supervisor per mesh, and nothing left of the one before
     slot                        one state machine and its process
     hub, supervisor             all slots together
+    control, client             requests to a running mesh: the end that answers and the end that asks
+    style, output, writer       what ``run`` shows, and how it gets out without being waited for
+    foreground                  one mesh with the signals, the terminal and the control socket of a process
+    status, check, lookup, init what the other commands do
+    cli                         the command line
 """

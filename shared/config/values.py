@@ -248,7 +248,10 @@ def host(value: object, where: Where) -> str:
 
 def is_loopback(address: str) -> bool:
     """Whether a host (as ``host`` returns it) can be reached from this machine only."""
-    return ipaddress.ip_address(address).is_loopback if _is_address(address) else address == "localhost"
+    if not _is_address(address):
+        return address == "localhost"
+    found = ipaddress.ip_address(address)
+    return (getattr(found, "ipv4_mapped", None) or found).is_loopback
 
 
 def _is_address(word: str) -> bool:

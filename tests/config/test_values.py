@@ -113,6 +113,11 @@ def test_good_values_are_taken(parse: Parser[Any], written: object, value: objec
         (values.class_path, "pkg.mod.Class", "module:Class", "pkg.mod:Class"),
         (values.class_path, "pkg/mod:Class", "module:Class", None),
         (values.class_path, "a:class", "module:Class", None),
+        (values.class_path, 1, "module:Class", None),
+        (values.module_name, 1, "name of a module", None),
+        (values.command, "an 'open quote", "array of strings, not", None),
+        (values.path, "~no-such-user/x", "home directory", None),
+        (values.directory, "x" * 300, "(cannot look at|no directory)", None),
         (values.command, "sleep 60", r'array of strings, here \["sleep", "60"\]', None),
         (values.command, [], "array of strings", None),
         (values.stop_signal, "TERM", "no signal", "SIGTERM"),
@@ -158,7 +163,14 @@ def test_a_bad_part_is_reported_at_its_own_place(parse: Parser[Any], written: ob
 
 @pytest.mark.parametrize(
     ("address", "is_loopback"),
-    [("127.8.0.1", True), ("::1", True), ("localhost", True), ("10.0.0.1", False), ("h", False)],
+    [
+        ("127.8.0.1", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("localhost", True),
+        ("10.0.0.1", False),
+        ("h", False),
+    ],
 )
 def test_loopback_is_told_from_the_rest(address: str, is_loopback: bool) -> None:
     assert values.is_loopback(address) is is_loopback

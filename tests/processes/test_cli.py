@@ -291,6 +291,12 @@ class Terminal:
         self.ours, self.theirs = pty.openpty()
         self.shown = ""
 
+    def run(self, session: Session) -> Run:
+        """Start ``run`` on it; from then on it is only the run's, so that reading ends with it."""
+        run = session.run(stdout=self.theirs)
+        os.close(self.theirs)
+        return run
+
     def until(self, text: str) -> None:
         while text not in self.shown:
             self.shown += os.read(self.ours, 65_536).decode()
@@ -306,20 +312,18 @@ class Terminal:
 def terminal() -> Iterator[Terminal]:
     terminal = Terminal()
     yield terminal
-    for descriptor in (terminal.ours, terminal.theirs):
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
+    with contextlib.suppress(OSError):  # the test may have closed it
+        os.close(terminal.ours)
 
 
 @pytest.mark.parametrize(("no_color", "is_coloured"), [("", True), ("1", False)])
 def test_colours_are_for_terminals(session: Session, terminal: Terminal, no_color: str, is_coloured: bool) -> None:
     session.write(MESH + SLEEPER)
     session.environment |= {"TERM": "xterm", "NO_COLOR": no_color}
-    run = session.run(stdout=terminal.theirs)
+    run = terminal.run(session)
     terminal.until("the mesh is ready")
     run.process.terminate()
     assert run.end() == (0, "")
-    os.close(terminal.theirs)
     assert ("\x1b[36m" in terminal.drain()) is is_coloured
 
 
@@ -328,18 +332,17 @@ def test_progress_stays_in_its_line(session: Session, terminal: Terminal) -> Non
     script = r"printf '10 %%\r'; read x < go; printf '20 %%\r'; read x < go; echo done"
     session.write(MESH + f"[workers.bar]\ncommand = ['sh', '-c', '''{script}''']\nrestart = 'never'\n")
     os.mkfifo(session.folder / "go")
-    run = session.run(stdout=terminal.theirs)
+    run = terminal.run(session)
     for text in ("bar  │ 10 %", "\r\x1b[2Kbar  │ 20 %"):
         terminal.until(text)
         (session.folder / "go").write_text("\n")
     assert run.end() == (0, "")
-    os.close(terminal.theirs)
     assert "\r\x1b[2Kbar  │ done\r\n" in terminal.drain()
 
 
 def test_a_terminal_that_is_gone_stops_the_mesh(session: Session, terminal: Terminal) -> None:
     session.write(MESH + SLEEPER)
-    run = session.run(stdout=terminal.theirs)
+    run = terminal.run(session)
     terminal.until("the mesh is ready")
     os.close(terminal.ours)
     run.process.send_signal(signal.SIGHUP)
