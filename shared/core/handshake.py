@@ -32,6 +32,9 @@ from . import frames
 from .frames import LANES, VERSION, Kind
 
 NONCE_SIZE = 32
+MAX_METADATA = 1024
+"""The most bytes of text that the metadata of a node may have, keys and values together."""
+
 _PROOF_SIZE = 32
 _MAX_NAME = 255
 _MAX_COUNTER = 2**63 - 1
@@ -56,12 +59,16 @@ FATAL = frozenset({RefusalCode.SECRET})
 
 
 class Identity(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Who one end is. ``epoch`` is the random name of this incarnation; ``window`` is (messages, bytes)."""
+    """Who one end is. ``epoch`` is the random name of this incarnation; ``window`` is (messages, bytes).
+
+    ``metadata`` is what an application wants its peers to know, as pairs of texts.
+    """
 
     node: str
     incarnation: int
     epoch: int
     window: tuple[int, int]
+    metadata: tuple[tuple[str, str], ...] = ()
 
 
 class _Hello(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -148,6 +155,8 @@ def _check_opening(said: _Hello | _Welcome) -> None:
     messages, size = identity.window
     if not (1 <= messages <= _MAX_WINDOW_MESSAGES and 1 <= size <= _MAX_WINDOW_SIZE):
         raise HandshakeError("the window is out of range")
+    if sum(len(item.encode()) for pair in identity.metadata for item in pair) > MAX_METADATA:
+        raise HandshakeError(f"metadata has at most {MAX_METADATA} bytes")
     if len(said.nonce) != NONCE_SIZE:
         raise HandshakeError(f"a nonce has {NONCE_SIZE} bytes")
 

@@ -8,7 +8,8 @@ spread by a tenth either way, lest many links ask in step.
        ▲                                                                           │
        ├──────────────── anything is heard ────────────────┬───────────────────────┤ the probe's time is over
        │                                                   │                       ▼
-       └───────────────────────────────────────────────────┴──── SUSPECT (and probing on) ── time-out ──▶ LOST
+       └───────────────────────────────────────────────────┴──── SUSPECT (and probing on) ──▶ LOST, at the time-out,
+                                                                        or when φ leaves no doubt after two probes
 
 Three clauses keep the innocent alive. The detector learns at the pace of the interval, not of the traffic, so that a
 burst does not make the silence after it look long. A verdict needs a probe that had its whole time. And the observer
@@ -29,8 +30,6 @@ from .rtt import RttEstimator
 
 _SPREAD = 0.1
 _SOON = 0.001
-_SUSPECT = 5.0
-"""The φ from which a connection is probed: one wrong suspicion in 100,000 intervals, and it only costs a ping."""
 
 
 class Health(StrEnum):
@@ -47,10 +46,19 @@ _PROBING = frozenset({Health.PROBING, Health.SUSPECT})
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """How often an idle connection is asked, and after how long a silence it is given up (seconds)."""
+    """How often an idle connection is asked, and when a silent one is given up. Durations in seconds.
+
+    ``grace`` is how long traffic must have paused before pings begin (at most the interval, which is the default).
+    From ``suspect`` on, φ is a reason to probe: 5 is one probe too many in 100,000 intervals. From ``failure`` on, two
+    probes without an answer are a verdict, before the time-out. Neither counts before ``samples`` intervals are known.
+    """
 
     interval: float
     timeout: float
+    grace: float | None = None
+    suspect: float = 5.0
+    failure: float = 8.0
+    samples: int = 8
 
 
 class Liveness:
@@ -63,7 +71,11 @@ class Liveness:
         self.health = Health.HEALTHY
         self.rtt = RttEstimator(granularity=0.001, min_rto=min(0.2, interval), max_rto=60.0)
         self.detector = PhiAccrualDetector(
-            threshold=_SUSPECT, window=1000, min_std=interval / 4, acceptable_pause=interval, first_interval=interval
+            threshold=heartbeat.suspect,
+            window=1000,
+            min_std=interval / 4,
+            acceptable_pause=interval,
+            first_interval=interval,
         )
         self.sent_at: float | None = None  # the latest ping
         self.acked_at: float | None = None  # the latest pong
@@ -76,6 +88,8 @@ class Liveness:
         self._ticked_at = now
         self._heard_at = now
         self._learned_at = now
+        self._learned = 0
+        self._grace = interval if heartbeat.grace is None else min(heartbeat.grace, interval)
         self._unanswered: tuple[int, float] | None = None  # nonce and time of a ping that no pong has answered
         self._verdict_at = 0.0  # when a probe has had its time
         self._ping_due = False
@@ -90,6 +104,7 @@ class Liveness:
         self._wake(now)
         if now - self._learned_at >= self._heartbeat.interval / 2:
             self._learned_at = now
+            self._learned += 1
             self.detector.heartbeat(now)
         recovered = self.health is Health.SUSPECT
         self.health = Health.HEALTHY
@@ -118,7 +133,7 @@ class Liveness:
         if self.health in _PROBING:
             # In between, only to show that the observer is awake.
             return min(self._verdict_at, self._ticked_at + self._heartbeat.interval)
-        return min(max(self._ask_at, self._heard_at + self._heartbeat.interval), self._probe_at)
+        return min(max(self._ask_at, self._heard_at + self._grace), self._probe_at)
 
     @property
     def _probe_at(self) -> float:
@@ -140,7 +155,7 @@ class Liveness:
         elif self.health in _PROBING:
             if now >= self._verdict_at:
                 self._judge(now)
-        elif now >= self._probe_at or not self.detector.is_available(now):
+        elif now >= self._probe_at or self._phi_reaches(self._heartbeat.suspect, now):
             self.health = Health.PROBING
             self._probe(now)
         elif now >= self._ask_at:
@@ -151,6 +166,9 @@ class Liveness:
         self._ticked_at = max(now, self._ticked_at)
         self._observer.tick(self._ticked_at)
 
+    def _phi_reaches(self, threshold: float, now: float) -> bool:
+        return self._learned >= self._heartbeat.samples and self.detector.phi(now) >= threshold
+
     def _pardon(self, now: float) -> None:
         """It was we who stood still: what was sent meanwhile has not even been read."""
         self.health = Health.HEALTHY
@@ -158,10 +176,12 @@ class Liveness:
         self.ask(now)
 
     def _judge(self, now: float) -> None:
-        if now >= self._heard_at + self._heartbeat.timeout:
+        twice = self.health is Health.SUSPECT
+        if now >= self._heard_at + self._heartbeat.timeout or (
+            twice and self._phi_reaches(self._heartbeat.failure, now)
+        ):
             self.health = Health.LOST
         else:
-            # φ is a reason to ask and to be worried, not a verdict: go on asking until the time-out.
             self.health = Health.SUSPECT
             self._probe(now)
 

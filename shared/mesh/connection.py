@@ -74,7 +74,7 @@ class ConnectionHandle:
     """One link to one incarnation of a peer. It stays valid over every reconnect, until it is closed or the peer lost.
 
     ``node_id``, ``incarnation`` (0 outside a mesh) and ``epoch`` name the peer; ``session_id`` the session;
-    ``endpoint`` is where the latest connection went to or came from.
+    ``endpoint`` is where the latest connection went to or came from; ``metadata`` what the peer says of itself.
     """
 
     def __init__(
@@ -94,6 +94,7 @@ class ConnectionHandle:
         self.incarnation = peer.incarnation
         self.epoch = peer.epoch
         self.session = session
+        self.metadata: dict[str, str] = dict(peer.metadata)
         self.endpoint = ""
         self.last_activity: float | None = None  # when a message last came or was accepted (loop time)
         self._owner = owner

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from ..core import frames
 from ..core.endpoint import Endpoint
@@ -141,8 +142,15 @@ async def _expect(stream: Stream, kind: Kind, side: DiallingSide) -> bytes | byt
     return frame.body
 
 
-SHARED_BUDGET = RetryBudget()
-"""What the retries of all managers of this process are paid from, unless one is given a budget of its own."""
+_budgets: WeakKeyDictionary[asyncio.AbstractEventLoop, RetryBudget] = WeakKeyDictionary()
+
+
+def shared_budget() -> RetryBudget:
+    """Return what all retries on the running loop are paid from, unless a manager has a budget of its own.
+
+    One for the loop and not for the process, because the times in it are those of the loop's clock.
+    """
+    return _budgets.setdefault(asyncio.get_running_loop(), RetryBudget())
 
 
 class Dialer:
@@ -185,7 +193,8 @@ class Dialer:
                 self.penalties.bar(endpoint.key, refusal.retry_after, now())
             elif refusal.code not in _NO_FAILURE:
                 self.penalties.fail(endpoint.key, now())
-            raise AttemptFailed(str(refusal), refusal if refusal.fatal else None) from refusal
+            is_stale = refusal.authenticated and refusal.code == RefusalCode.STALE
+            raise AttemptFailed(str(refusal), refusal if refusal.fatal else None, is_stale=is_stale) from refusal
         except RetryAfter as asked:
             self.last_severity = FailureSeverity.SOFT
             self.penalties.bar(endpoint.key, asked.seconds, now())
@@ -206,10 +215,15 @@ class Dialer:
 
 
 class AttemptFailed(Exception):
-    """An attempt led nowhere; ``fatal`` is the reason why trying again cannot help either, if that is so."""
+    """An attempt led nowhere.
 
-    def __init__(self, why: str, fatal: HandshakeError | None = None) -> None:
+    ``fatal`` is the reason why trying again cannot help either, if that is so; ``is_stale`` tells that the peer, which
+    has proved itself, does not know the session (any more).
+    """
+
+    def __init__(self, why: str, fatal: HandshakeError | None = None, *, is_stale: bool = False) -> None:
         self.fatal = fatal
+        self.is_stale = is_stale
         super().__init__(why)
 
 

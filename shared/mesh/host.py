@@ -49,7 +49,11 @@ class ConnectionHost:
         self._scratch = memoryview(bytearray(SCRATCH))
         self._retiring: set[asyncio.Task[None]] = set()
         me = Identity(
-            options.node_id, 0, secrets.randbits(64) | 1, (options.max_queue_messages, options.max_queue_bytes)
+            options.node_id,
+            0,
+            secrets.randbits(64) | 1,
+            (options.max_queue_messages, options.max_queue_bytes),
+            tuple((options.metadata or {}).items()),
         )
         self._acceptor = Acceptor(
             me,

@@ -13,7 +13,7 @@ from typing import Any, Self
 from ..core.choice import EndpointChoice, plan
 from ..core.endpoint import Endpoint
 from ..core.handshake import Identity
-from ..core.liveness import Heartbeat
+from ..core.penalties import FailureSeverity
 from ..core.retry import Backoff, RetryBudget
 from ..core.session import Limits, ProtocolFault
 from ..core.states import TRANSITIONS, ConnectionCause, ConnectionState, StateChange
@@ -24,7 +24,7 @@ from ..transport.registry import adapters_by_name
 from .callbacks import Callbacks
 from .channel import SCRATCH
 from .connection import ConnectionHandle
-from .dialer import SHARED_BUDGET, AttemptFailed, Dialer, Dialled, Proposal
+from .dialer import AttemptFailed, Dialer, Dialled, Proposal, shared_budget
 from .network import NetworkMonitor
 from .options import ConnectionOptions
 from .race import race
@@ -50,7 +50,7 @@ class ConnectionManager:
     Args:
         options: Where to connect to, and how.
         adapters: The ways to travel; those that come with meshvisor if none are given.
-        budget: What retries are paid from; one that all managers of the process share if none is given.
+        budget: What retries are paid from; one that all managers on the same loop share if none is given.
         rng: Where jitter comes from.
 
     Raises:
@@ -68,14 +68,18 @@ class ConnectionManager:
         self.state = _State.DISCONNECTED
         self._options = options
         self._rng = rng or random.Random()
-        self._budget = budget or SHARED_BUDGET
+        self._budget = budget
         by_name = adapters_by_name(adapters)
         endpoints = [Endpoint.parse(item) if isinstance(item, str) else item for item in options.endpoints]
         missing = {endpoint.transport for endpoint in endpoints} - set(by_name)
         if missing:
             raise ValueError(f"endpoints: no adapter for the transport {', '.join(sorted(missing))}")
         self._me = Identity(
-            options.node_id, 0, secrets.randbits(64) | 1, (options.max_queue_messages, options.max_queue_bytes)
+            options.node_id,
+            0,
+            secrets.randbits(64) | 1,
+            (options.max_queue_messages, options.max_queue_bytes),
+            tuple((options.metadata or {}).items()),
         )
         self._dialer = Dialer(
             self._me,
@@ -87,12 +91,14 @@ class ConnectionManager:
         self._choice = EndpointChoice(
             endpoints, self._dialer.penalties, max_per_minute=options.max_dials_per_minute_per_endpoint
         )
-        self._backoff = Backoff(options.backoff_initial, options.backoff_max)
+        self._soft_backoff = Backoff(options.soft_backoff_initial, options.soft_backoff_cap)
+        self._hard_backoff = Backoff(options.hard_backoff_initial, options.hard_backoff_cap)
         self._returning = Backoff(_RETURN_AFTER, 60.0)
         self._account = Account()
         self._scratch = memoryview(bytearray(SCRATCH))
         self._link: ConnectionHandle | None = None
         self._priority = 0  # of the endpoint that the link's connection goes to
+        self._was_linked = False  # since the latest connect that began anew
         self._proposed = b""  # the id of the next session
         self._keeper: asyncio.Task[None] | None = None
         self._switch: asyncio.Future[ConnectionHandle] | None = None
@@ -241,8 +247,11 @@ class ConnectionManager:
     def _begin(self) -> None:
         now = asyncio.get_running_loop().time()
         self._failure = None
+        self._was_linked = False
+        self._account.consecutive_failures = 0
         self._attempts.clear()
-        self._backoff.reset()
+        self._reset_backoff()
+        self._budget = self._budget or shared_budget()
         self._budget.deposit(now)
         self._to(_State.CONNECTING, _Cause.DIAL_STARTED, "connect was called")
         if self._monitor is not None:
@@ -270,16 +279,18 @@ class ConnectionManager:
         loop = asyncio.get_running_loop()
         self._account.wanted(loop.time())
         if self.state is _State.DEGRADED:
-            is_first = not self._backoff.tries
+            is_first = not self._account.consecutive_failures
             cause = _Cause.DIAL_STARTED if is_first else _Cause.BACKOFF_ELAPSED
             self._to(_State.RECONNECTING, cause, "looking for another connection")
         dialled = await self._race(self._choice.candidates(loop.time()))
         if dialled is not None and self._take(dialled):
             return
-        self._account.failed(reconnecting=self._link is not None)
-        if self._link is not None:
+        self._account.failed(reconnecting=self._was_linked)
+        if self._was_linked:
             self._to(_State.DEGRADED, _Cause.DIAL_FAILED, "no endpoint could be reached")
-        await asyncio.sleep(max(self._backoff.next(self._rng), self._choice.wait(loop.time())))
+        declined = self._dialer.last_severity is FailureSeverity.SOFT
+        backoff = self._soft_backoff if declined else self._hard_backoff
+        await asyncio.sleep(max(backoff.next(self._rng), self._choice.wait(loop.time())))
 
     async def _switch_over(self, candidates: Iterable[Endpoint], evidence: str) -> bool:
         """Take a new connection while the old one works; return whether there is one."""
@@ -343,8 +354,9 @@ class ConnectionManager:
     async def _attempt(self, endpoint: Endpoint, gate: asyncio.Lock) -> Dialled | None:
         now = asyncio.get_running_loop().time
         tracker = self._choice.tracker(endpoint)
-        if self._backoff.tries and not self._budget.try_withdraw(now()):
-            self._attempts[endpoint.key] = "the retry budget is spent"
+        is_retry = self._account.consecutive_failures > 0
+        if is_retry and self._budget is not None and not self._budget.try_withdraw(now()):
+            self._attempts.setdefault(endpoint.key, "the retry budget is spent")
             return None
         tracker.record_attempt(now())
         try:
@@ -354,23 +366,30 @@ class ConnectionManager:
             self._attempts[endpoint.key] = str(failure)
             if failure.fatal is not None:
                 raise failure.fatal from None
+            if failure.is_stale and self._link is not None and not self._link.is_attached:
+                # R7, R8: what was not acknowledged is reported, never sent again into another session.
+                self._lose(self._link)
             self._leave_handshake(f"{endpoint}: {failure}")
             return None
         tracker.record_success()
         return dialled
 
+    def _reset_backoff(self) -> None:
+        self._soft_backoff.reset()
+        self._hard_backoff.reset()
+
     def _leave_handshake(self, evidence: str) -> None:
-        if self.state in (_State.HANDSHAKE, _State.SWITCHING) and self._switch is None:
-            link = self._link
-            if link is None:
-                self._to(_State.CONNECTING, _Cause.DIAL_FAILED, evidence)
-            elif not link.is_attached:
-                self._to(_State.DEGRADED, _Cause.DIAL_FAILED, evidence)
+        if self.state not in (_State.HANDSHAKE, _State.SWITCHING):
+            return
+        if not self._was_linked:
+            self._to(_State.CONNECTING, _Cause.DIAL_FAILED, evidence)
+        elif self._link is None or not self._link.is_attached:
+            self._to(_State.DEGRADED, _Cause.DIAL_FAILED, evidence)
 
     def _propose(self, endpoint: Endpoint, peer: Identity) -> Proposal:
         """An endpoint answered: go on with the session there is, or begin one if the peer is another incarnation."""
         link = self._link
-        resumes = link is not None and (link.node_id, link.epoch) == (peer.node, peer.epoch)
+        resumes = link is not None and self._continues(link, peer)
         if self.state is _State.CONNECTING:
             self._to(_State.HANDSHAKE, _Cause.HANDSHAKE_STARTED, f"{peer.node} at {endpoint}")
         elif self.state in (_State.RECONNECTING, _State.DEGRADED) and (link is None or not link.is_attached):
@@ -383,11 +402,16 @@ class ConnectionManager:
         self._proposed = self._proposed or secrets.token_bytes(16)
         return Proposal(self._proposed, (0, 0))
 
+    def _continues(self, link: ConnectionHandle, peer: Identity) -> bool:
+        """Return whether the session of ``link`` goes on with ``peer``."""
+        same = (link.node_id, link.epoch) == (peer.node, peer.epoch)
+        return same and (self._options.enable_session_resume or link.is_attached)
+
     def _take(self, dialled: Dialled) -> bool:
         """Carry the link over the connection that won; return whether that is possible."""
         peer = dialled.peer
         before = self._link
-        if before is not None and (before.node_id, before.epoch) != (peer.node, peer.epoch):
+        if before is not None and not self._continues(before, peer):
             self._lose(before)
         link = self._link or self._new_link(peer)
         self._link = link
@@ -401,8 +425,9 @@ class ConnectionManager:
         if dialled.endpoint.priority <= self._priority:
             self._returning.reset()
         self._priority = dialled.endpoint.priority
-        self._backoff.reset()
-        resumed = None if before is None else before is link
+        self._reset_backoff()
+        resumed = before is link if self._was_linked else None
+        self._was_linked = True
         now = asyncio.get_running_loop().time()
         self._account.connected(str(dialled.endpoint), now, resumed=resumed)
         self._account.round_trips.record(dialled.rtt)
@@ -419,7 +444,7 @@ class ConnectionManager:
             limits=Limits(options.max_queue_messages, options.max_queue_bytes),
             max_message=options.max_message,
             scratch=self._scratch,
-            heartbeat=Heartbeat(options.heartbeat_interval, options.heartbeat_timeout),
+            heartbeat=options.heartbeat,
             dice=self._rng,
         )
 

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from ..core.endpoint import Endpoint
+from ..core.handshake import MAX_METADATA
+from ..core.liveness import Heartbeat
 
 _MIB = 1024 * 1024
 _MAY_BE_ZERO = frozenset(
-    {"drain_timeout", "happy_eyeballs_delay", "happy_eyeballs_group_delay", "max_dials_per_minute_per_endpoint"}
+    {
+        "drain_timeout",
+        "happy_eyeballs_delay",
+        "happy_eyeballs_group_delay",
+        "max_dials_per_minute_per_endpoint",
+        "heartbeat_piggyback_grace",
+    }
 )
 
 
@@ -30,6 +38,11 @@ def _check(options: ConnectionOptions | ConnectionHostOptions) -> None:
             continue
         if not math.isfinite(value) or value < 0 or (value == 0 and field.name not in _MAY_BE_ZERO):
             raise ValueError(f"{field.name} must be a positive number, not {value!r}")
+    metadata = options.metadata or {}
+    if not all(isinstance(item, str) for pair in metadata.items() for item in pair):
+        raise ValueError("metadata must map texts to texts")
+    if sum(len(item.encode()) for pair in metadata.items() for item in pair) > MAX_METADATA:
+        raise ValueError(f"metadata must have at most {MAX_METADATA} bytes")
     if options.heartbeat_timeout <= options.heartbeat_interval:
         raise ValueError("heartbeat_timeout must be longer than heartbeat_interval")
 
@@ -49,6 +62,9 @@ class ConnectionOptions:
 
     ``endpoints`` are texts or ``Endpoint``; those of lower ``priority`` are tried first. ``connect_timeout`` bounds
     ``connect`` as a whole (None: never), ``attempt_timeout`` one endpoint. ``secret`` must be the same on both sides.
+    ``metadata`` is shown to the peer (its handle's ``metadata``). The pause between two rounds of dials is drawn from
+    the soft back-off after the peer declined, from the hard one after it could not be reached; φ and ``grace`` are
+    explained by ``Heartbeat``. Without ``enable_session_resume`` every reconnect is a new session.
 
     Raises:
         ValueError: For an impossible value, naming the field.
@@ -62,12 +78,20 @@ class ConnectionOptions:
     happy_eyeballs_group_delay: float = 0.15
     max_concurrent_dials: int = 2
     max_dials_per_minute_per_endpoint: int = 30
-    backoff_initial: float = 0.15
-    backoff_max: float = 5.0
-    enable_network_monitoring: bool = True
+    endpoint_blacklist_duration: float = 10.0
+    soft_backoff_initial: float = 0.5
+    soft_backoff_cap: float = 30.0
+    hard_backoff_initial: float = 0.15
+    hard_backoff_cap: float = 5.0
     heartbeat_interval: float = 0.75
     heartbeat_timeout: float = 3.0
-    endpoint_blacklist_duration: float = 10.0
+    heartbeat_piggyback_grace: float = 0.5
+    phi_min_samples: int = 8
+    phi_suspect_threshold: float = 5.0
+    phi_failure_threshold: float = 8.0
+    enable_session_resume: bool = True
+    enable_network_monitoring: bool = True
+    metadata: Mapping[str, str] | None = None
     drain_timeout: float = 5.0
     secret: bytes | None = None
     max_message: int = 64 * _MIB
@@ -77,6 +101,18 @@ class ConnectionOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "endpoints", _parse(self.endpoints))
         _check(self)
+
+    @property
+    def heartbeat(self) -> Heartbeat:
+        """How the link is watched."""
+        return Heartbeat(
+            self.heartbeat_interval,
+            self.heartbeat_timeout,
+            grace=self.heartbeat_piggyback_grace,
+            suspect=self.phi_suspect_threshold,
+            failure=self.phi_failure_threshold,
+            samples=self.phi_min_samples,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +134,7 @@ class ConnectionHostOptions:
     max_message: int = 64 * _MIB
     max_queue_messages: int = 8192
     max_queue_bytes: int = 4 * _MIB
+    metadata: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "endpoints", _parse(self.endpoints))
