@@ -109,6 +109,8 @@ class Lifeline:
             data = self._socket.recv(_READ_SIZE)
         except (BlockingIOError, InterruptedError):
             return
+        except ConnectionResetError:  # closed while news were on their way to it
+            data = b""
         except OSError as error:
             self._end(f"its lifeline broke: {error.strerror}", garbled=False)
             return

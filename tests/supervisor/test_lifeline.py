@@ -147,6 +147,16 @@ def test_the_end_is_told_once_with_its_reason(talk: Any) -> None:
     talk(scenario)
 
 
+def test_a_worker_that_closes_without_reading_its_news_has_closed_too(talk: Any) -> None:
+    async def scenario(talk: Talk) -> None:
+        talk.lifeline.tell([record("b")])
+        talk.theirs.close()
+        await turns()
+        assert talk.ends == [("it closed its lifeline", False)]
+
+    talk(scenario)
+
+
 @pytest.mark.parametrize(
     "garbage",
     [b"\0\0\0\1\0", b"\xff\xff\xff\xff", b"\0\0\0\x02\x91\xa1", encode(Stop())],

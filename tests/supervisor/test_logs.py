@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshvisor.supervisor.logs import CUT, MAX_LINE, TAIL_LINES, LineCutter, LogFile, Output, Pump
@@ -47,6 +47,7 @@ def test_bytes_are_cut_into_lines(pieces: list[bytes], lines: Lines) -> None:
     assert cut(*pieces) == lines
 
 
+@settings(deadline=None, derandomize=True)
 @given(st.lists(st.text("ab\r\n").map(str.encode)))
 def test_the_way_bytes_arrive_changes_no_line(pieces: list[bytes]) -> None:
     def kept(lines: Lines) -> Lines:
