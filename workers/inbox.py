@@ -12,6 +12,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from ..shared.core.message import Message
 from ..shared.errors import PeerLeft, PeerLost
 
@@ -50,8 +52,7 @@ class LinkDown:
     reason: PeerLost | PeerLeft
 
 
-@dataclass(slots=True)
-class Arrived:
+class Arrived(msgspec.Struct, gc=False):
     """One message; ``link.consumed`` is owed for it."""
 
     link: Link
@@ -76,7 +77,7 @@ class Inbox:
         self._lines: dict[str, deque[LinkUp | LinkDown | _Batch]] = {}
         self._turns: deque[str] = deque()
         self._taker: asyncio.Future[None] | None = None
-        self._is_closed = False
+        self.is_closed = False
 
     def peer_up(self, link: Link) -> None:
         """Put the news in line that ``link`` is up."""
@@ -93,20 +94,21 @@ class Inbox:
 
     def close(self) -> None:
         """Give nothing out any more."""
-        self._is_closed = True
+        self.is_closed = True
         self._wake()
 
-    async def take(self) -> Entry | None:
-        """Wait for the next entry and return it, or None once the inbox is closed. Yields only if there is none."""
-        while not self._is_closed:
-            if self._turns:
-                return self._next()
+    def next(self) -> Entry | None:
+        """Return the next entry, or None if there is none now, or the inbox is closed."""
+        return self._take() if self._turns and not self.is_closed else None
+
+    async def wait(self) -> None:
+        """Wait until ``next`` has something, or the inbox is closed."""
+        while not (self._turns or self.is_closed):
             self._taker = asyncio.get_running_loop().create_future()
             try:
                 await self._taker
             finally:
                 self._taker = None
-        return None
 
     def _append(self, sender: str, entry: LinkUp | LinkDown | _Batch) -> None:
         line = self._lines.get(sender)
@@ -117,7 +119,7 @@ class Inbox:
         line.append(entry)
         self._wake()
 
-    def _next(self) -> Entry:
+    def _take(self) -> Entry:
         sender = self._turns.popleft()
         line = self._lines[sender]
         head = line[0]

@@ -17,17 +17,17 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 from ..shared.control.lifeline import Failure, FromWorker, Links, Listening, Ready
+from ..shared.core.message import Message
 from ..shared.core.roster import NodeRecord
 from ..shared.errors import LinkClosed, PeerLeft, PeerLost
 from .calls import Caller
 from .ending import Ending, Manner, exit_status, user_traceback
 from .finder import Finder, MeshOfNode
-from .inbox import Arrived, Entry, Inbox, Link, LinkUp
+from .inbox import Arrived, Inbox, Link, LinkDown, LinkUp
 from .lane import Cancel, Probe, Request, decode
 from .loopback import Loopback
 from .peers import Peer, Peers, make_peer
-from .routing import Key
-from .sender import Body, Sender
+from .sender import Sender
 from .serving import Serving
 from .standstill import Standstill
 from .worker import Worker, make_worker
@@ -66,6 +66,7 @@ class Node:
         self._ended = asyncio.Event()
         self._starting: asyncio.Task[bool] | None = None
         self._running: asyncio.Task[bool] | None = None
+        self._has_dropped = False
         self._hook = ""  # the one that is running
 
     def connect(self, mesh: MeshOfNode, worker_class: type[Worker], roster: Iterable[NodeRecord]) -> None:
@@ -73,6 +74,9 @@ class Node:
         self._finder = Finder(mesh, self._loopback)
         self._sender = Sender(self._finder, self._standstill)
         self._caller = Caller(self._finder)
+        # What the worker asks for, without a layer in between: these are the busiest methods there are.
+        self.send, self.broadcast = self._sender.send, self._sender.broadcast
+        self.call = self._caller.call
         self._serving = Serving(self._exited)
         self.peers: Mapping[str, Peer] = Peers(self.name, mesh.roster, lambda name: mesh.link(name) is not None)
         self._mesh = mesh
@@ -224,12 +228,18 @@ class Node:
 
     async def _dispatch(self, worker: Worker) -> None:
         """Hand what arrives to the hooks, one entry at a time."""
-        now = asyncio.get_running_loop().time
+        inbox, now = self._inbox, asyncio.get_running_loop().time
+        handle = self._drop if type(worker).on_message is Worker.on_message else worker.on_message
         entries, since = 0, now()
-        while (entry := await self._inbox.take()) is not None:
+        while not inbox.is_closed:
+            entry = inbox.next()
+            if entry is None:
+                await inbox.wait()
+                entries, since = 0, now()
+                continue
             if isinstance(entry, Arrived):
                 self._hook = "on_message"
-                await worker.on_message(entry.message)
+                await handle(entry.message)
                 entry.link.consumed(entry.message.number)
             else:
                 await self._peer_changed(worker, entry)
@@ -238,7 +248,15 @@ class Node:
                 await asyncio.sleep(0)
                 entries, since = 0, now()
 
-    async def _peer_changed(self, worker: Worker, entry: Entry) -> None:
+    async def _drop(self, message: Message) -> None:
+        """Be the ``on_message`` of a worker that has none."""
+        if not self._has_dropped:
+            self._has_dropped = True
+            log.warning(
+                "%s sent a message, and this worker has no on_message: such messages are dropped", message.sender
+            )
+
+    async def _peer_changed(self, worker: Worker, entry: LinkUp | LinkDown) -> None:
         link = entry.link
         name = link.node_id
         is_up = self._mesh.link(name) is link
@@ -246,7 +264,7 @@ class Node:
         if isinstance(entry, LinkUp):
             self._hook = "on_peer_up"
             await worker.on_peer_up(peer)
-        elif not isinstance(entry, Arrived):
+        else:
             self._hook = "on_peer_down"
             await worker.on_peer_down(peer, entry.reason)
 
@@ -265,30 +283,6 @@ class Node:
         if self._ending is None or self._ending.manner.value < ending.manner.value:
             self._ending = ending
         self._ended.set()
-
-    # What the worker asks for.
-
-    async def send(self, target: str, body: Body, key: Key | None, timeout: float | None) -> int:
-        """See ``Worker.send``."""
-        return await self._sender.send(target, body, key, timeout)
-
-    async def broadcast(self, body: Body) -> int:
-        """See ``Worker.broadcast``."""
-        return await self._sender.broadcast(body)
-
-    async def call(
-        self,
-        target: str,
-        method: str,
-        args: tuple[Any, ...],
-        named: dict[str, Any],
-        *,
-        key: Key | None,
-        timeout: float | None,
-        retry: bool,
-    ) -> Any:
-        """See ``Worker.call``."""
-        return await self._caller.call(target, method, args, named, key=key, timeout=timeout, retry=retry)
 
     # Told by the mesh.
 

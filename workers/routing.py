@@ -42,7 +42,8 @@ class Router:
         self._own = own
         self._nodes: dict[str, NodeRecord] = {}
         self._groups: dict[str, list[NodeRecord]] = {}
-        self._last: dict[str, int] = {}
+        self._others: dict[str, list[NodeRecord]] = {}  # the groups without the own node
+        self._turns: dict[str, int] = {}  # by group: whose turn it is, as a place in _others
 
     def update(self, roster: Iterable[NodeRecord]) -> None:
         """Route by ``roster`` from now on."""
@@ -50,7 +51,10 @@ class Router:
         self._groups = {}
         for record in sorted(self._nodes.values(), key=lambda record: record.replica):
             self._groups.setdefault(record.group, []).append(record)
-        self._last = {group: last for group, last in self._last.items() if group in self._groups}
+        self._others = {
+            group: [record for record in members if record.name != self._own] for group, members in self._groups.items()
+        }
+        self._turns = {group: turn for group, turn in self._turns.items() if group in self._groups}
 
     def choose(self, target: str, key: Key | None, is_usable: Callable[[NodeRecord], bool]) -> str | None:
         """Return the name of the node that ``target`` means now, or None if it has to be waited for.
@@ -66,18 +70,19 @@ class Router:
             return self._node(target, is_usable)
         if key is not None:
             return self._replica(rendezvous(key, members), is_usable)
-        others = [record for record in members if record.name != self._own]
+        others = self._others[target]
+        count = len(others)
+        turn = self._turns.get(target, 0)
+        for place in range(turn, turn + count):
+            record = others[place % count]
+            if record.status is NodeStatus.READY and is_usable(record):
+                self._turns[target] = (place + 1) % count
+                return record.name
         if not others:
             return self._own
         if all(record.status is NodeStatus.GONE for record in others):
             raise PeerUnavailable(target, others[0].why or "stopped")
-        ready = [record for record in others if record.status is NodeStatus.READY and is_usable(record)]
-        if not ready:
-            return None
-        last = self._last.get(target, -1)
-        chosen = next((record for record in ready if record.replica > last), ready[0])
-        self._last[target] = chosen.replica
-        return chosen.name
+        return None
 
     def _node(self, name: str, is_usable: Callable[[NodeRecord], bool]) -> str | None:
         record = self._nodes.get(name)

@@ -24,13 +24,19 @@ class Sender:
 
     async def send(self, target: str, body: Body, key: Key | None, timeout: float | None) -> int:
         """See ``Worker.send``."""
-        if timeout is None:
-            return await self._send(target, body, key)
-        try:
-            async with asyncio.timeout(timeout):
-                return await self._send(target, body, key)
-        except TimeoutError:
-            raise SendTimeout(target, timeout) from None
+        if timeout is not None:
+            try:
+                async with asyncio.timeout(timeout):
+                    return await self.send(target, body, key, None)
+            except TimeoutError:
+                raise SendTimeout(target, timeout) from None
+        while True:
+            link = self._finder.find(target, key) or await self._finder.reach(target, key)
+            try:
+                return await self._send_on(link, body)
+            except (PeerLost, PeerLeft):
+                # The message was not accepted into that session, so it may go to the next one.
+                await self._finder.gone(link)
 
     async def broadcast(self, body: Body) -> int:
         """See ``Worker.broadcast``. Nobody waits for a slow peer but the slow peer: the others come first."""
@@ -51,15 +57,6 @@ class Sender:
             except (PeerLost, PeerLeft, LinkClosed):
                 continue
         return reached
-
-    async def _send(self, target: str, body: Body, key: Key | None) -> int:
-        while True:
-            link = self._finder.find(target, key) or await self._finder.reach(target, key)
-            try:
-                return await self._send_on(link, body)
-            except (PeerLost, PeerLeft):
-                # The message was not accepted into that session, so it may go to the next one.
-                await self._finder.gone(link)
 
     async def _send_on(self, link: Link, body: Body) -> int:
         if self.hooks is None or asyncio.current_task() is not self.hooks:

@@ -11,6 +11,7 @@ from meshvisor.shared.control.lifeline import Failure, Links, Listening, Ready
 from meshvisor.shared.core.message import Message
 from meshvisor.shared.errors import LinkClosed, PeerLeft, PeerLost, PeerUnavailable, QueueFull, SendTimeout, UnknownPeer
 from meshvisor.workers.peers import Peer
+from meshvisor.workers.rpc import rpc
 from meshvisor.workers.worker import Worker
 
 Town = Any
@@ -116,6 +117,53 @@ def test_what_arrives_during_on_start_waits_and_sending_works_already(in_town: I
 
     in_town(scenario)
     assert log == ["sent 1", "started", "slow-0 up other 1", "slow-0 got reply from other 1"]
+
+
+def test_calls_work_in_on_start_and_those_to_it_wait(in_town: InTown) -> None:
+    log: list[str] = []
+
+    class Slow(Log):
+        async def on_start(self) -> None:
+            self.note("two is", await self.call("helper", "double", 1))
+            await asyncio.sleep(10)
+            self.started = True
+
+        @rpc
+        async def is_started(self) -> bool:
+            return self.started
+
+    class Helper(Worker):
+        async def run(self) -> None:
+            assert await self.call("slow-0", "is_started", timeout=20)
+
+        @rpc
+        async def double(self, number: int) -> int:
+            return 2 * number
+
+    async def scenario(town: Town) -> None:
+        town.configure("slow-0", "slow-1", group="slow")
+        town.start("helper", Helper)
+        town.start("slow-0", Slow, settings(log))
+        assert await town.ended("helper") == 0
+
+    in_town(scenario)
+    assert log[0] == "two is 2"
+
+
+def test_messages_to_a_worker_without_on_message_are_dropped_and_that_is_said_once(
+    in_town: InTown, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(town: Town) -> None:
+        town.start("a", Idle)
+        town.start("b", Idle)
+        await town.ready("a", "b")
+        for _ in range(10_000):  # More than a window: they are acknowledged.
+            await town.residents["a"].node.send("b", b"x", None, None)
+
+    in_town(scenario)
+    assert [record.getMessage() for record in caplog.records if "dropped" in record.getMessage()] == [
+        "a sent a message, and this worker has no on_message: such messages are dropped"
+    ]
 
 
 def test_one_message_at_a_time(in_town: InTown) -> None:
