@@ -18,7 +18,7 @@ from meshvisor.supervisor.event import describe
 from meshvisor.supervisor.supervisor import Supervisor
 
 FOREVER = "exec sleep 1000"
-PATIENT = Backoff(initial=0.001, max=0.002)
+PATIENT = Backoff(initial=0.001, max=0.002, jitter=0.0)
 
 
 def test_a_killed_child_is_started_again_at_once(workshop: Any) -> None:
