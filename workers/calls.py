@@ -41,9 +41,14 @@ class _Table:
 
     async def wait_for_room(self) -> None:
         """Wait in line until less than ``MAX_IN_FLIGHT`` calls are under way, or the link is over."""
+        was_woken = False
         while self.lost is None and len(self.calls) >= MAX_IN_FLIGHT:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self.waiters.append(waiter)
+            if was_woken:
+                self.waiters.appendleft(waiter)  # Somebody was quicker: that costs no place in line.
+            else:
+                self.waiters.append(waiter)
+            was_woken = True
             try:
                 await waiter
             except asyncio.CancelledError:

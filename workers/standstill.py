@@ -19,6 +19,9 @@ from .lane import PROBE, Probe, encode
 FIRST_PROBE = 1.0
 """Seconds of waiting after which the first probe goes out; further ones follow at growing intervals."""
 
+_SETTLED = 0.1
+"""Seconds of waiting before a node passes probes on: until then, room may be on its way."""
+
 _LONGEST_PATH = 64
 
 log = logging.getLogger("meshvisor.worker")
@@ -30,12 +33,14 @@ class Standstill:
     def __init__(self, own: str) -> None:
         self._own = own
         self._waits_for: Link | None = None
+        self._since = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._is_told = False
 
     def begin(self, link: Link) -> None:
         """``on_message`` waits for room on ``link`` from now on."""
         self._waits_for = link
+        self._since = asyncio.get_running_loop().time()
         self._plan(FIRST_PROBE)
 
     def end(self) -> None:
@@ -53,7 +58,11 @@ class Standstill:
             return
         if probe.path[0] == self._own:
             self._tell([*probe.path, self._own])
-        elif self._own not in probe.path and len(probe.path) < _LONGEST_PATH:
+        elif (
+            self._own not in probe.path
+            and len(probe.path) < _LONGEST_PATH
+            and asyncio.get_running_loop().time() - self._since >= _SETTLED
+        ):
             self._post(link, [*probe.path, self._own])
 
     def _plan(self, delay: float) -> None:
@@ -64,10 +73,7 @@ class Standstill:
             return
         # The one who closes a circle may have begun to wait after our probe had come to its end: ask again.
         self._plan(2 * delay)
-        if self._waits_for.node_id == self._own:
-            self._tell([self._own, self._own])
-        else:
-            self._post(self._waits_for, [self._own])
+        self._post(self._waits_for, [self._own])
 
     def _tell(self, circle: list[str]) -> None:
         if not self._is_told:

@@ -206,7 +206,7 @@ class Worker:
 
 
 def _is_coroutine_function(hook: Any) -> bool:
-    # A decorator without functools.wraps hides what it wraps; what it returns is judged when it is awaited.
+    # A hook may be decorated, by a decorator that uses functools.wraps: then what it wraps can be seen.
     return inspect.iscoroutinefunction(inspect.unwrap(hook)) or inspect.iscoroutinefunction(hook)
 
 
