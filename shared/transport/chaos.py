@@ -120,7 +120,7 @@ class ChaosTransportAdapter:
         self._live: dict[int, ChaosConnection] = {}
         self._lingering: list[ChaosStream] = []
         self._past: Counter[Fault] = Counter()
-        self._holes: set[Direction] = set()
+        self._holes: list[Direction] = []
         self._is_calm = False
 
     # Used as an adapter.
@@ -185,7 +185,7 @@ class ChaosTransportAdapter:
 
     def black_hole(self, direction: Direction | str = Direction.BOTH) -> None:
         """Let nothing pass in ``direction``, on connections to come neither, until ``heal``: a partition."""
-        self._holes.add(Direction(direction))
+        self._holes.append(Direction(direction))
         for connection in self.connections:
             connection.black_hole(direction)
 

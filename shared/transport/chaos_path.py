@@ -34,13 +34,13 @@ class Bell:
     """Wakes everyone who waits for a change."""
 
     def __init__(self) -> None:
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting: dict[asyncio.Future[None], None] = {}  # a set has no order, and would wake in none
 
     def next(self) -> asyncio.Future[None]:
         """Return what is done at the next ``ring``."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.add(waiter)
-        waiter.add_done_callback(self._waiting.discard)
+        self._waiting[waiter] = None
+        waiter.add_done_callback(self._waiting.pop)
         return waiter
 
     async def wait(self) -> None:
