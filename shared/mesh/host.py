@@ -35,17 +35,23 @@ class ConnectionHost:
                 ...
 
     A peer that reconnects continues on the handle it has; one that was restarted gets a new one, and the old handle
-    ends with ``PeerLost``.
+    ends with ``PeerLost``. ``rng`` is where jitter comes from.
     """
 
-    def __init__(self, options: ConnectionHostOptions, *, adapters: Iterable[TransportAdapter] | None = None) -> None:
+    def __init__(
+        self,
+        options: ConnectionHostOptions,
+        *,
+        adapters: Iterable[TransportAdapter] | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
         self.endpoints: tuple[Endpoint, ...] = ()
         self._options = options
         self._links: dict[str, ConnectionHandle] = {}
         self._waiting: deque[ConnectionHandle] = deque()
         self._arrival = asyncio.Event()
         self._is_closed = False
-        self._rng = random.Random()
+        self._rng = rng or random.Random()
         self._scratch = memoryview(bytearray(SCRATCH))
         self._retiring: set[asyncio.Task[None]] = set()
         me = Identity(
