@@ -67,17 +67,19 @@ class Lane:
 
     __slots__ = (
         "_inbound",
-        "_open",
-        "_open_size",
+        "_open_from",
         "_replay",
         "_unsent",
         "ack_due",
         "acknowledged",
         "consumed",
         "duplicates",
+        "fast_last",
+        "fast_size",
         "inbound_size",
         "last",
         "limits",
+        "open",
         "peer_limits",
         "received",
         "replayed",
@@ -93,8 +95,10 @@ class Lane:
         self.last = 0
         self.acknowledged = 0
         self.size = 0  # bytes in the window
-        self._open: list[bytes] = []  # messages of the batch being made: the last len(_open) numbers
-        self._open_size = 0
+        self.open: list[bytes] = []  # messages of the batch being made: the last len(open) numbers
+        self._open_from = 0  # ``size`` without them
+        self.fast_last = -1
+        self.fast_size = -1
         self._unsent: deque[Entry] = deque()  # made, and not yet on the current connection
         self._replay: deque[Entry] = deque()  # on the current or an earlier connection, not acknowledged
         self.sent = 0  # number of the latest message that was ever written to a connection
@@ -123,35 +127,56 @@ class Lane:
         """
         size = len(body)
         self.last += 1
-        if size < LARGE:
-            self._open.append(body if type(body) is bytes else bytes(body))
-            self._open_size += size
-            if len(self._open) >= BATCH_MESSAGES or self._open_size >= BATCH_BYTES:
-                self.seal()
-        else:
+        if size >= LARGE:
             self.seal(self.last - 1)
             self._unsent.append(Entry(self.last, self.last, size, Kind.SINGLE, body))
+            self.size += size
+            return self.last
+        if not self.open:
+            self._open_from = self.size
+        self.open.append(body if type(body) is bytes else bytes(body))
         self.size += size
+        if len(self.open) >= BATCH_MESSAGES or self.size - self._open_from >= BATCH_BYTES:
+            self.seal()
+        elif self.fast_last < 0:
+            self._allow_fast()
         return self.last
+
+    def _allow_fast(self) -> None:
+        """Say how far the batch being made may be filled without asking anything else.
+
+        Whoever adds a message numbered ``last + 1`` <= ``fast_last`` that makes ``size`` <= ``fast_size`` may append it
+        to ``open`` and update ``last`` and ``size`` by itself. Everything unusual hides behind these two numbers: the
+        window, the limits of a batch, and whatever sets ``fast_last`` to -1.
+        """
+        full_at = self.last - len(self.open) + BATCH_MESSAGES - 1
+        self.fast_last = min(full_at, self.acknowledged + self.limits.messages)
+        self.fast_size = min(self._open_from + BATCH_BYTES - 1, self.limits.size)
 
     def seal(self, last: int | None = None) -> None:
         """End the batch being made; ``last`` is its last number (the latest, unless one was given out since)."""
-        bodies = self._open
+        bodies = self.open
         if not bodies:
             return
         last = self.last if last is None else last
+        size = self.size - self._open_from
         if len(bodies) == 1:
-            entry = Entry(last, last, self._open_size, Kind.SINGLE, bodies[0])
+            entry = Entry(last, last, size, Kind.SINGLE, bodies[0])
         else:
-            entry = Entry(last - len(bodies) + 1, last, self._open_size, Kind.BATCH, _encode(bodies))
+            entry = Entry(last - len(bodies) + 1, last, size, Kind.BATCH, _encode(bodies))
         self._unsent.append(entry)
-        self._open = []
-        self._open_size = 0
+        self.open = []
+        self.fast_last = -1
+
+    @property
+    def has_sealed(self) -> bool:
+        """Whether a whole batch waits to be written."""
+        return bool(self._unsent)
 
     @property
     def has_unsent(self) -> bool:
         """Whether there is anything to write."""
-        return bool(self._unsent or self._open)
+        return bool(self._unsent or self.open)
 
     def take(self) -> Entry | None:
         """Return the next entry to write to the connection, or None; it stays here until it is acknowledged."""
@@ -178,26 +203,29 @@ class Lane:
         if number > self.sent:
             raise ProtocolFault(f"message {number} was acknowledged, but only {self.sent} were sent")
         self.acknowledged = number
+        freed = 0
         for entries in (self._replay, self._unsent):
             while entries and entries[0].last <= number:
-                self.size -= entries.popleft().size
+                freed += entries.popleft().size
+        self.size -= freed
+        self._open_from -= freed
+        self.fast_last = -1
         return True
 
     def check_resume(self, received: int) -> None:
         """Check what the peer says that it has received.
 
         Raises:
-            ProtocolFault: If it claims more than was sent (R4), or less than it acknowledged.
+            ProtocolFault: If it claims more than was sent (R4).
         """
         if received > self.sent:
             raise ProtocolFault(f"the peer claims to have received message {received}, but only {self.sent} were sent")
-        if received < self.acknowledged:
-            raise ProtocolFault(f"the peer acknowledged message {self.acknowledged} and now claims only {received}")
 
     def resume(self, received: int) -> None:
         """Begin a new connection on which the peer says that it has received all messages up to ``received``.
 
-        What it has not received is sent again, in order, before anything new (R1-R3). The caller has asked
+        What it has not received is sent again, in order, before anything new (R1-R3). What it says may be older than
+        an acknowledgement that came over another connection meanwhile; that one counts. The caller has asked
         ``check_resume``.
         """
         replay = self._replay
@@ -293,7 +321,8 @@ class Lane:
 
     def forget(self) -> None:
         """Drop everything that waits to be sent or acknowledged: the session is over."""
-        self._open.clear()
+        self.open.clear()
         self._unsent.clear()
         self._replay.clear()
-        self._open_size = self.size = 0
+        self.size = self._open_from = 0
+        self.fast_last = -1

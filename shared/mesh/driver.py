@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from ..core.frames import CONTROL_KINDS, CONTROL_LIMIT, DATA_KINDS, MESSAGES, Frame
+from ..core.frames import CALLS, CONTROL_KINDS, CONTROL_LIMIT, DATA_KINDS, MESSAGES, Frame
 from ..core.link import (
     ACK_DELAY,
     Delivered,
@@ -93,8 +93,8 @@ class LinkDriver:
         self._bytes_out = 0
         self._timer: asyncio.TimerHandle | None = None
         self._flush_scheduled = False
-        self._offered = 0  # messages since the latest flush
-        self._lone = False  # the latest flush carried one message
+        self._offered = 0  # messages that had been accepted at the end of the latest turn
+        self._lone = False  # no turn since then has brought more than one
 
     @property
     def is_attached(self) -> bool:
@@ -188,13 +188,17 @@ class LinkDriver:
 
     def offer(self, lane: int, body: Body) -> int:
         """Accept ``body`` on ``lane`` and see to it that it is written; return its number."""
-        number = self.link.lanes[lane].offer(body)
-        self._offered += 1
+        stream = self.link.lanes[lane]
+        number = stream.offer(body)
         if not self._flush_scheduled:
             self._flush_scheduled = True
             self._loop.call_soon(self._flush_turn)
-            if self._lone and self._offered == 1:
+            if self._lone:
+                self._lone = False
                 self._flush()
+        elif stream.has_sealed:
+            # A whole batch is worth a write of its own: the peer can begin with it.
+            self._flush()
         return number
 
     def consumed(self, lane: int, number: int) -> None:
@@ -223,8 +227,9 @@ class LinkDriver:
 
     def _flush_turn(self) -> None:
         self._flush_scheduled = False
-        self._lone = self._offered <= 1
-        self._offered = 0
+        offered = self.link.lanes[MESSAGES].last + self.link.lanes[CALLS].last
+        self._lone = offered - self._offered <= 1
+        self._offered = offered
         self._flush()
 
     def _flush(self) -> None:

@@ -79,9 +79,9 @@ def test_the_bytes_of_every_message_are_those_of_the_protocol() -> None:
     one, other = dialling(), accepting()
     hello = body(one.hello(), Kind.HELLO)
     assert hello == (
-        b"\x93\x01\x94\xa5alice\x01\xcf" + b"\xff" * 8 + b"\x92\xcd\x20\x00\xce\x00\x40\x00\x00\xc4\x20" + b"d" * 32
+        b"\x93\x01\x95\xa5alice\x01\xcf" + b"\xff" * 8 + b"\x92\xcd\x20\x00\xce\x00\x40\x00\x00\x90\xc4\x20" + b"d" * 32
     )
-    bare = b"\x94\x01\x94\xa3bob\xcf\x7f" + b"\xff" * 7 + b"\x01\x92\x01\x01\xc4\x20" + b"a" * 32 + b"\xc4\x00"
+    bare = b"\x94\x01\x95\xa3bob\xcf\x7f" + b"\xff" * 7 + b"\x01\x92\x01\x01\x90\xc4\x20" + b"a" * 32 + b"\xc4\x00"
     said = b"meshvisor handshake" + CONNECTION
     said += len(hello).to_bytes(4, "big") + hello + len(bare).to_bytes(4, "big") + bare
     transcript = hashlib.sha256(said).digest()
@@ -348,7 +348,10 @@ OPENINGS = [
     (b"\xdd\xff\xff\xff\xff", "truncated"),
     (b"\x93\x01\xdd\xff\xff\xff\xff", "truncated"),
     (pack([1, IDENTITY, NONCE, 1]), "Expected `array` of at most length 3"),
-    (pack([1, [*IDENTITY, 1], NONCE]), "Expected `array` of at most length 4"),
+    (pack([1, [*IDENTITY, [], 1], NONCE]), "Expected `array` of at most length 5"),
+    (pack([1, [*IDENTITY, 1], NONCE]), "Expected `array`, got `int`"),
+    (pack([1, [*IDENTITY, [["key", 1]]], NONCE]), "Expected `str`, got `int`"),
+    (pack([1, [*IDENTITY, [["k" * 512, "v" * 513]]], NONCE]), "metadata has at most 1024 bytes"),
     (b"\x94" + pack([1, IDENTITY, NONCE])[1:] + b"\x91" * 3000 + b"\x01", "of at most length 3"),
     (b"\x93" + b"\x91" * 4000 + b"\x01", "Expected `int`"),
 ]

@@ -1,6 +1,8 @@
 """A link in literal bytes and times: deliveries, acknowledgements, pings, faults and the end."""
 
+import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -289,20 +291,32 @@ def drive(link: Link, until: float) -> list[tuple[float, Event]]:
     return events
 
 
-def test_a_silent_connection_is_suspected_first_and_given_up_at_the_timeout_once() -> None:
+def test_a_silent_connection_is_given_up_at_the_timeout_once() -> None:
     link = attached(heartbeat=HEARTBEAT)
-    (suspected_at, suspected), failed = drive(link, 100.0)
-    assert isinstance(suspected, Suspected)
-    assert 10.5 < suspected_at < 11.75
-    assert failed == (12.0, Failed("nothing was heard for 2.000 s", broken=False))
+    assert drive(link, 100.0) == [(12.0, Failed("nothing was heard for 2.000 s", broken=False))]
     assert link.silence == 2.0
     assert link.state is LinkState.DETACHED
     assert link.tick(13.0) == []
     assert link.deadline() is None
 
 
+def test_a_silence_that_phi_finds_too_long_is_suspected_first() -> None:
+    link = attached(heartbeat=replace(HEARTBEAT, samples=0, failure=math.inf))
+    (suspected_at, suspected), failed = drive(link, 100.0)
+    assert isinstance(suspected, Suspected)
+    assert 10.5 < suspected_at < 11.75
+    assert failed[0] == 12.0
+
+
+def test_two_probes_without_an_answer_and_a_phi_without_a_doubt_are_a_verdict_before_the_timeout() -> None:
+    link = attached(heartbeat=replace(HEARTBEAT, samples=0))
+    (suspected_at, _), (failed_at, failed) = drive(link, 100.0)
+    assert suspected_at + 0.25 <= failed_at < 12.0
+    assert isinstance(failed, Failed)
+
+
 def test_a_suspected_peer_that_is_heard_recovers() -> None:
-    link = attached(heartbeat=HEARTBEAT)
+    link = attached(heartbeat=replace(HEARTBEAT, samples=0, failure=math.inf))
     assert [type(event) for _, event in drive(link, 11.5)] == [Suspected]
     assert link.receive([control(Kind.PONG, number=99)], 11.5) == [Recovered()]
     assert link.receive([control(Kind.PONG, number=99)], 11.5) == []
