@@ -141,8 +141,8 @@ class Account:
         self._since: float | None = None
         self._wanted_at: float | None = None
 
-    def moved(self, state: ConnectionState, now: float) -> None:
-        """The state of the connection is ``state`` from ``now`` on."""
+    def moved(self, state: ConnectionState, now: float, *, carried: bool) -> None:
+        """The state is ``state`` from ``now`` on; ``carried`` tells whether there is a connection at all."""
         if self._since is not None:
             if self._is_up:
                 self._up += now - self._since
@@ -150,7 +150,7 @@ class Account:
                 self._down += now - self._since
         if self._since is not None or state is not ConnectionState.DISCONNECTED:
             self._since = now
-        self._is_up = state in UP
+        self._is_up = carried and state in UP
 
     def times(self, now: float) -> tuple[float, float]:
         """Return the time the connection was up, and down, since the first ``connect``."""
@@ -161,6 +161,10 @@ class Account:
         """Another connection is wanted from now on."""
         if self._wanted_at is None:
             self._wanted_at = now
+
+    def content(self) -> None:
+        """No other connection is wanted any more: the old one goes on."""
+        self._wanted_at = None
 
     def connected(self, endpoint: str, now: float, *, resumed: bool | None) -> None:
         """A connection is established; ``resumed`` is None for the first one of all."""

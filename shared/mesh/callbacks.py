@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -16,21 +15,26 @@ class Callbacks(Generic[News]):
     """Calls all of its functions, whatever one of them does."""
 
     def __init__(self) -> None:
-        self._functions: list[Callable[[News], None]] = []
+        self._functions: dict[object, Callable[[News], None]] = {}
 
     def add(self, function: Callable[[News], None]) -> Callable[[], None]:
-        """Add ``function``; return what takes it away again."""
-        self._functions.append(function)
+        """Add ``function``; return what takes it away again (as often as it is called: that once)."""
+        ticket = object()
+        self._functions[ticket] = function
 
         def remove() -> None:
-            with contextlib.suppress(ValueError):
-                self._functions.remove(function)
+            self._functions.pop(ticket, None)
 
         return remove
 
     def notify(self, news: News) -> None:
-        """Call every function with ``news``; one that raises is logged and the others still run."""
-        for function in list(self._functions):
+        """Call every function with ``news``; one that raises is logged and the others still run.
+
+        One that was taken away by another one meanwhile is not called any more.
+        """
+        for ticket, function in list(self._functions.items()):
+            if ticket not in self._functions:
+                continue
             try:
                 function(news)
             except Exception:

@@ -6,10 +6,8 @@ What is read here is read exactly, never beyond the frame that is due: whatever 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -95,7 +93,7 @@ async def dial(
 
     There is no time limit in here: the caller sets one. Of several attempts that share a ``gate``, one at a time
     goes on from "somebody answers" to "the connection is established": two established at once would fight for the
-    one session.
+    one session. The one that is established keeps the gate, so that the others wait there until they are ended.
 
     Raises:
         OSError: If the endpoint cannot be reached, or the connection breaks.
@@ -104,7 +102,7 @@ async def dial(
     """
     connection = await adapter.connect(endpoint, options)
     try:
-        peer, received, rtt = await _shake_hands(connection, me, secret, propose, gate or contextlib.nullcontext())
+        peer, received, rtt = await _shake_hands(connection, me, secret, propose, gate or asyncio.Lock())
     except BaseException:
         connection.close()
         raise
@@ -116,7 +114,7 @@ async def _shake_hands(
     me: Identity,
     secret: bytes,
     propose: Propose,
-    gate: AbstractAsyncContextManager[None],
+    gate: asyncio.Lock,
 ) -> tuple[Identity, tuple[int, int], float]:
     now = asyncio.get_running_loop().time
     connection_id = secrets.token_bytes(ID_SIZE)
@@ -127,12 +125,16 @@ async def _shake_hands(
     welcome = await _expect(connection.control, Kind.WELCOME, side)
     rtt = now() - said_at
     peer = side.welcomed(welcome)
-    async with gate:
+    await gate.acquire()
+    try:
         proposal = propose(peer)
         await connection.data.write(side.bind())
         await connection.control.write(side.prove(proposal.session, proposal.received))
         received = side.accepted(await _expect(connection.control, Kind.ACCEPT, side), proposal.session)
-        return peer, received, rtt
+    except BaseException:
+        gate.release()
+        raise
+    return peer, received, rtt
 
 
 async def _expect(stream: Stream, kind: Kind, side: DiallingSide) -> bytes | bytearray:

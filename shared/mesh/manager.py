@@ -18,7 +18,7 @@ from ..core.retry import Backoff, RetryBudget
 from ..core.session import Limits, ProtocolFault
 from ..core.states import TRANSITIONS, ConnectionCause, ConnectionState, StateChange
 from ..errors import ConnectFailed, HandshakeError, LinkClosed, PeerLeft, PeerLost
-from ..metrics import Account, ConnectionMetrics, DialRate
+from ..metrics import Account, ConnectionMetrics
 from ..transport.base import TransportAdapter
 from ..transport.registry import adapters_by_name
 from .callbacks import Callbacks
@@ -28,10 +28,12 @@ from .dialer import AttemptFailed, Dialer, Dialled, Proposal, shared_budget
 from .network import NetworkMonitor
 from .options import ConnectionOptions
 from .race import race
+from .snapshot import snapshot
 
 _PARTING = 0.5
 _RETURN_AFTER = 1.0
 """Seconds on a less preferred endpoint before a better one is tried for the first time; it doubles from try to try."""
+_RETURN_CAP = 60.0
 
 _State = ConnectionState
 _Cause = ConnectionCause
@@ -93,15 +95,21 @@ class ConnectionManager:
         )
         self._soft_backoff = Backoff(options.soft_backoff_initial, options.soft_backoff_cap)
         self._hard_backoff = Backoff(options.hard_backoff_initial, options.hard_backoff_cap)
-        self._returning = Backoff(_RETURN_AFTER, 60.0)
         self._account = Account()
         self._scratch = memoryview(bytearray(SCRATCH))
         self._link: ConnectionHandle | None = None
         self._priority = 0  # of the endpoint that the link's connection goes to
+        self._return_at = 0.0  # when a better one is tried next
+        self._returns = 0  # how often that was planned since the best one was left
         self._was_linked = False  # since the latest connect that began anew
         self._proposed = b""  # the id of the next session
         self._keeper: asyncio.Task[None] | None = None
-        self._switch: asyncio.Future[ConnectionHandle] | None = None
+        self._callers = 0  # of connect, that wait
+        self._ending = asyncio.Lock()
+        self._network = asyncio.Event()
+        self._switch: asyncio.Future[ConnectionHandle] | None = None  # what callers of reconnect wait for
+        self._is_switching = False
+        self._answering: Endpoint | None = None  # the handshake that the state speaks of
         self._retiring: set[asyncio.Task[Any]] = set()
         self._changed = asyncio.Event()
         self._attempts: dict[str, str] = {}
@@ -133,22 +141,27 @@ class ConnectionManager:
 
         Raises:
             ConnectFailed: If no endpoint could be reached within ``connect_timeout``; nothing goes on then, unless
-                there was a link already, which is still being reconnected.
+                there was a link already, which is still being reconnected, or another caller still waits.
             HandshakeError: If the peer refused for good (a wrong secret); the state is ``failed``.
             LinkClosed: If the manager is closed.
         """
+        async with self._ending:
+            pass  # a disconnect under way comes first
         if self.state is _State.CLOSED:
             raise LinkClosed
         if self._keeper is None:
             self._begin()
+        self._callers += 1
         try:
             async with asyncio.timeout(self._options.connect_timeout):
                 return await self._wait_established()
         except TimeoutError:
-            if self._link is None:
+            raise self._not_reached(f"within {self._options.connect_timeout:g} s") from None
+        finally:
+            self._callers -= 1
+            if not (self._callers or self._was_linked) and self._keeper is not None:
                 await self._stop_keeping()
                 self._to(_State.DISCONNECTED, _Cause.DIAL_FAILED, "no endpoint was reached in time")
-            raise self._not_reached(f"within {self._options.connect_timeout:g} s") from None
 
     async def _wait_established(self) -> ConnectionHandle:
         while True:
@@ -168,8 +181,9 @@ class ConnectionManager:
         same time share one replacement.
 
         Raises:
-            ConnectFailed: If no endpoint could be reached; the old connection goes on.
-            HandshakeError, LinkClosed: As ``connect``.
+            ConnectFailed: If no endpoint could be reached, or all are barred; the old connection goes on.
+            HandshakeError: If the peer refused for good; the old connection goes on as well, if it still works.
+            LinkClosed: If the link is ended meanwhile.
         """
         if self._link is None or not self._link.is_attached or self._keeper is None:
             return await self.connect()
@@ -180,18 +194,22 @@ class ConnectionManager:
 
     async def disconnect(self) -> None:
         """Drain, say goodbye and end the link; ``connect`` begins a new session."""
-        await self._end_link()
-        self._to(_State.DISCONNECTED, _Cause.MANUAL, "disconnect was called")
+        async with self._ending:
+            await self._end_link()
+            if self.state is not _State.CLOSED:
+                self._to(_State.DISCONNECTED, _Cause.MANUAL, "disconnect was called")
 
     async def close(self) -> None:
         """Disconnect for good; no task and no socket is left when this returns."""
-        await self._end_link()
-        if self._monitor is not None:
-            self._monitor.close()
-        self._to(_State.CLOSED, _Cause.DISPOSAL, "close was called")
+        async with self._ending:
+            await self._end_link()
+            if self._monitor is not None:
+                self._monitor.close()
+            self._to(_State.CLOSED, _Cause.DISPOSAL, "close was called")
 
     def network_changed(self, evidence: str) -> None:
-        """The machine's network changed: ask the peer at once instead of at the next heartbeat."""
+        """The machine's network changed: ask the peer, or dial it, at once instead of at the next heartbeat or try."""
+        self._network.set()
         if self._link is not None and self._link.is_attached:
             if self.state is _State.ESTABLISHED:
                 self._to(_State.DEGRADED, _Cause.OS_NETWORK_EVENT, evidence)
@@ -200,47 +218,7 @@ class ConnectionManager:
     def metrics(self) -> ConnectionMetrics:
         """Return a snapshot of the connection's figures."""
         now = asyncio.get_running_loop().time()
-        account, link = self._account, self._link
-        uptime, downtime = account.times(now)
-        rates = tuple(
-            DialRate(
-                endpoint.key,
-                self._choice.tracker(endpoint).attempts(now),
-                self._dialer.penalties.remaining(endpoint.key, now),
-            )
-            for endpoint in self._choice.endpoints
-        )
-        traffic = account.traffic if link is None else account.traffic + link.traffic()
-        path = None if link is None else link.path(now)
-        return ConnectionMetrics(
-            srtt=path.srtt if path else None,
-            rttvar=path.rttvar if path else None,
-            phi=path.phi if path else 0.0,
-            consecutive_failures=account.consecutive_failures,
-            reconnect_success_ratio=account.reconnects.value,
-            resume_success_ratio=account.resumes.value,
-            uptime=uptime,
-            downtime=downtime,
-            last_switch_duration=account.last_switch_duration,
-            last_heartbeat_sent=path.sent_at if path else None,
-            last_heartbeat_ack=path.acked_at if path else None,
-            heartbeat_p50=account.round_trips.at(0.50),
-            heartbeat_p95=account.round_trips.at(0.95),
-            last_data_activity=None if link is None else link.last_activity,
-            dials_last_minute=sum(rate.attempts for rate in rates),
-            blacklisted_endpoints=self._choice.barred(now),
-            dial_rates=rates,
-            last_failure_severity=self._dialer.last_severity,
-            last_endpoint=account.last_endpoint,
-            bytes_in=traffic.bytes_in,
-            bytes_out=traffic.bytes_out,
-            messages_in=traffic.messages_in,
-            messages_out=traffic.messages_out,
-            replayed=traffic.replayed,
-            duplicates_dropped=traffic.duplicates,
-            replay_depth=0 if link is None else link.replay_depth,
-            detection_time=account.detection_time,
-        )
+        return snapshot(self._account, self._choice, self._dialer, self._link, now)
 
     # The keeper: the one task that looks for connections.
 
@@ -262,76 +240,108 @@ class ConnectionManager:
         """Find a connection whenever there is none, or a better one, until the peer refuses for good."""
         try:
             while True:
-                if self._link is None or not self._link.is_attached:
+                if not self._is_attached:
                     await self._reconnect()
                 elif self._switch is not None:
-                    await self._switch_over(self._choice.endpoints, "reconnect was called")
-                elif self._is_on_fallback and not self._changed.is_set():
-                    await self._return_to_preferred()
+                    candidates = self._choice.candidates(asyncio.get_running_loop().time())
+                    await self._switch_over(candidates, "reconnect was called")
                 else:
-                    self._changed.clear()
-                    await self._changed.wait()
+                    await self._rest()
         except HandshakeError as error:
             self._fail(error)
 
     async def _reconnect(self) -> None:
-        """One round over the endpoints that may be dialled, and the pause after it if it led nowhere."""
-        loop = asyncio.get_running_loop()
-        self._account.wanted(loop.time())
-        if self.state is _State.DEGRADED:
-            is_first = not self._account.consecutive_failures
-            cause = _Cause.DIAL_STARTED if is_first else _Cause.BACKOFF_ELAPSED
-            self._to(_State.RECONNECTING, cause, "looking for another connection")
-        dialled = await self._race(self._choice.candidates(loop.time()))
-        if dialled is not None and self._take(dialled):
-            return
-        self._account.failed(reconnecting=self._was_linked)
-        if self._was_linked:
-            self._to(_State.DEGRADED, _Cause.DIAL_FAILED, "no endpoint could be reached")
-        declined = self._dialer.last_severity is FailureSeverity.SOFT
-        backoff = self._soft_backoff if declined else self._hard_backoff
-        await asyncio.sleep(max(backoff.next(self._rng), self._choice.wait(loop.time())))
+        """Rounds over the endpoints that may be dialled, with a pause after each that led nowhere."""
+        now = asyncio.get_running_loop().time
+        cause = _Cause.DIAL_STARTED
+        self._account.wanted(now())
+        while True:
+            while wait := self._choice.wait(now()):
+                await self._pause(wait)
+            if self.state is _State.DEGRADED:
+                self._to(_State.RECONNECTING, cause, "looking for another connection")
+            dialled = await self._race(self._choice.candidates(now()))
+            if dialled is not None and self._take(dialled):
+                return
+            self._account.failed(reconnecting=self._was_linked)
+            if self._was_linked:
+                self._to(_State.DEGRADED, _Cause.DIAL_FAILED, "no endpoint could be reached")
+            declined = self._dialer.last_severity is FailureSeverity.SOFT
+            backoff = self._soft_backoff if declined else self._hard_backoff
+            await self._pause(backoff.next(self._rng))
+            cause = _Cause.BACKOFF_ELAPSED
 
-    async def _switch_over(self, candidates: Iterable[Endpoint], evidence: str) -> bool:
-        """Take a new connection while the old one works; return whether there is one."""
-        now = asyncio.get_running_loop().time()
-        switch, link = self._switch, self._link
-        self._account.wanted(now)
+    async def _pause(self, seconds: float) -> None:
+        """Wait for ``seconds``, or until the network changes: what could not be reached may be reachable now."""
+        self._network.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._network.wait()
+
+    async def _switch_over(self, candidates: list[Endpoint], evidence: str) -> None:
+        """Take a new connection while the old one works; without one the old one goes on.
+
+        Raises:
+            HandshakeError: If the peer refused for good, and the old connection is gone as well.
+        """
+        switch = self._switch
+        self._account.wanted(asyncio.get_running_loop().time())
         if self.state is _State.ESTABLISHED:
             self._to(_State.SWITCHING, _Cause.SWITCH_STARTED, evidence)
+        error: HandshakeError | None = None
+        self._is_switching = True
         try:
-            dialled = await self._race(list(candidates))
+            dialled = await self._race(candidates)
             taken = dialled is not None and self._take(dialled)
+        except HandshakeError as refusal:
+            taken, error = False, refusal
         finally:
+            self._is_switching = False
+        if self._switch is switch:
             self._switch = None
         if not taken:
-            self._account.failed(reconnecting=True)
-        if self.state is _State.SWITCHING and link is not None and link.is_attached:
-            self._to(_State.ESTABLISHED, _Cause.SWITCH_COMPLETED, "switched" if taken else "the old connection goes on")
+            self._stay(error)
         if switch is not None and not switch.done():
             if taken and self._link is not None:
                 switch.set_result(self._link)
             else:
-                switch.set_exception(self._not_reached(""))
+                switch.set_exception(error or self._not_reached(""))
                 switch.exception()  # whoever asked may have gone
-        return taken
+        if error is not None and not self._is_attached:
+            raise error
+
+    def _stay(self, error: HandshakeError | None) -> None:
+        """Go on with the old connection, if it still is one, after a switch that led nowhere."""
+        self._account.failed(reconnecting=True)
+        evidence = str(error) if error else "no endpoint could be reached"
+        if self._is_attached:
+            self._account.content()
+            if self.state is _State.SWITCHING:
+                self._to(_State.ESTABLISHED, _Cause.DIAL_FAILED, f"{evidence}; the old connection goes on")
+        elif self.state is _State.SWITCHING:
+            self._to(_State.DEGRADED, _Cause.DIAL_FAILED, evidence)
 
     @property
-    def _is_on_fallback(self) -> bool:
-        return self._choice.endpoints[0].priority < self._priority
+    def _is_attached(self) -> bool:
+        return self._link is not None and self._link.is_attached
 
-    async def _return_to_preferred(self) -> None:
-        """Wait for the time to try a better endpoint; try it, unless something else comes first."""
-        loop = asyncio.get_running_loop()
-        pause = _RETURN_AFTER * 2.0 ** min(self._returning.tries, 6)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(pause):
+    async def _rest(self) -> None:
+        """Wait until there is something to do. On a fallback, that is also to try a better endpoint now and then."""
+        now = asyncio.get_running_loop().time
+        is_on_fallback = self._choice.endpoints[0].priority < self._priority
+        self._changed.clear()
+        try:
+            async with asyncio.timeout(max(0.0, self._return_at - now()) if is_on_fallback else None):
                 await self._changed.wait()
-                return
-        self._returning.tries += 1
-        better = self._choice.candidates(loop.time(), above=self._priority)
-        if better and self._link is not None and self._link.is_attached:
-            await self._switch_over(better, f"back to {better[0]}")
+        except TimeoutError:
+            self._plan_return(now())
+            better = self._choice.candidates(now(), above=self._priority)
+            if better:
+                await self._switch_over(better, f"back to {better[0]}")
+
+    def _plan_return(self, now: float) -> None:
+        self._return_at = now + min(_RETURN_AFTER * 2.0 ** min(self._returns, 30), _RETURN_CAP)
+        self._returns += 1
 
     async def _race(self, candidates: list[Endpoint]) -> Dialled | None:
         """Dial ``candidates`` as planned and return the first that is established.
@@ -366,10 +376,10 @@ class ConnectionManager:
             self._attempts[endpoint.key] = str(failure)
             if failure.fatal is not None:
                 raise failure.fatal from None
-            if failure.is_stale and self._link is not None and not self._link.is_attached:
+            if failure.is_stale and self._link is not None and not self._is_attached:
                 # R7, R8: what was not acknowledged is reported, never sent again into another session.
                 self._lose(self._link)
-            self._leave_handshake(f"{endpoint}: {failure}")
+            self._leave_handshake(endpoint, str(failure))
             return None
         tracker.record_success()
         return dialled
@@ -378,21 +388,23 @@ class ConnectionManager:
         self._soft_backoff.reset()
         self._hard_backoff.reset()
 
-    def _leave_handshake(self, evidence: str) -> None:
-        if self.state not in (_State.HANDSHAKE, _State.SWITCHING):
+    def _leave_handshake(self, endpoint: Endpoint, why: str) -> None:
+        """Take the state back, if it was the handshake with ``endpoint`` that it spoke of."""
+        if self._answering is not endpoint or self.state not in (_State.HANDSHAKE, _State.SWITCHING):
             return
         if not self._was_linked:
-            self._to(_State.CONNECTING, _Cause.DIAL_FAILED, evidence)
-        elif self._link is None or not self._link.is_attached:
-            self._to(_State.DEGRADED, _Cause.DIAL_FAILED, evidence)
+            self._to(_State.CONNECTING, _Cause.DIAL_FAILED, f"{endpoint}: {why}")
+        elif not self._is_attached:
+            self._to(_State.DEGRADED, _Cause.DIAL_FAILED, f"{endpoint}: {why}")
 
     def _propose(self, endpoint: Endpoint, peer: Identity) -> Proposal:
         """An endpoint answered: go on with the session there is, or begin one if the peer is another incarnation."""
         link = self._link
         resumes = link is not None and self._continues(link, peer)
+        self._answering = endpoint
         if self.state is _State.CONNECTING:
             self._to(_State.HANDSHAKE, _Cause.HANDSHAKE_STARTED, f"{peer.node} at {endpoint}")
-        elif self.state in (_State.RECONNECTING, _State.DEGRADED) and (link is None or not link.is_attached):
+        elif self.state in (_State.RECONNECTING, _State.DEGRADED) and not self._is_attached:
             self._to(_State.RECONNECTING, _Cause.DIAL_STARTED, str(endpoint))
             self._to(_State.HANDSHAKE, _Cause.DIAL_SUCCEEDED, f"{peer.node} at {endpoint}")
             if resumes:
@@ -422,13 +434,14 @@ class ConnectionManager:
             self._attempts[dialled.endpoint.key] = str(fault)
             self._lose(link)
             return False
-        if dialled.endpoint.priority <= self._priority:
-            self._returning.reset()
+        now = asyncio.get_running_loop().time()
         self._priority = dialled.endpoint.priority
+        if self._priority == self._choice.endpoints[0].priority:
+            self._returns = 0
+        self._plan_return(now)
         self._reset_backoff()
         resumed = before is link if self._was_linked else None
         self._was_linked = True
-        now = asyncio.get_running_loop().time()
         self._account.connected(str(dialled.endpoint), now, resumed=resumed)
         self._account.round_trips.record(dialled.rtt)
         link.attach(dialled.connection, str(dialled.endpoint), peer, dialled.received, rtt=dialled.rtt)
@@ -451,22 +464,22 @@ class ConnectionManager:
     # The end.
 
     async def _end_link(self) -> None:
-        link = self._link
-        if link is not None and link.is_attached:
-            await link.drain(self._options.drain_timeout)
-            await link.part(_PARTING)
+        if self._link is not None and self._link.is_attached:
+            await self._link.drain(self._options.drain_timeout)
+        # Before the goodbye: the peer closes the connection upon it, and that is no reason to dial again.
         await self._stop_keeping()
+        if self._link is not None:
+            await self._link.part(_PARTING)
         if self._link is not None:
             self._finish(self._link, LinkClosed(self._link.node_id))
         await asyncio.gather(*self._retiring, return_exceptions=True)
 
     async def _stop_keeping(self) -> None:
         keeper, self._keeper = self._keeper, None
+        self._end_switch()
         if keeper is not None:
             keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await keeper
-        self._end_switch()
+            await asyncio.gather(keeper, return_exceptions=True)
 
     def _end_switch(self) -> None:
         switch, self._switch = self._switch, None
@@ -505,17 +518,21 @@ class ConnectionManager:
 
     def link_up(self, handle: ConnectionHandle) -> None:
         """The link has a connection (again)."""
-        cause, evidence = _Cause.HANDSHAKE_COMPLETED, f"{handle.node_id} at {handle.endpoint}"
-        if self.state is _State.SWITCHING:
-            cause = _Cause.RESUME_SUCCEEDED if self._switch is None else _Cause.SWITCH_COMPLETED
-        elif self._account.was_rejected:
+        cause = _Cause.HANDSHAKE_COMPLETED
+        if self._account.was_rejected:
             cause = _Cause.RESUME_REJECTED
-        self._to(_State.ESTABLISHED, cause, evidence)
+        elif self._is_switching:
+            cause = _Cause.SWITCH_COMPLETED
+        elif self.state is _State.SWITCHING:
+            cause = _Cause.RESUME_SUCCEEDED
+        self._to(_State.ESTABLISHED, cause, f"{handle.node_id} at {handle.endpoint}")
 
     def link_down(self, handle: ConnectionHandle, reason: str, *, broken: bool) -> None:
         """The connection broke: the keeper looks for another one."""
         if handle.silence is not None:
             self._account.detection_time = handle.silence
+        if self._keeper is None:
+            return  # it is being ended
         self._account.wanted(asyncio.get_running_loop().time())
         self._to(_State.DEGRADED, _Cause.TRANSPORT_ERROR, reason)
 
@@ -530,16 +547,18 @@ class ConnectionManager:
             self._to(_State.ESTABLISHED, _Cause.HEARTBEAT_RECOVERED, f"{handle.node_id} was heard again")
 
     def round_trip(self, rtt: float) -> None:
-        """A ping was answered."""
+        """A ping was answered, which also answers the question that a change of the network raised."""
         self._account.round_trips.record(rtt)
+        if self.state is _State.DEGRADED and self._is_attached:
+            self._to(_State.ESTABLISHED, _Cause.HEARTBEAT_RECOVERED, "the peer answered")
 
     def link_left(self, handle: ConnectionHandle) -> None:
         """The peer said goodbye: nobody dials it until the application asks again."""
+        self._end_switch()
         if self._keeper is not None:
             self._keeper.cancel()
             self._retire(self._keeper)
             self._keeper = None
-        self._end_switch()
         self._finish(handle, PeerLeft(handle.node_id, handle.incarnation))
         self._to(_State.DISCONNECTED, _Cause.PEER_LEFT, f"{handle.node_id} left")
 
@@ -555,6 +574,6 @@ class ConnectionManager:
             assert state in TRANSITIONS[previous], f"{previous} does not become {state}"
             self.state = state
             at = asyncio.get_running_loop().time()
-            self._account.moved(state, at)
+            self._account.moved(state, at, carried=self._is_attached)
             self._state_changed.notify(StateChange(previous, state, cause, evidence, at))
         self._changed.set()

@@ -45,17 +45,25 @@ async def _as_task(attempt: Attempt, endpoint: Endpoint) -> Dialled | None:
 def _settle(
     done: Iterable[asyncio.Task[Dialled | None]], running: _Running, plan: DialPlan, now: float
 ) -> Dialled | None:
-    """Take the results of finished attempts in; of two that won in one turn, one is closed."""
-    winner = None
+    """Take the results of finished attempts in; of two that won in one turn, one is closed.
+
+    A connection outweighs whatever another attempt raised in the same turn.
+    """
+    winner: Dialled | None = None
+    failure: BaseException | None = None
     for task in sorted(done, key=running.__getitem__):
         index = running.pop(task)
-        dialled = task.result()
+        error = task.exception()
+        dialled = None if error else task.result()
+        failure = failure or error
         if dialled is None:
             plan.failed(index, now)
         elif winner is None:
             winner = dialled
         else:
             dialled.connection.close()
+    if winner is None and failure is not None:
+        raise failure
     return winner
 
 
