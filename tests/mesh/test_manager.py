@@ -1,13 +1,11 @@
 """One link between a manager and a host, by itself, in virtual time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from tests.mesh.way import Way, now, until
 
-from meshvisor.shared.core.endpoint import Endpoint
 from meshvisor.shared.core.states import TRANSITIONS, ConnectionState, StateChange
 from meshvisor.shared.errors import (
     ConnectFailed,
@@ -17,70 +15,8 @@ from meshvisor.shared.errors import (
     PeerLost,
     RetryAfter,
 )
-from meshvisor.shared.mesh.host import ConnectionHost
-from meshvisor.shared.mesh.manager import ConnectionManager
-from meshvisor.shared.mesh.options import ConnectionHostOptions, ConnectionOptions
-from meshvisor.shared.transport.base import Listener, TransportConnection, TransportOptions
-from meshvisor.shared.transport.memory import MemoryNetwork, MemoryTransportAdapter
+from meshvisor.shared.mesh.options import ConnectionOptions
 from meshvisor.workers.testing import run_virtual
-
-
-class Way:
-    """A memory adapter that can be cut, and whose endpoints take their time, fail, or ask for a pause."""
-
-    transport = "memory"
-
-    def __init__(self) -> None:
-        self.inner = MemoryTransportAdapter(MemoryNetwork())
-        self.dialled: list[tuple[float, str]] = []
-        self.behaviour: dict[str, Any] = {}
-        self.open: list[TransportConnection] = []
-        self.most_at_once = 0
-        self._at_once = 0
-
-    async def connect(self, endpoint: Endpoint, options: TransportOptions) -> TransportConnection:
-        self.dialled.append((asyncio.get_running_loop().time(), endpoint.path or str(endpoint)))
-        self._at_once += 1
-        self.most_at_once = max(self.most_at_once, self._at_once)
-        try:
-            behaviour = self.behaviour.get(str(endpoint), 0.0)
-            if isinstance(behaviour, Exception):
-                raise behaviour
-            await asyncio.sleep(behaviour)
-        finally:
-            self._at_once -= 1
-        connection = await self.inner.connect(endpoint, options)
-        self.open.append(connection)
-        return connection
-
-    async def listen(self, endpoint: Endpoint, options: TransportOptions) -> Listener:
-        return await self.inner.listen(endpoint, options)
-
-    def cut(self) -> None:
-        for connection in self.open:
-            connection.close()
-        self.open.clear()
-
-    def manager(self, *endpoints: str, **options: Any) -> ConnectionManager:
-        names = endpoints or ("memory:host",)
-        return ConnectionManager(ConnectionOptions(node_id="client", endpoints=names, **options), adapters=[self])
-
-    @asynccontextmanager
-    async def host(self, endpoint: str = "memory:host", **options: Any) -> AsyncIterator[ConnectionHost]:
-        async with ConnectionHost(
-            ConnectionHostOptions(node_id="host", endpoints=[endpoint], **options), adapters=[self.inner]
-        ) as host:
-            yield host
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 def test_messages_pass_in_both_directions_and_nothing_is_left_running() -> None:
@@ -139,15 +75,11 @@ def test_a_silent_connection_is_found_by_both_sides_and_replaced() -> None:
             await asyncio.sleep(30)
             assert len(way.dialled) == 1, "an idle link is kept alive by its pings"
             # A black hole: nothing that is written arrives any more, and nothing fails.
-            for stream in (way.open[0].control, way.open[0].data):
-                stream.write = swallow  # type: ignore[method-assign]
+            way.mute()
             start = now()
             await until(lambda: len(way.dialled) == 2 and manager.state is ConnectionState.ESTABLISHED)
             assert now() - start < 3.0
             await connection.send(b"alive")
-
-    async def swallow(data: bytes | bytearray | memoryview) -> None:
-        """Take ``data`` and do nothing."""
 
     run_virtual(main())
 
@@ -167,7 +99,7 @@ def test_a_restarted_host_is_one_loss_and_a_new_handle() -> None:
                 await connection.send(b"2")
                 await accepted.receive()
                 await asyncio.sleep(1)
-                await die(host, way)
+                await way.kill(host)
             async with way.host() as host:
                 await until(lambda: bool(lost))
                 again = await manager.connect()
@@ -180,12 +112,6 @@ def test_a_restarted_host_is_one_loss_and_a_new_handle() -> None:
                 assert await again.send(b"new") == 1
                 assert (await (await host.accept()).receive()).body == b"new"
             assert len(lost) == 1
-
-    async def die(host: ConnectionHost, way: Way) -> None:
-        """End the host as SIGKILL would: no goodbye."""
-        host._acceptor._listeners[0].close()
-        for link in list(host._links.values()):
-            host._finish(link, link.lost())
 
     run_virtual(main())
 
