@@ -265,6 +265,15 @@ class Link:
         at = self.liveness.deadline()
         return at if self._ack_at is None else min(at, self._ack_at)
 
+    @property
+    def has_control(self) -> bool:
+        """Whether there is anything to write to the control channel."""
+        messages, calls = self.lanes
+        liveness = self.liveness
+        return (
+            messages.ack_due or calls.ack_due or bool(self._pongs) or (liveness is not None and liveness.is_ping_due)
+        )
+
     def control_to_send(self) -> bytes:
         """Return what is to be written to the control channel now."""
         out = b""
@@ -284,7 +293,8 @@ class Link:
     @property
     def has_data(self) -> bool:
         """Whether there is anything to write to the data channel."""
-        return self.lanes[CALLS].has_unsent or self.lanes[MESSAGES].has_unsent
+        messages, calls = self.lanes
+        return messages.has_unsent or calls.has_unsent
 
     def data_to_send(self, budget: int) -> list[Body]:
         """Return buffers for the data channel, calls before messages, until they pass ``budget`` bytes."""

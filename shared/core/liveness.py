@@ -92,7 +92,7 @@ class Liveness:
         self._grace = interval if heartbeat.grace is None else min(heartbeat.grace, interval)
         self._unanswered: tuple[int, float] | None = None  # nonce and time of a ping that no pong has answered
         self._verdict_at = 0.0  # when a probe has had its time
-        self._ping_due = False
+        self.is_ping_due = False
         self._ask_at = now + self._spread_interval()
         self.detector.heartbeat(now)
         if first_rtt is not None:
@@ -191,7 +191,7 @@ class Liveness:
 
     def ask(self, now: float) -> None:
         """Have a ping sent now."""
-        self._ping_due = True
+        self.is_ping_due = True
         self.pings += 1
         self.sent_at = now
         self._unanswered = (self.pings, now)
@@ -202,9 +202,9 @@ class Liveness:
 
     def ping_to_send(self) -> int | None:
         """Return the nonce of the ping that is to be written, if there is one; it is taken as written."""
-        if not self._ping_due:
+        if not self.is_ping_due:
             return None
-        self._ping_due = False
+        self.is_ping_due = False
         return self.pings
 
 

@@ -36,6 +36,10 @@ _BUDGET = 256 * 1024
 """Bytes that are taken from the core for one write."""
 
 
+_TOGETHER = 30e-6
+"""Messages this many seconds apart, or less, go in one write."""
+
+
 class LinkOwner(Protocol):
     """Whoever owns the link and hears of what happens on it. Nothing here may raise."""
 
@@ -93,8 +97,9 @@ class LinkDriver:
         self._bytes_out = 0
         self._timer: asyncio.TimerHandle | None = None
         self._flush_scheduled = False
-        self._offered = 0  # messages that had been accepted at the end of the latest turn
-        self._lone = False  # no turn since then has brought more than one
+        self._offered = 0  # messages that had been accepted when the flush was scheduled
+        self._lone = False  # the latest scheduled flush was for one message
+        self._lone_until = 0.0  # until when the latest message that went at once may get company
 
     @property
     def is_attached(self) -> bool:
@@ -191,11 +196,16 @@ class LinkDriver:
         stream = self.link.lanes[lane]
         number = stream.offer(body)
         if not self._flush_scheduled:
-            self._flush_scheduled = True
-            self._loop.call_soon(self._flush_turn)
             if self._lone:
-                self._lone = False
-                self._flush()
+                now = self._loop.time()
+                if now > self._lone_until:
+                    # Alone again, as far as one can know: not even the end of the turn is waited for.
+                    self._lone_until = now + _TOGETHER
+                    self._flush()
+                    return number
+            self._flush_scheduled = True
+            self._offered = number - 1 + self.link.lanes[CALLS - lane].last
+            self._loop.call_soon(self._flush_turn)
         elif stream.has_sealed:
             # A whole batch is worth a write of its own: the peer can begin with it.
             self._flush()
@@ -227,26 +237,20 @@ class LinkDriver:
 
     def _flush_turn(self) -> None:
         self._flush_scheduled = False
-        offered = self.link.lanes[MESSAGES].last + self.link.lanes[CALLS].last
-        self._lone = offered - self._offered <= 1
-        self._offered = offered
+        self._lone = self.link.lanes[MESSAGES].last + self.link.lanes[CALLS].last - self._offered <= 1
         self._flush()
 
     def _flush(self) -> None:
-        data = self._current.data if self._current is not None else None
-        while data is not None and not data.is_blocked:
-            buffers = self.link.data_to_send(_BUDGET)
-            if not buffers:
-                break
-            data.write(buffers)
+        if self._current is not None:
+            data, link = self._current.data, self.link
+            while link.has_data and not data.is_blocked:
+                data.write(link.data_to_send(_BUDGET))
         self._flush_control()
 
     def _flush_control(self) -> None:
         # What waits in the core while the channel is blocked is bounded: one ACK a lane, one PING, one PONG.
-        if self._current is not None and not self._current.control.is_blocked:
-            out = self.link.control_to_send()
-            if out:
-                self._current.control.write([out])
+        if self.link.has_control and self._current is not None and not self._current.control.is_blocked:
+            self._current.control.write([self.link.control_to_send()])
         if self._timer is None:
             self._arm()
 
