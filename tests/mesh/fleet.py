@@ -86,6 +86,20 @@ class Node:
         self.links = (up, total)
 
 
+async def end_abruptly(mesh: Mesh) -> None:
+    """End ``mesh`` as the death of its process would: at once, and without a word to anybody."""
+    mesh._is_closing = True
+    handles = [peer.handle for peer in mesh._peers.values() if peer.handle is not None]
+    for link in handles:
+        link._driver.end()
+    for peer in mesh._peers.values():
+        peer.cancel_dial()
+    await mesh._acceptor.close()
+    await asyncio.gather(*mesh._tasks, return_exceptions=True)
+    for link in handles:
+        await link.wait_closed()
+
+
 class Fleet:
     """Nodes, and the supervisor's part of telling them about each other."""
 
@@ -118,15 +132,7 @@ class Fleet:
             for connection in other.adapter.open:
                 if other is node:
                     connection.close()
-        for link in node.mesh.links():
-            link._driver.end()
-        node.mesh._is_closing = True
-        await node.mesh._acceptor.close()
-        for peer in node.mesh._peers.values():
-            peer.cancel_dial()
-        await asyncio.gather(*node.mesh._tasks, return_exceptions=True)
-        for link in node.mesh.links():
-            await link.wait_closed()
+        await end_abruptly(node.mesh)
 
     async def close(self) -> None:
         await asyncio.gather(*(node.mesh.close() for node in self.nodes.values()))

@@ -1,0 +1,300 @@
+"""A node of a simulated mesh: its mesh, its way to the network, its news, and the application on top."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+
+from tests.mesh.fleet import end_abruptly
+from tests.simulation import history as h
+from tests.simulation.history import History, Life
+from tests.simulation.plan import Plan
+
+from meshvisor.shared.core.endpoint import Endpoint
+from meshvisor.shared.core.roster import NodeRecord, NodeStatus
+from meshvisor.shared.errors import LinkError, PeerLeft, PeerLost
+from meshvisor.shared.mesh.connection import ConnectionHandle
+from meshvisor.shared.mesh.mesh import Mesh, MeshOptions
+from meshvisor.shared.transport.base import Listener, TransportConnection, TransportOptions
+from meshvisor.shared.transport.chaos import ChaosTransportAdapter
+from meshvisor.shared.transport.memory import MemoryNetwork, MemoryTransportAdapter
+
+MESSAGES = "messages"
+CALLS = "calls"
+
+WINDOWS = ((2, 200_000), (16, 2_000), (64, 64 * 1024), (8192, 4 * 1024 * 1024))
+"""Windows to draw from: messages and bytes."""
+
+MAX_MESSAGE = 256 * 1024
+
+
+def now() -> float:
+    """Return the virtual time in seconds."""
+    return asyncio.get_running_loop().time()
+
+
+def digest(body: bytes | bytearray) -> str:
+    """Return a short name for a body."""
+    return hashlib.blake2b(body, digest_size=8).hexdigest()
+
+
+def owner_of(endpoint: Endpoint) -> Life:
+    """Return whose endpoint this is."""
+    name, _, incarnation = endpoint.path.rpartition("-")
+    return Life(name, int(incarnation))
+
+
+class Wire:
+    """A node's adapter: the memory transport, with the chaos of the plan and ways to single peers that are severed."""
+
+    transport = "memory"
+
+    def __init__(self, life: Life, plan: Plan, network: MemoryNetwork, history: History, severed: set[str]) -> None:
+        seed = plan.dice(f"chaos of {life}").getrandbits(32)
+        self.chaos = ChaosTransportAdapter(
+            MemoryTransportAdapter(network), plan.chaos_with(seed), shared_fate=plan.shared_fate
+        )
+        self._life = life
+        self._history = history
+        self._severed = severed
+
+    async def connect(self, endpoint: Endpoint, options: TransportOptions, /) -> TransportConnection:
+        """See ``TransportAdapter.connect``. A severed way looks like a peer that does not answer."""
+        peer = owner_of(endpoint)
+        self._history.add(h.Dialled(now(), self._life, peer))
+        connection = await self.chaos.connect(endpoint, options)
+        if peer.name in self._severed:
+            self.chaos.connections[-1].black_hole()
+        return connection
+
+    async def listen(self, endpoint: Endpoint, options: TransportOptions, /) -> Listener:
+        """See ``TransportAdapter.listen``."""
+        return await self.chaos.listen(endpoint, options)
+
+    def sever(self, peer: str) -> None:
+        """Let nothing pass on connections that were dialled to ``peer``; ``severed`` says so for those to come."""
+        for connection in self.chaos.connections:
+            if not connection.is_accepted and owner_of(connection.endpoint).name == peer:
+                connection.black_hole()
+
+    def mend(self, peer: str) -> None:
+        """Let everything pass again."""
+        for connection in self.chaos.connections:
+            if not connection.is_accepted and owner_of(connection.endpoint).name == peer:
+                connection.heal()
+
+    def dialled_connections(self, peer: str) -> int:
+        """Return how many connections to ``peer`` there are that were dialled from here."""
+        return sum(
+            not connection.is_accepted and owner_of(connection.endpoint).name == peer
+            for connection in self.chaos.connections
+        )
+
+
+class Newswire:
+    """News of the roster on its way to one node: in order, late, and now and then several in one."""
+
+    def __init__(self, node: Node, plan: Plan) -> None:
+        self._node = node
+        self._within = plan.news_within
+        self._coalesce = plan.coalesce
+        self._dice = plan.dice(f"news for {node.life}")
+        self._pending: list[NodeRecord] = []
+        self._waiting = 0
+        self._due = 0.0
+
+    def send(self, record: NodeRecord) -> None:
+        """Let the node know of ``record`` some time soon."""
+        self._pending.append(record)
+        self._waiting += 1
+        self._due = max(self._due, now() + self._dice.uniform(*self._within))
+        asyncio.get_running_loop().call_at(self._due, self._arrive)
+
+    def _arrive(self) -> None:
+        self._waiting -= 1
+        if self._waiting and self._dice.random() < self._coalesce:
+            return  # With the next.
+        count = len(self._pending) - self._waiting
+        news, self._pending = self._pending[:count], self._pending[count:]
+        if self._coalesce:
+            news = list({record.name: record for record in news}.values())
+        self._node.hear(news)
+
+
+class Node:
+    """One incarnation, and everything that its mesh tells it, which goes into the history."""
+
+    def __init__(self, life: Life, plan: Plan, network: MemoryNetwork, history: History, severed: set[str]) -> None:
+        dice = plan.dice(f"node {life}")
+        self.life = life
+        self.epoch = dice.getrandbits(64)
+        self.is_alive = True
+        self.is_busy = False  # something is being done to it that excludes other such things
+        self.paused_until = 0.0
+        self.is_hasty = False  # consumes at once, whatever the plan says
+        self.window = dice.choice(WINDOWS)
+        self.wire = Wire(life, plan, network, history, severed)
+        self.news = Newswire(self, plan)
+        self._history = history
+        self._consume_within = plan.consume_within
+        self._consume_dice = plan.dice(f"consumer {life}")
+        self._consumed_at: dict[Life, float] = {}
+        self._calls_received: dict[Life, int] = {}
+        self._linked: set[Life] = set()
+        self._acknowledged: dict[Life, int] = {}
+        self._bodies = 0
+        interval, timeout = plan.heartbeat or (None, 2.0)
+        self._options = MeshOptions(
+            life.name,
+            life.incarnation,
+            self.epoch,
+            (f"memory:{life.name}-{life.incarnation}",),
+            b"secret",
+            heartbeat_interval=interval,
+            heartbeat_timeout=timeout,
+            blacklist_duration=plan.blacklist_duration,
+            attempt_timeout=plan.attempt_timeout,
+            max_message=MAX_MESSAGE,
+            max_queue_messages=self.window[0],
+            max_queue_bytes=self.window[1],
+        )
+        self.mesh = Mesh(self._options, self, adapters=[self.wire], rng=random.Random(dice.random()))
+
+    def record(self, status: NodeStatus, why: str = "") -> NodeRecord:
+        """Return the supervisor's record of this incarnation."""
+        name, incarnation = self.life
+        endpoints = self._options.listen if status is NodeStatus.LISTENING else ()
+        return NodeRecord(name, name, 0, incarnation, self.epoch, status, endpoints, why)
+
+    # The process.
+
+    async def start(self) -> None:
+        """Begin to listen and to dial."""
+        self._history.add(h.Born(now(), self.life, *self.window))
+        await self.mesh.start()
+
+    async def kill(self, *, resets: bool) -> None:
+        """End as by SIGKILL; with ``resets`` what was on its way is lost, too, as when a whole machine ends."""
+        self._history.add(h.Died(now(), self.life))
+        self.is_alive = False
+        if resets:
+            self.wire.chaos.cut()
+        await end_abruptly(self.mesh)
+        if resets:
+            await self.wire.chaos.close()
+
+    async def leave(self, drain: float) -> None:
+        """Leave in an orderly way."""
+        self._history.add(h.Leaving(now(), self.life))
+        await self.mesh.close(drain)
+        self.is_alive = False
+        self._history.add(h.Died(now(), self.life))
+
+    def hear(self, news: list[NodeRecord]) -> None:
+        """Take news of the roster in."""
+        if not self.is_alive:
+            return
+        for record in news:
+            if record.name != self.life.name:
+                peer = Life(record.name, record.incarnation)
+                self._history.add(h.Told(now(), self.life, peer, record.is_listening))
+        self.mesh.apply(news)
+
+    # The application.
+
+    def body(self, size: int) -> bytes:
+        """Return a body of about ``size`` bytes that there is only once."""
+        self._bodies += 1
+        return f"{self.life} {self._bodies} ".encode().ljust(size, b".")
+
+    async def send(self, link: ConnectionHandle, body: bytes, timeout: float | None) -> None:
+        """Send; what is accepted goes into the history in the same step."""
+        try:
+            number = await link.send(body, timeout)
+        except LinkError:
+            return
+        self._accepted(link, MESSAGES, number, body)
+
+    def send_nowait(self, link: ConnectionHandle, body: bytes) -> None:
+        """Send if there is room."""
+        try:
+            number = link.send_nowait(body)
+        except LinkError:
+            return
+        self._accepted(link, MESSAGES, number, body)
+
+    def post(self, link: ConnectionHandle, body: bytes) -> None:
+        """Send on the calls lane."""
+        try:
+            number = link.post(body)
+        except LinkError:
+            return
+        self._accepted(link, CALLS, number, body)
+
+    def _accepted(self, link: ConnectionHandle, lane: str, number: int, body: bytes) -> None:
+        peer = self._peer(link)
+        self._history.add(h.Accepted(now(), self.life, peer, lane, number, len(body), digest(body)))
+
+    @staticmethod
+    def _peer(link: ConnectionHandle) -> Life:
+        return Life(link.node_id, link.incarnation)
+
+    def sample(self) -> None:
+        """Put what has been acknowledged since the last time into the history."""
+        for link in self.mesh.links() if self.is_alive else ():
+            peer, number = self._peer(link), link.lost().first - 1
+            if self._acknowledged.get(peer, 0) != number:
+                self._acknowledged[peer] = number
+                self._history.add(h.Acknowledged(now(), self.life, peer, number))
+
+    # Told by the mesh.
+
+    def peer_up(self, link: ConnectionHandle) -> None:
+        """See ``MeshHandler``."""
+        self._history.add(h.Up(now(), self.life, self._peer(link)))
+
+    def peer_down(self, link: ConnectionHandle, reason: PeerLost | PeerLeft) -> None:
+        """See ``MeshHandler``."""
+        if not self.is_alive:
+            return
+        peer = Life(reason.peer, reason.incarnation)
+        if isinstance(reason, PeerLeft):
+            self._history.add(h.Left(now(), self.life, peer))
+        else:
+            self._history.add(h.Lost(now(), self.life, peer, reason.first, reason.last, reason.count))
+
+    def messages_received(self, link: ConnectionHandle, first: int, bodies: list[bytes | bytearray]) -> None:
+        """See ``Receiver``."""
+        peer = self._peer(link)
+        for number, body in enumerate(bodies, first):
+            self._history.add(h.Delivered(now(), self.life, peer, MESSAGES, number, digest(body)))
+        wait = 0.0 if self.is_hasty else self._consume_dice.uniform(*self._consume_within)
+        due = max(self._consumed_at.get(peer, 0.0), self.paused_until, now() + wait)
+        self._consumed_at[peer] = due
+        last = first + len(bodies) - 1
+        if due <= now():
+            self._consume(link, last)
+        else:
+            asyncio.get_running_loop().call_at(due, self._consume, link, last)
+
+    def _consume(self, link: ConnectionHandle, number: int) -> None:
+        if self.is_alive:
+            self._history.add(h.Consumed(now(), self.life, self._peer(link), number))
+            link.consumed(number)
+
+    def calls_received(self, link: ConnectionHandle, bodies: list[bytes | bytearray]) -> None:
+        """See ``Receiver``."""
+        peer = self._peer(link)
+        for body in bodies:
+            number = self._calls_received[peer] = self._calls_received.get(peer, 0) + 1
+            self._history.add(h.Delivered(now(), self.life, peer, CALLS, number, digest(body)))
+
+    def links_changed(self, up: int, total: int) -> None:
+        """See ``MeshHandler``; the history gets which links have changed."""
+        if not self.is_alive:
+            return
+        linked = {self._peer(link) for link in self.mesh.links() if link.is_attached}
+        for peer in sorted(linked ^ self._linked):
+            self._history.add(h.Linked(now(), self.life, peer, peer in linked))
+        self._linked = linked
