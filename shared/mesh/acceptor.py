@@ -62,7 +62,7 @@ class Acceptor:
         # Both streams of a connection count until it is established.
         self._places = asyncio.Semaphore(2 * max_half_open)
         self._listeners: list[Listener] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}  # in the order of their beginning
         self._pairs: dict[bytes, _Pair] = {}
 
     async def start(self, endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
@@ -93,8 +93,8 @@ class Acceptor:
 
     def _own(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
 
     async def _accept(self, listener: Listener) -> None:
         while True:

@@ -39,6 +39,9 @@ _PARTING = 0.5
 
 _MAX_DIALS = 32
 
+_SPACING = 0.01
+"""Seconds between two dials of one endpoint, at least (RFC 8305 never allows less); full jitter alone may draw 0."""
+
 
 @dataclass(frozen=True, slots=True)
 class MeshOptions:
@@ -87,7 +90,7 @@ class _Peer:
         self.dial: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.backoff = Backoff(0.05, 5.0)
-        self.waiters: set[asyncio.Future[None]] = set()
+        self.waiters: dict[asyncio.Future[None], None] = {}  # in the order of their arrival
 
     @property
     def record(self) -> NodeRecord:
@@ -194,11 +197,11 @@ class Mesh:
             if peer.record.status is NodeStatus.GONE:
                 raise PeerUnavailable(node, peer.record.why or "stopped")
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            peer.waiters.add(waiter)
+            peer.waiters[waiter] = None
             try:
                 await waiter
             finally:
-                peer.waiters.discard(waiter)
+                peer.waiters.pop(waiter, None)
 
     async def close(self, drain: float = 0.0) -> None:
         """Drain for up to ``drain`` seconds what was accepted, say goodbye, and end everything."""
@@ -297,7 +300,7 @@ class Mesh:
             self._established(peer, dialled)
             return
         peer.dial = None
-        pause = peer.backoff.next(self._rng)
+        pause = max(_SPACING, peer.backoff.next(self._rng))
         self._plan_dial(peer, pause if wait is None else max(pause, wait))
 
     def _propose(self, peer: _Peer, identity: Identity) -> Proposal:
