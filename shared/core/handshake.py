@@ -92,6 +92,7 @@ class _Proof(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 class _Claim(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     session: bytes
     received: tuple[int, int]
+    resumes: bool = False
 
 
 class _Accept(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -109,11 +110,15 @@ class Refusal(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """What an authenticated peer brings: who it is, the session it means, and what it has received in it, by lane."""
+    """What an authenticated peer brings: who it is, the session it means, and what it has received in it, by lane.
+
+    ``resumes`` if the session was established before: whoever has forgotten it may not take it for a new one (R19).
+    """
 
     peer: Identity
     session: bytes
     received: tuple[int, int]
+    resumes: bool = False
 
 
 class Refused(HandshakeError):
@@ -218,9 +223,9 @@ class DiallingSide(_Side):
         self._authenticated = True
         return welcome.identity
 
-    def prove(self, session: bytes, received: tuple[int, int]) -> bytes:
+    def prove(self, session: bytes, received: tuple[int, int], *, resumes: bool = False) -> bytes:
         """Return the PROOF frame for ``session``, of which we have ``received`` so much on each lane."""
-        claim = _encode(_Claim(session, received))
+        claim = _encode(_Claim(session, received, resumes))
         return frames.encode(Kind.PROOF, _encode(_Proof(claim, self._proof(b"dialling side", claim))))
 
     def bind(self) -> bytes:
@@ -294,7 +299,7 @@ class AcceptingSide(_Side):
         self._authenticated = True
         claim = _decode(proof.claim, _Claim)
         _check_claim(claim)
-        return Offer(self._peer, claim.session, claim.received)
+        return Offer(self._peer, claim.session, claim.received, claim.resumes)
 
     def bound(self, body: bytes | bytearray) -> None:
         """Check BIND.

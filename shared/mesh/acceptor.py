@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine, Iterable
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from ..core import frames
@@ -19,7 +22,7 @@ from ..core.handshake import NONCE_SIZE, AcceptingSide, Identity, Offer, Refusal
 from ..errors import HandshakeError
 from ..transport.base import Listener, Stream, TransportAdapter, TransportConnection, TransportOptions
 from .connection import ConnectionHandle
-from .dialer import read_exactly, read_frame
+from .dialer import BrokenOff, read_exactly, read_frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,38 @@ class Refuse:
     retry_after: float = 0.0
 
 
+class Drop(StrEnum):
+    """Why a stream was closed before its connection was accepted or refused. Nobody is told: it may be a scanner."""
+
+    TIMEOUT = "timeout"  # the handshake's time was up
+    BROKEN_OFF = "broken-off"  # it ended, or broke
+    PREAMBLE = "preamble"  # it does not begin as a stream of this protocol and version
+    DUPLICATE = "duplicate"  # a second stream for one channel of one connection
+    VERSION = "version"  # HELLO is of another version
+    MALFORMED = "malformed"  # not the frame that was due, too long, or nonsense
+    SECRET = "secret"  # PROOF does not prove the secret: another one, a replayed or a reflected proof
+    DATA_CHANNEL = "data-channel"  # BIND does not prove that the data channel belongs to the connection
+
+
+class _Dropped(Exception):
+    def __init__(self, reason: Drop) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+@contextmanager
+def _blaming(reason: Drop, *, fatal: Drop | None = None) -> Iterator[None]:
+    """Make ``_Dropped`` of the errors of the handshake: ``fatal`` of what trying again cannot change."""
+    try:
+        yield
+    except BrokenOff:
+        raise
+    except FrameFault:
+        raise _Dropped(reason) from None
+    except HandshakeError as error:
+        raise _Dropped(fatal if fatal and error.fatal else reason) from None
+
+
 Admit = Callable[[Offer], "ConnectionHandle | Refuse"]
 """Told what an authenticated peer offers, return the link that its connection is for, or a refusal."""
 
@@ -38,7 +73,8 @@ Admit = Callable[[Offer], "ConnectionHandle | Refuse"]
 class Acceptor:
     """Listens, and lets authenticated peers in; see the module.
 
-    ``counts`` tells how many connections were accepted, refused, and dropped before they were either.
+    ``counts`` tells how many connections were accepted and refused, and how many streams were dropped before their
+    connection was either; ``drops`` and ``refusals`` tell why, ``half_open`` how many streams are on their way.
     """
 
     def __init__(
@@ -53,6 +89,9 @@ class Acceptor:
         max_half_open: int = 64,
     ) -> None:
         self.counts = {"accepted": 0, "refused": 0, "dropped": 0}
+        self.drops: Counter[Drop] = Counter()
+        self.refusals: Counter[RefusalCode] = Counter()
+        self.half_open = 0
         self._me = me
         self._secret = secret
         self._admit = admit
@@ -109,31 +148,43 @@ class Acceptor:
     async def _serve(self, stream: Stream, endpoint: Endpoint) -> None:
         """Take one accepted stream as far as it gets."""
         established = False
+        self.half_open += 1
         try:
             async with asyncio.timeout(self._timeout):
-                channel, connection_id = frames.decode_preamble(await read_exactly(stream, PREAMBLE_SIZE))
+                preamble = await read_exactly(stream, PREAMBLE_SIZE)
+                with _blaming(Drop.PREAMBLE):
+                    channel, connection_id = frames.decode_preamble(preamble)
                 pair = self._join(connection_id, channel)
                 try:
                     if channel is Channel.DATA:
                         await pair.offer_data(stream)
                     else:
                         await self._establish(stream, connection_id, pair, endpoint)
-                    established = pair.is_established
                 finally:
+                    established = pair.is_established
                     self._pairs.pop(connection_id, None)
                     pair.give_up()
-        except (OSError, HandshakeError, FrameFault, TimeoutError):
-            self.counts["dropped"] += 1
+        except _Dropped as dropped:
+            self._count(dropped.reason)
+        except TimeoutError:
+            self._count(Drop.TIMEOUT)
+        except (OSError, BrokenOff):
+            self._count(Drop.BROKEN_OFF)
         finally:
             if not established:
                 stream.close()
+            self.half_open -= 1
             self._places.release()
+
+    def _count(self, reason: Drop) -> None:
+        self.counts["dropped"] += 1
+        self.drops[reason] += 1
 
     def _join(self, connection_id: bytes, channel: Channel) -> _Pair:
         """Return the pair that a new stream belongs to; a second stream for one channel cannot disturb the first."""
         pair = self._pairs.setdefault(connection_id, _Pair())
         if channel in pair.channels:
-            raise HandshakeError(f"a second {channel.name.lower()} channel for one connection")
+            raise _Dropped(Drop.DUPLICATE)
         pair.channels.add(channel)
         return pair
 
@@ -142,14 +193,19 @@ class Acceptor:
         side = AcceptingSide(
             self._me, secret=self._secret, connection_id=connection_id, nonce=secrets.token_bytes(NONCE_SIZE)
         )
-        await control.write(side.greeted((await read_frame(control, Kind.HELLO)).body))
-        offer = side.proved((await read_frame(control, Kind.PROOF)).body)
+        with _blaming(Drop.MALFORMED, fatal=Drop.VERSION):
+            welcome = side.greeted((await read_frame(control, Kind.HELLO)).body)
+        await control.write(welcome)
+        with _blaming(Drop.MALFORMED, fatal=Drop.SECRET):
+            offer = side.proved((await read_frame(control, Kind.PROOF)).body)
         data = await pair.wait_data()
-        side.bound((await read_frame(data, Kind.BIND)).body)
+        with _blaming(Drop.DATA_CHANNEL):
+            side.bound((await read_frame(data, Kind.BIND)).body)
         # From here to the end nothing waits: the decision and its execution are one step of the loop.
         decision = self._admit(offer)
         if isinstance(decision, Refuse):
             self.counts["refused"] += 1
+            self.refusals[decision.code] += 1
             await control.write(side.refuse(decision.code, decision.reason, decision.retry_after))
             return
         greeting = side.accept(offer.session, decision.received)

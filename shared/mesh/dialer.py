@@ -6,6 +6,7 @@ What is read here is read exactly, never beyond the frame that is due: whatever 
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,15 +21,28 @@ from ..core.retry import RetryBudget
 from ..errors import HandshakeError, RetryAfter
 from ..transport.base import Stream, TransportAdapter, TransportConnection, TransportOptions
 
+log = logging.getLogger("meshvisor")
+
 ID_SIZE = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What the dialling side wants, once it knows who answered: a session, and what it has received in it."""
+    """What the dialling side wants, once it knows who answered: a session, and what it has received in it.
+
+    ``resumes`` if the session was established before, and must not be taken for a new one.
+    """
 
     session: bytes
     received: tuple[int, int]
+    resumes: bool = False
+
+
+class BrokenOff(HandshakeError):
+    """The peer closed the connection in the middle of the handshake."""
+
+    def __init__(self) -> None:
+        super().__init__("the peer closed the connection during the handshake")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +60,7 @@ async def read_exactly(stream: Stream, size: int) -> bytes:
     """Return exactly ``size`` bytes of ``stream``.
 
     Raises:
-        HandshakeError: If the stream ends before.
+        BrokenOff: If the stream ends before.
         OSError: If it breaks.
     """
     data = await stream.read(size)
@@ -56,7 +70,7 @@ async def read_exactly(stream: Stream, size: int) -> bytes:
             break
         data += more
     if len(data) < size:
-        raise HandshakeError("the peer closed the connection during the handshake")
+        raise BrokenOff
     return data
 
 
@@ -100,13 +114,24 @@ async def dial(
         HandshakeError: If the two sides cannot agree (``Refused`` with its code when the other side said so).
         RetryAfter: If the adapter asks for a pause.
     """
-    connection = await adapter.connect(endpoint, options)
+    connection = await _connect(adapter, endpoint, options)
     try:
         peer, received, rtt = await _shake_hands(connection, me, secret, propose, gate or asyncio.Lock())
     except BaseException:
         connection.close()
         raise
     return Dialled(connection, endpoint, peer, received, rtt)
+
+
+async def _connect(adapter: TransportAdapter, endpoint: Endpoint, options: TransportOptions) -> TransportConnection:
+    """Have ``adapter`` connect. What it may not raise is logged, and is a failed attempt like any other."""
+    try:
+        return await adapter.connect(endpoint, options)
+    except (OSError, RetryAfter):
+        raise
+    except Exception as error:
+        log.exception("the adapter for %s raised", endpoint)
+        raise OSError(f"the adapter raised {error!r}") from error
 
 
 async def _shake_hands(
@@ -129,7 +154,8 @@ async def _shake_hands(
     try:
         proposal = propose(peer)
         await connection.data.write(side.bind())
-        await connection.control.write(side.prove(proposal.session, proposal.received))
+        proof = side.prove(proposal.session, proposal.received, resumes=proposal.resumes)
+        await connection.control.write(proof)
         received = side.accepted(await _expect(connection.control, Kind.ACCEPT, side), proposal.session)
     except BaseException:
         gate.release()

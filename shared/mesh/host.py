@@ -7,6 +7,7 @@ import random
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -17,14 +18,34 @@ from ..core.session import Limits, ProtocolFault
 from ..errors import LinkClosed, PeerLeft, PeerLost
 from ..transport.base import TransportAdapter, TransportOptions
 from ..transport.registry import adapters_by_name
-from .acceptor import Acceptor, Refuse
+from .acceptor import Acceptor, Drop, Refuse
 from .channel import SCRATCH
 from .connection import ConnectionHandle
 from .options import ConnectionHostOptions
 
 _MAX_LINKS = 4096
 _MAX_WAITING = 128
+_MAX_FORMER = 4096
 _PARTING = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class HostStatistics:
+    """A snapshot of a host.
+
+    Connections ``accepted``, ``refused`` (by code) and ``broken`` (established, until the peer broke a rule of the
+    protocol); streams ``dropped`` in the handshake (by reason) and ``half_open`` now; ``links`` there are, and those
+    ``attached`` to a connection; sessions ``expired``.
+    """
+
+    accepted: int
+    refused: dict[RefusalCode, int]
+    dropped: dict[Drop, int]
+    broken: int
+    half_open: int
+    links: int
+    attached: int
+    expired: int
 
 
 class ConnectionHost:
@@ -35,7 +56,12 @@ class ConnectionHost:
                 ...
 
     A peer that reconnects continues on the handle it has; one that was restarted gets a new one, and the old handle
-    ends with ``PeerLost``. ``rng`` is where jitter comes from.
+    ends with ``PeerLost``. So does the handle of a peer that is away for longer than ``session_expiry``. Of two
+    incarnations of one node id the one that came later counts, and the earlier one is not let in any more (R16).
+    ``rng`` is where jitter comes from.
+
+    Raises:
+        ValueError: If no adapter serves one of the endpoints.
     """
 
     def __init__(
@@ -48,12 +74,20 @@ class ConnectionHost:
         self.endpoints: tuple[Endpoint, ...] = ()
         self._options = options
         self._links: dict[str, ConnectionHandle] = {}
+        self._expiries: dict[ConnectionHandle, asyncio.TimerHandle] = {}
+        self._former: dict[tuple[str, int], None] = {}  # incarnations that were replaced, oldest first
+        self._broken = 0
+        self._expired = 0
         self._waiting: deque[ConnectionHandle] = deque()
         self._arrival = asyncio.Event()
         self._is_closed = False
         self._rng = rng or random.Random()
         self._scratch = memoryview(bytearray(SCRATCH))
         self._retiring: set[asyncio.Task[None]] = set()
+        by_name = adapters_by_name(adapters)
+        missing = {Endpoint.parse(str(item)).transport for item in options.endpoints} - set(by_name)
+        if missing:
+            raise ValueError(f"endpoints: no adapter for the transport {', '.join(sorted(missing))}")
         me = Identity(
             options.node_id,
             0,
@@ -65,7 +99,7 @@ class ConnectionHost:
             me,
             options.secret or b"",
             self._admit,
-            adapters=adapters_by_name(adapters),
+            adapters=by_name,
             options=TransportOptions(node_id=options.node_id),
             handshake_timeout=options.handshake_timeout,
             max_half_open=options.max_half_open,
@@ -118,6 +152,20 @@ class ConnectionHost:
         await self._acceptor.close()
         await asyncio.gather(*self._retiring)
 
+    def statistics(self) -> HostStatistics:
+        """Return a snapshot of the host's counts."""
+        acceptor, links = self._acceptor, self._links.values()
+        return HostStatistics(
+            accepted=acceptor.counts["accepted"],
+            refused=dict(acceptor.refusals),
+            dropped=dict(acceptor.drops),
+            broken=self._broken,
+            half_open=acceptor.half_open,
+            links=len(links),
+            attached=sum(link.is_attached for link in links),
+            expired=self._expired,
+        )
+
     def _admit(self, offer: Offer) -> ConnectionHandle | Refuse:
         """Decide about an authenticated peer's connection."""
         peer = offer.peer
@@ -125,6 +173,8 @@ class ConnectionHost:
             return Refuse(RefusalCode.CLOSING)
         if peer.node == self._options.node_id:
             return Refuse(RefusalCode.MISMATCH, "this host has the same node id")
+        if (peer.node, peer.epoch) in self._former:
+            return Refuse(RefusalCode.STALE, "a later incarnation of this node is known")
         link = self._links.get(peer.node)
         if link is not None and (link.epoch, link.session) == (peer.epoch, offer.session):
             try:
@@ -132,13 +182,22 @@ class ConnectionHost:
             except ProtocolFault as fault:
                 return Refuse(RefusalCode.STALE, str(fault))
             return link
-        if offer.received != (0, 0):
+        if offer.resumes or offer.received != (0, 0):
+            # R19: it may not be taken for a new one, in which everything would be delivered again.
             return Refuse(RefusalCode.STALE, "the session is not known here")
         if link is not None:
+            if link.epoch != peer.epoch:
+                self._bury(link)
             self._finish(link, link.lost())
         if len(self._waiting) >= _MAX_WAITING or not self._make_room():
             return Refuse(RefusalCode.BUSY, "too many links", retry_after=1.0)
         return self._new_link(peer, offer.session)
+
+    def _bury(self, link: ConnectionHandle) -> None:
+        """Take note that the incarnation at the other end of ``link`` was replaced."""
+        if len(self._former) >= _MAX_FORMER:
+            del self._former[next(iter(self._former))]
+        self._former[link.node_id, link.epoch] = None
 
     def _make_room(self) -> bool:
         """Give up the oldest link without a connection if there are too many; return whether there is room."""
@@ -168,6 +227,7 @@ class ConnectionHost:
     def _finish(self, link: ConnectionHandle, report: PeerLost | PeerLeft | LinkClosed) -> None:
         if self._links.get(link.node_id) is link:
             del self._links[link.node_id]
+        self._cancel_expiry(link)
         link.finish(lambda: type(report)(*report.args))
         task = asyncio.get_running_loop().create_task(link.wait_closed())
         self._retiring.add(task)
@@ -175,9 +235,23 @@ class ConnectionHost:
 
     def link_up(self, handle: ConnectionHandle) -> None:
         """A peer is back, or new: its link is where it belongs already."""
+        self._cancel_expiry(handle)
 
     def link_down(self, handle: ConnectionHandle, reason: str, *, broken: bool) -> None:
-        """The peer finds its way back by itself."""
+        """The peer finds its way back by itself, in time or not (R20)."""
+        self._broken += broken
+        self._cancel_expiry(handle)
+        loop = asyncio.get_running_loop()
+        self._expiries[handle] = loop.call_later(self._options.session_expiry, self._expire, handle)
+
+    def _cancel_expiry(self, handle: ConnectionHandle) -> None:
+        timer = self._expiries.pop(handle, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _expire(self, handle: ConnectionHandle) -> None:
+        self._expired += 1
+        self._finish(handle, handle.lost())
 
     def link_left(self, handle: ConnectionHandle) -> None:
         """The peer is done with this session."""

@@ -410,7 +410,7 @@ class ConnectionManager:
             if resumes:
                 self._to(_State.SWITCHING, _Cause.RESUME_ATTEMPT, f"session {link.session_id if link else ''}")
         if link is not None and resumes:
-            return Proposal(link.session, link.received)
+            return Proposal(link.session, link.received, resumes=True)
         self._proposed = self._proposed or secrets.token_bytes(16)
         return Proposal(self._proposed, (0, 0))
 

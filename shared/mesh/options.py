@@ -18,6 +18,7 @@ _MAY_BE_ZERO = frozenset(
         "happy_eyeballs_group_delay",
         "max_dials_per_minute_per_endpoint",
         "heartbeat_piggyback_grace",
+        "session_expiry",
     }
 )
 
@@ -119,6 +120,9 @@ class ConnectionOptions:
 class ConnectionHostOptions:
     """Where to listen, and how much to take on. Durations in seconds, sizes in bytes.
 
+    Everything up to a proved handshake must be over within ``handshake_timeout``; of ``max_half_open`` connections at
+    most it is going on at a time. A session whose peer is away for ``session_expiry`` is given up with ``PeerLost``.
+
     Raises:
         ValueError: For an impossible value, naming the field.
     """
@@ -128,6 +132,7 @@ class ConnectionHostOptions:
     secret: bytes | None = None
     handshake_timeout: float = 5.0
     max_half_open: int = 64
+    session_expiry: float = 60.0
     heartbeat_interval: float = 0.75
     heartbeat_timeout: float = 3.0
     drain_timeout: float = 5.0

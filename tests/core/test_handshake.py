@@ -92,13 +92,13 @@ def test_the_bytes_of_every_message_are_those_of_the_protocol() -> None:
     welcome = body(other.greeted(hello), Kind.WELCOME)
     assert welcome == bare[:-1] + b"\x20" + proof(b"accepting side")
     one.welcomed(welcome)
-    claim = b"\x92\xc4\x10" + SESSION + b"\x92\x03\x04"
+    claim = b"\x93\xc4\x10" + SESSION + b"\x92\x03\x04\xc2"
     proved = body(one.prove(SESSION, (3, 4)), Kind.PROOF)
-    assert proved == b"\x92\xc4\x16" + claim + b"\xc4\x20" + proof(b"dialling side", claim)
+    assert proved == b"\x92\xc4\x17" + claim + b"\xc4\x20" + proof(b"dialling side", claim)
     assert body(one.bind(), Kind.BIND) == proof(b"data channel")
     other.proved(proved)
     accepted = body(other.accept(SESSION, (3, 4)), Kind.ACCEPT)
-    assert accepted == b"\x92\xc4\x16" + claim + b"\xc4\x20" + proof(b"accepted", claim)
+    assert accepted == b"\x92\xc4\x17" + claim + b"\xc4\x20" + proof(b"accepted", claim)
     refusal = b"\x94\xa4busy\xa0\xcb" + bytes(8) + b"\xc4\x00"
     refused = body(other.refuse(RefusalCode.BUSY), Kind.REFUSE)
     assert refused == refusal[:-1] + b"\x20" + proof(b"refused", refusal)
