@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from . import frames
-from .frames import CALLS, MESSAGES, Frame, Kind
+from .frames import BATCH, CALLS, MESSAGES, SINGLE, Frame, Kind
 from .liveness import Health, Heartbeat, Liveness
 from .retry import Dice
 from .session import Body, Lane, Limits, ProtocolFault
@@ -176,7 +176,7 @@ class Link:
             events.append(Recovered())
         try:
             for frame in arrived:
-                if frame.kind == Kind.BATCH or frame.kind == Kind.SINGLE:
+                if frame.kind == SINGLE or frame.kind == BATCH:
                     self._receive_messages(frame, events)
                 else:
                     self._receive_control(frame, events, now)
@@ -195,7 +195,8 @@ class Link:
             events.append(Delivered(frame.lane, *news))
         if frame.ack > lane.acknowledged and lane.acknowledge(frame.ack):
             events.append(WindowOpened(frame.lane))
-        self._check_parting(events)
+        if self._parting is not None:
+            self._check_parting(events)
 
     def _receive_control(self, frame: Frame, events: list[Event], now: float) -> None:
         if frame.kind == Kind.ACK:
@@ -270,9 +271,7 @@ class Link:
         """Whether there is anything to write to the control channel."""
         messages, calls = self.lanes
         liveness = self.liveness
-        return (
-            messages.ack_due or calls.ack_due or bool(self._pongs) or (liveness is not None and liveness.is_ping_due)
-        )
+        return messages.ack_due or calls.ack_due or bool(self._pongs) or (liveness is not None and liveness.is_ping_due)
 
     def control_to_send(self) -> bytes:
         """Return what is to be written to the control channel now."""
@@ -301,10 +300,9 @@ class Link:
         out: list[Body] = []
         for number in (CALLS, MESSAGES):
             lane = self.lanes[number]
-            while budget > 0 and len(out) < 2 * _MAX_ENTRIES:
+            while lane.has_unsent and budget > 0 and len(out) < 2 * _MAX_ENTRIES:
                 entry = lane.take()
-                if entry is None:
-                    break
+                assert entry is not None
                 size = len(entry.body)
                 count = entry.last - entry.first + 1
                 out.append(frames.encode_header(size, entry.kind, number, count, entry.first, lane.consumed))

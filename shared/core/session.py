@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from .frames import LARGE, Frame, Kind
+from .frames import BATCH, LARGE, SINGLE, Frame
 
 BATCH_MESSAGES = 128
 BATCH_BYTES = 32 * 1024
@@ -54,7 +54,7 @@ class Entry(NamedTuple):
     first: int
     last: int
     size: int
-    kind: Kind
+    kind: int
     body: Body
 
 
@@ -129,7 +129,7 @@ class Lane:
         self.last += 1
         if size >= LARGE:
             self.seal(self.last - 1)
-            self._unsent.append(Entry(self.last, self.last, size, Kind.SINGLE, body))
+            self._unsent.append(Entry(self.last, self.last, size, SINGLE, body))
             self.size += size
             return self.last
         if not self.open:
@@ -161,9 +161,9 @@ class Lane:
         last = self.last if last is None else last
         size = self.size - self._open_from
         if len(bodies) == 1:
-            entry = Entry(last, last, size, Kind.SINGLE, bodies[0])
+            entry = Entry(last, last, size, SINGLE, bodies[0])
         else:
-            entry = Entry(last - len(bodies) + 1, last, size, Kind.BATCH, _encode(bodies))
+            entry = Entry(last - len(bodies) + 1, last, size, BATCH, _encode(bodies))
         self._unsent.append(entry)
         self.open = []
         self.fast_last = -1
@@ -181,9 +181,9 @@ class Lane:
     def take(self) -> Entry | None:
         """Return the next entry to write to the connection, or None; it stays here until it is acknowledged."""
         if not self._unsent:
-            self.seal()
-            if not self._unsent:
+            if not self.open:
                 return None
+            self.seal()
         entry = self._unsent.popleft()
         self._replay.append(entry)
         if entry.last > self.sent:
@@ -247,7 +247,7 @@ class Lane:
                 window that the sender announced (R22).
         """
         first = frame.number
-        if frame.kind == Kind.SINGLE:
+        if frame.kind == SINGLE:
             bodies: list[bytes | bytearray] = [frame.body]
         else:
             try:
