@@ -16,7 +16,7 @@ from typing import Literal, NoReturn
 
 import msgspec
 
-from meshvisor.shared.core.states import ConnectionState, StateChange
+from meshvisor.shared.core.states import ConnectionCause, ConnectionState, StateChange
 from meshvisor.shared.mesh.connection import ConnectionHandle
 from meshvisor.shared.mesh.host import ConnectionHost
 from meshvisor.shared.mesh.manager import ConnectionManager
@@ -129,7 +129,7 @@ class Peer:
             yield await manager.connect()
 
     def _state_changed(self, change: StateChange) -> None:
-        if change.current is ConnectionState.ESTABLISHED and change.previous is not ConnectionState.DEGRADED:
+        if change.current is ConnectionState.ESTABLISHED and change.cause is not ConnectionCause.HEARTBEAT_RECOVERED:
             self._established += 1
 
     async def _send(self, handle: ConnectionHandle) -> None:

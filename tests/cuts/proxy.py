@@ -74,10 +74,10 @@ class CuttingProxy:
         self.outages: list[float] = []
         self._target = target
         self._cuts = list(reversed(cuts))
-        self._live: set[_Relay] = set()
+        self._live: set[_Relay] = set()  # of connections that were not cut
         self._tasks: set[asyncio.Task[None]] = set()
         self._carried = 0
-        self._carried_since = 0  # the latest stream was accepted, or the latest cut
+        self._carried_since = 0  # by streams that are not cut, since the latest was accepted
         self._cut_at: float | None = None
         self._server: asyncio.Server | None = None
 
@@ -149,7 +149,8 @@ class CuttingProxy:
     def _carry(self, relay: _Relay, way: Way, piece: bytes) -> None:
         writer = relay.ends[1 - way][1]
         self._carried += len(piece)
-        self._carried_since += len(piece)
+        if relay in self._live:
+            self._carried_since += len(piece)
         if relay not in self._live or self._carried_since < _CARRYING:
             writer.write(piece)
             return
@@ -161,15 +162,19 @@ class CuttingProxy:
             writer.write(piece)
             return
         cut = self._cuts.pop()
-        writer.write(piece[: int(len(piece) * cut.share)])
+        # A way that goes on keeps all of its bytes: a stream that lacks some in its middle is no fault of a network.
+        goes_on = way not in _SWALLOWED.get(cut.kind, Way)
+        writer.write(piece if goes_on else piece[: int(len(piece) * cut.share)])
         self._cut_at = now
         self._carried_since = 0
         self.made[cut.kind] += 1
         self._strike(cut, relay)
 
     def _strike(self, cut: Cut, relay: _Relay) -> None:
-        for victim in list(self._live) if cut.whole else [relay]:
-            self._live.discard(victim)
+        victims = list(self._live) if cut.whole else [relay]
+        # What is left of this connection is not cut again, and does not pass for the next one.
+        self._live.clear()
+        for victim in victims:
             if cut.kind is Kind.RESET:
                 victim.reset()
             elif cut.kind is Kind.CLOSE:
