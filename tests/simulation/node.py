@@ -17,7 +17,7 @@ from meshvisor.shared.errors import LinkError, PeerLeft, PeerLost
 from meshvisor.shared.mesh.connection import ConnectionHandle
 from meshvisor.shared.mesh.mesh import Mesh, MeshOptions
 from meshvisor.shared.transport.base import Listener, TransportConnection, TransportOptions
-from meshvisor.shared.transport.chaos import ChaosTransportAdapter
+from meshvisor.shared.transport.chaos import ChaosConnection, ChaosTransportAdapter
 from meshvisor.shared.transport.memory import MemoryNetwork, MemoryTransportAdapter
 
 MESSAGES = "messages"
@@ -58,6 +58,7 @@ class Wire:
         self._life = life
         self._history = history
         self._severed = severed
+        self._isolations = 0
 
     async def connect(self, endpoint: Endpoint, options: TransportOptions, /) -> TransportConnection:
         """See ``TransportAdapter.connect``. A severed way looks like a peer that does not answer."""
@@ -74,22 +75,43 @@ class Wire:
 
     def sever(self, peer: str) -> None:
         """Let nothing pass on connections that were dialled to ``peer``; ``severed`` says so for those to come."""
-        for connection in self.chaos.connections:
-            if not connection.is_accepted and owner_of(connection.endpoint).name == peer:
-                connection.black_hole()
+        for connection in self._dialled_to(peer):
+            connection.black_hole()
 
     def mend(self, peer: str) -> None:
         """Let everything pass again."""
-        for connection in self.chaos.connections:
-            if not connection.is_accepted and owner_of(connection.endpoint).name == peer:
-                connection.heal()
+        for connection in self._dialled_to(peer):
+            self.heal(connection)
+
+    def isolate(self) -> None:
+        """Let nothing pass on any connection until ``release`` was called as often."""
+        self._isolations += 1
+        self.chaos.black_hole()
+
+    def release(self) -> None:
+        """End what ``isolate`` began; what is severed stays severed."""
+        self._isolations -= 1
+        if not self._isolations:
+            self.chaos.heal()
+            for peer in sorted(self._severed):
+                self.sever(peer)
+
+    def heal(self, connection: ChaosConnection) -> None:
+        """Let everything pass on ``connection``, unless another fault forbids it."""
+        is_severed = not connection.is_accepted and owner_of(connection.endpoint).name in self._severed
+        if not (self._isolations or is_severed):
+            connection.heal()
+
+    def _dialled_to(self, peer: str) -> list[ChaosConnection]:
+        return [
+            connection
+            for connection in self.chaos.connections
+            if not connection.is_accepted and owner_of(connection.endpoint).name == peer
+        ]
 
     def dialled_connections(self, peer: str) -> int:
         """Return how many connections to ``peer`` there are that were dialled from here."""
-        return sum(
-            not connection.is_accepted and owner_of(connection.endpoint).name == peer
-            for connection in self.chaos.connections
-        )
+        return len(self._dialled_to(peer))
 
 
 class Newswire:

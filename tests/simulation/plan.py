@@ -66,7 +66,7 @@ def draw(seed: int) -> Plan:
     plan = Plan(
         seed=seed,
         nodes=nodes,
-        duration=rng.choice((3.0, 6.0, 12.0)),
+        duration=rng.choice((3.0, 6.0, 12.0) if nodes < 6 else (2.0, 4.0, 6.0)),
         chaos=_draw_chaos(rng, seed, is_watched=heartbeat is not None),
         shared_fate=rng.random() < 0.5,
         heartbeat=heartbeat,
@@ -95,7 +95,7 @@ def _draw_chaos(rng: random.Random, seed: int, *, is_watched: bool) -> ChaosOpti
         (0.2, lambda: replace(options, bandwidth=rng.choice((30_000.0, 300_000.0)))),
         (0.2, lambda: replace(options, close_delay=rng.choice((0.01, 0.5)))),
         (0.2, lambda: replace(options, disconnect_probability=rng.choice((0.001, 0.01)))),
-        (0.2, lambda: replace(options, disconnect_at_byte=int(10 ** rng.uniform(2.8, 5.0)))),
+        (0.2, lambda: replace(options, disconnect_at_byte=int(10 ** rng.uniform(3.3, 5.3)))),
         (0.1, lambda: replace(options, disconnect_at=rng.randint(3, 200))),
         (0.25 if is_watched else 0.0, lambda: replace(options, half_open=rng.choice(("read", "write", "both")))),
     ]

@@ -45,8 +45,7 @@ class Script:
     async def _cuts(self, dice: random.Random) -> None:
         """Cut one connection."""
         node = self._pick(dice)
-        connections = node.wire.chaos.connections if node is not None else ()
-        if connections:
+        if node is not None and (connections := node.wire.chaos.connections):
             dice.choice(connections).cut()
 
     async def _resets(self, dice: random.Random) -> None:
@@ -58,12 +57,11 @@ class Script:
     async def _holes(self, dice: random.Random) -> None:
         """Let nothing pass on one connection, one way or both, for a while."""
         node = self._pick(dice)
-        connections = node.wire.chaos.connections if node is not None else ()
-        if connections:
+        if node is not None and (connections := node.wire.chaos.connections):
             connection = dice.choice(connections)
             connection.black_hole(dice.choice(("read", "write", "both")))
             await asyncio.sleep(dice.uniform(0.0, 4.0))
-            connection.heal()
+            node.wire.heal(connection)
 
     # Nodes and the network between them.
 
@@ -83,12 +81,12 @@ class Script:
         nodes = list(self._world.nodes.values())
         chosen = dice.sample(nodes, dice.randint(1, len(nodes))) if nodes else []
         for node in chosen:
-            node.wire.chaos.black_hole()
+            node.wire.isolate()
             await asyncio.sleep(dice.uniform(0.0, 0.5))
         dice.shuffle(chosen)
         for node in chosen:
             await asyncio.sleep(dice.uniform(0.0, 0.5))
-            node.wire.chaos.heal()
+            node.wire.release()
 
     async def _pauses(self, dice: random.Random) -> None:
         """Hold all streams and the application of a node for a while."""
@@ -96,9 +94,9 @@ class Script:
         if node is not None:
             seconds = dice.choice((0.1, 1.0, 5.0)) * dice.random()
             node.paused_until = now() + seconds
-            node.wire.chaos.black_hole()
+            node.wire.isolate()
             await asyncio.sleep(seconds)
-            node.wire.chaos.heal()
+            node.wire.release()
 
     async def _kills(self, dice: random.Random) -> None:
         """Kill a node and start its next incarnation, with or without the news of its death in between."""
