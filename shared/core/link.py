@@ -315,8 +315,10 @@ class Link:
         return frames.encode(Kind.ACK, lane=MESSAGES, ack=self.lanes[MESSAGES].tell())
 
     def goodbye(self) -> bytes:
-        """Return the frame that tells the peer what the last numbers are."""
-        return frames.encode(Kind.GOODBYE, number=self.lanes[MESSAGES].last, ack=self.lanes[CALLS].last)
+        """Return the frame that tells the peer what the last numbers are, after the last acknowledgements (R25)."""
+        owed = [(number, lane) for number, lane in enumerate(self.lanes) if lane.owes_ack]
+        acks = b"".join(frames.encode(Kind.ACK, lane=number, ack=lane.tell()) for number, lane in owed)
+        return acks + frames.encode(Kind.GOODBYE, number=self.lanes[MESSAGES].last, ack=self.lanes[CALLS].last)
 
     @property
     def is_drained(self) -> bool:
