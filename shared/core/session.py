@@ -142,6 +142,15 @@ class Lane:
             self._allow_fast()
         return self.last
 
+    def offer_alone(self, body: bytes) -> Entry:
+        """Accept ``body`` and take it in one step. The caller has asked ``has_room``, and nothing is unsent."""
+        self.last = self.sent = number = self.last + 1
+        size = len(body)
+        self.size += size
+        entry = Entry(number, number, size, SINGLE, body)
+        self._replay.append(entry)
+        return entry
+
     def _allow_fast(self) -> None:
         """Say how far the batch being made may be filled without asking anything else.
 
@@ -267,21 +276,19 @@ class Lane:
             self.duplicates += self.received + 1 - first
             del bodies[: self.received + 1 - first]
             first = self.received + 1
-        self._take_in(last, len(frame.body))
-        return first, bodies
-
-    def _take_in(self, last: int, size: int) -> None:
         limits = self.peer_limits
         if last - self.consumed > limits.messages:
             raise ProtocolFault(f"the peer sent more than the {limits.messages} messages of its window")
         # Each message of a batch adds up to five bytes of msgpack to what the sender counted. What is nothing but that,
         # as of messages that are empty, leaves a window in which the sender may still send one message of any size.
+        size = len(frame.body)
         overhead = 5 * limits.messages
         if self.inbound_size > overhead and self.inbound_size + size > limits.size + overhead:
             raise ProtocolFault(f"the peer sent more than the {limits.size} bytes of its window")
         self.received = last
         self.inbound_size += size
         self._inbound.append((last, size))
+        return first, bodies
 
     def consume(self, number: int) -> None:
         """Take note that the consumer is done with all messages up to ``number``.

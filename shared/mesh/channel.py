@@ -103,9 +103,9 @@ class SocketChannel(Channel):
         self._loop.add_reader(self._socket.fileno(), self._read_ready)
 
     def _read_ready(self) -> None:
-        for _ in range(_READS_PER_TURN):
-            if self._closed or not self._read_once():
-                return
+        reads = 1
+        while self._read_once() and reads < _READS_PER_TURN and not self._closed:
+            reads += 1
 
     def drain(self) -> None:
         while not self._closed and self._read_once():

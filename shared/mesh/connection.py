@@ -122,7 +122,7 @@ class ConnectionHandle:
         self._over: Callable[[], Lost] | None = None
         self._senders: deque[_Place] = deque()
         self._inbox: deque[Message] = deque()
-        self._acknowledging = False
+        self._is_unsettled = False  # messages were taken and are not yet reported as consumed
         self._arrival: asyncio.Future[None] | None = None
         self._changed = asyncio.Event()
 
@@ -239,6 +239,7 @@ class ConnectionHandle:
             PeerLost, PeerLeft, LinkClosed: If the link is over and everything that had arrived was taken.
         """
         while not self._inbox:
+            self.settle()
             self._check_open()
             if self._arrival is not None:
                 raise RuntimeError("another task is already waiting for the next message of this link")
@@ -247,16 +248,17 @@ class ConnectionHandle:
                 await self._arrival
             finally:
                 self._arrival = None
-        if not self._acknowledging:
-            # Once per turn of the loop, however many are taken in it.
-            self._acknowledging = True
-            asyncio.get_running_loop().call_soon(self._acknowledge)
+        if not self._is_unsettled and self._over is None:
+            self._is_unsettled = True
+            self._driver.settle_soon()
         return self._inbox.popleft()
 
-    def _acknowledge(self) -> None:
-        self._acknowledging = False
-        inbox = self._inbox
-        self.consumed(inbox[0].number - 1 if inbox else self._lane.received)
+    def settle(self) -> None:
+        """Report what was taken. Not for each message: when there is no more, or after a while."""
+        if self._is_unsettled:
+            self._is_unsettled = False
+            inbox = self._inbox
+            self.consumed(inbox[0].number - 1 if inbox else self._lane.received)
 
     def __aiter__(self) -> AsyncIterator[Message]:
         """Yield messages until the link is closed on this side or the peer leaves; ``PeerLost`` is raised, once."""
@@ -281,6 +283,7 @@ class ConnectionHandle:
         """Say goodbye and wait up to ``timeout`` seconds for the peer to take it in and close the connection."""
         if not self.is_attached:
             return
+        self.settle()
         self._driver.say_goodbye()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
@@ -427,7 +430,7 @@ class _Messages:
 
     async def __anext__(self) -> Message:
         link = self._link
-        if self._inbox and link._acknowledging:
+        if self._inbox and link._is_unsettled:
             return self._inbox.popleft()
         if self._is_finished:
             raise StopAsyncIteration

@@ -39,12 +39,18 @@ _BUDGET = 256 * 1024
 _TOGETHER = 30e-6
 """Messages this many seconds apart, or less, go in one write."""
 
+_SHORT = 4096
+"""Bytes up to which a lone message is joined with its header in one buffer."""
+
 
 class LinkOwner(Protocol):
     """Whoever owns the link and hears of what happens on it. Nothing here may raise."""
 
     def delivered(self, lane: int, first: int, bodies: list[bytes | bytearray]) -> None:
         """Messages ``first``, ``first + 1``... of ``lane`` arrived."""
+
+    def settle(self) -> None:
+        """Report what was consumed so far: an acknowledgement is due."""
 
     def window_opened(self) -> None:
         """There may be room for messages again."""
@@ -194,15 +200,14 @@ class LinkDriver:
     def offer(self, lane: int, body: Body) -> int:
         """Accept ``body`` on ``lane`` and see to it that it is written; return its number."""
         stream = self.link.lanes[lane]
+        if self._lone and not self._flush_scheduled and self._goes_alone(body):
+            current = self._current
+            assert current is not None
+            assert isinstance(body, bytes)
+            current.data.write([self.link.offer_alone(lane, body)])
+            return stream.last
         number = stream.offer(body)
         if not self._flush_scheduled:
-            if self._lone:
-                now = self._loop.time()
-                if now > self._lone_until:
-                    # Alone again, as far as one can know: not even the end of the turn is waited for.
-                    self._lone_until = now + _TOGETHER
-                    self._flush()
-                    return number
             self._flush_scheduled = True
             self._offered = number - 1 + self.link.lanes[CALLS - lane].last
             self._loop.call_soon(self._flush_turn)
@@ -211,16 +216,36 @@ class LinkDriver:
             self._flush()
         return number
 
+    def _goes_alone(self, body: Body) -> bool:
+        """Whether a message is to be written this moment: it is alone, as far as one can know, and nothing waits."""
+        now = self._loop.time()
+        if now < self._lone_until:
+            return False
+        self._lone_until = now + _TOGETHER
+        current = self._current
+        if current is None or current.data.is_blocked or self.link.has_data:
+            return False
+        return type(body) is bytes and len(body) < _SHORT
+
     def consumed(self, lane: int, number: int) -> None:
         """The consumer is done with the messages of ``lane`` up to ``number``."""
         now = self._loop.time()
         if self.link.consumed(lane, number, now):
             self._flush_control()
-        elif self._timer is None:
-            self._arm()
-        elif self._timer.when() > now + ACK_DELAY:
+        else:
+            self._arm_for_ack(now)
+
+    def settle_soon(self) -> None:
+        """The consumer took messages that it has not reported as consumed: ask it when an acknowledgement is due."""
+        now = self._loop.time()
+        self.link.ack_soon(now)
+        self._arm_for_ack(now)
+
+    def _arm_for_ack(self, now: float) -> None:
+        if self._timer is not None and self._timer.when() > now + ACK_DELAY:
             # It was set for the next ping; the acknowledgement is due earlier.
             self._cancel_timer()
+        if self._timer is None:
             self._arm()
 
     def probe(self) -> None:
@@ -263,6 +288,7 @@ class LinkDriver:
 
     def _tick(self, deadline: float) -> None:
         self._timer = None
+        self._owner.settle()
         # A timer may fire a little early; to the core it never does.
         self._handle(self.link.tick(max(deadline, self._loop.time())))
         self._flush_control()
@@ -274,9 +300,7 @@ class LinkDriver:
         if self._standby is not None and channel not in self._standby.channels:
             self._release_standby()
         self._handle(self.link.receive(frames, self._loop.time()))
-        if self._current is not None and self.link.has_data and not self._flush_scheduled:
-            self._flush()
-        else:
+        if self._timer is None or self.link.has_control:
             self._flush_control()
 
     def _release_standby(self) -> None:
