@@ -11,7 +11,13 @@ if TYPE_CHECKING:
     from .shared.config import MeshConfig as MeshConfig
     from .shared.config import load_config as load_config
     from .shared.core.endpoint import Endpoint as Endpoint
+    from .shared.core.frames import ControlFrame as ControlFrame
     from .shared.core.message import Message as Message
+    from .shared.core.penalties import FailureSeverity as FailureSeverity
+    from .shared.core.phi import PhiAccrualDetector as PhiAccrualDetector
+    from .shared.core.retry import EndpointDialTracker as EndpointDialTracker
+    from .shared.core.retry import RetryBudget as RetryBudget
+    from .shared.core.rtt import RttEstimator as RttEstimator
     from .shared.core.states import ConnectionState as ConnectionState
     from .shared.errors import BlacklistError as BlacklistError
     from .shared.errors import CallError as CallError
@@ -36,8 +42,12 @@ if TYPE_CHECKING:
     from .shared.mesh.manager import ConnectionManager as ConnectionManager
     from .shared.mesh.options import ConnectionHostOptions as ConnectionHostOptions
     from .shared.mesh.options import ConnectionOptions as ConnectionOptions
+    from .shared.metrics import ConnectionMetrics as ConnectionMetrics
     from .shared.transport.base import TransportAdapter as TransportAdapter
     from .shared.transport.base import TransportConnection as TransportConnection
+    from .shared.transport.chaos import ChaosOptions as ChaosOptions
+    from .shared.transport.chaos import ChaosStream as ChaosStream
+    from .shared.transport.chaos import ChaosTransportAdapter as ChaosTransportAdapter
     from .shared.transport.memory import MemoryTransportAdapter as MemoryTransportAdapter
     from .shared.transport.tcp import TcpTransportAdapter as TcpTransportAdapter
     from .shared.transport.unix import UnixTransportAdapter as UnixTransportAdapter
@@ -48,7 +58,12 @@ if TYPE_CHECKING:
 _NAMES = {
     "shared.config": ["MeshConfig", "load_config"],
     "shared.core.endpoint": ["Endpoint"],
+    "shared.core.frames": ["ControlFrame"],
     "shared.core.message": ["Message"],
+    "shared.core.penalties": ["FailureSeverity"],
+    "shared.core.phi": ["PhiAccrualDetector"],
+    "shared.core.retry": ["EndpointDialTracker", "RetryBudget"],
+    "shared.core.rtt": ["RttEstimator"],
     "shared.core.states": ["ConnectionState"],
     "shared.errors": [
         "BlacklistError",
@@ -74,7 +89,9 @@ _NAMES = {
     "shared.mesh.host": ["ConnectionHost"],
     "shared.mesh.manager": ["ConnectionManager"],
     "shared.mesh.options": ["ConnectionHostOptions", "ConnectionOptions"],
+    "shared.metrics": ["ConnectionMetrics"],
     "shared.transport.base": ["TransportAdapter", "TransportConnection"],
+    "shared.transport.chaos": ["ChaosOptions", "ChaosStream", "ChaosTransportAdapter"],
     "shared.transport.memory": ["MemoryTransportAdapter"],
     "shared.transport.tcp": ["TcpTransportAdapter"],
     "shared.transport.unix": ["UnixTransportAdapter"],
@@ -83,7 +100,7 @@ _NAMES = {
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}
 
-__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

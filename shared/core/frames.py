@@ -88,6 +88,10 @@ class Frame(NamedTuple):
     body: bytes | bytearray
 
 
+ControlFrame = Frame
+"""A frame of the control channel; its ``kind`` is one of ``CONTROL_KINDS``."""
+
+
 class FrameFault(Exception):
     """What arrived cannot be a frame of this protocol; the text says why."""
 
