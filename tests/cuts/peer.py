@@ -77,6 +77,7 @@ class Peer:
         self._tally = Tally(task.messages)
         self._has_last = asyncio.Event()
         self._established = 0
+        self._peak = 0
         self._handle: ConnectionHandle | None = None
 
     async def run(self, stopped: asyncio.Future[None]) -> None:
@@ -150,6 +151,7 @@ class Peer:
     def _report(self, event: Literal["progress", "complete", "over"]) -> None:
         assert self._handle is not None
         traffic, tally = self._handle.traffic(), self._tally
+        self._peak = max(self._peak, _peak())  # the kernel's figure is a few pages off, either way
         _say(
             Report(
                 event,
@@ -162,7 +164,7 @@ class Peer:
                 reconnects=max(0, self._established - 1),
                 replayed=traffic.replayed,
                 duplicates=traffic.duplicates,
-                peak=_peak(),
+                peak=self._peak,
             )
         )
 

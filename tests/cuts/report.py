@@ -12,7 +12,7 @@ _MIB = 1024
 
 def table(outcome: Outcome) -> str:
     """Return the figures of ``outcome``, one a line, and then what is wrong."""
-    lines = [f"{name:<32}{value}" for name, value in _rows(outcome)]
+    lines = [f"{name:<34}{value}" for name, value in _rows(outcome)]
     lines += [f"wrong: {fault}" for fault in outcome.faults] or ["Every message arrived exactly once, in order."]
     return "\n".join(lines) + "\n"
 

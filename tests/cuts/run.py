@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import tempfile
 import time
@@ -20,7 +21,7 @@ from .proxy import CuttingProxy
 from .traffic import total_size
 
 _ROOT = Path(__file__).resolve().parents[2]
-_PATIENCE = 60.0
+_PATIENCE = 30.0
 """Seconds without any report after which a run stands still; the longest pause of a healthy one is under one second."""
 _MAY_GROW = 16 * 1024
 """KiB by which the peak of memory may grow after the first quarter: about what two full windows take."""
@@ -126,8 +127,8 @@ async def _child(task: Task) -> AsyncIterator[_Child]:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         cwd=_ROOT,
-        # Nothing else is inherited: coverage measured in there would only make it slow.
-        env={"PYTHONPATH": str(_ROOT)},
+        # Coverage measured in there, of what other tests cover, would only make it slow.
+        env={name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
         start_new_session=True,
     )
     try:

@@ -28,7 +28,7 @@ def test_the_command_says_in_a_table_what_it_found_and_exits_with_0() -> None:
     done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=50)
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert "cuts                            3 of 3\n" in done.stdout
+    assert "cuts                              3 of 3\n" in done.stdout
     assert done.stdout.endswith("Every message arrived exactly once, in order.\n")
 
 
