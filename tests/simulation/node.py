@@ -9,6 +9,7 @@ import random
 from tests.mesh.fleet import end_abruptly
 from tests.simulation import history as h
 from tests.simulation.history import History, Life
+from tests.simulation.invariants import SPACING
 from tests.simulation.plan import Plan
 
 from meshvisor.shared.core.endpoint import Endpoint
@@ -58,12 +59,14 @@ class Wire:
         self._life = life
         self._history = history
         self._severed = severed
+        self._dialled_at: dict[Life, float] = {}
         self._isolations = 0
 
     async def connect(self, endpoint: Endpoint, options: TransportOptions, /) -> TransportConnection:
         """See ``TransportAdapter.connect``. A severed way looks like a peer that does not answer."""
         peer = owner_of(endpoint)
         self._history.add(h.Dialled(now(), self._life, peer))
+        self._dialled_at[peer] = now()
         connection = await self.chaos.connect(endpoint, options)
         if peer.name in self._severed:
             self.chaos.connections[-1].black_hole()
@@ -108,6 +111,10 @@ class Wire:
             for connection in self.chaos.connections
             if not connection.is_accepted and owner_of(connection.endpoint).name == peer
         ]
+
+    def may_dial(self, peer: Life) -> bool:
+        """Return whether the latest dial to ``peer`` was long enough ago."""
+        return now() - self._dialled_at.get(peer, -SPACING) >= SPACING
 
     def dialled_connections(self, peer: str) -> int:
         """Return how many connections to ``peer`` there are that were dialled from here."""
@@ -223,12 +230,29 @@ class Node:
                 self._history.add(h.Told(now(), self.life, peer, record.is_listening))
         self.mesh.apply(news)
 
+    def dial_again(self, name: str) -> None:
+        """Dial a peer to which there is a connection, as a node does whose peer has not yet found out that it broke."""
+        peer = self.mesh._peers.get(name)
+        if not self.is_alive or peer is None or peer.handle is None or not peer.handle.is_attached or peer.is_doomed:
+            return
+        life = Life(name, peer.record.incarnation)
+        if peer.dial is None and peer.timer is None and peer.record.is_listening and self.wire.may_dial(life):
+            peer.dial = asyncio.create_task(self.mesh._dial(peer))
+            self.mesh._tasks.add(peer.dial)
+            peer.dial.add_done_callback(self.mesh._tasks.discard)
+
     # The application.
 
     def body(self, size: int) -> bytes:
         """Return a body of about ``size`` bytes that there is only once."""
         self._bodies += 1
         return f"{self.life} {self._bodies} ".encode().ljust(size, b".")
+
+    def chatter(self, name: str, size: int) -> None:
+        """Send to a peer if there is a link with room."""
+        link = self.mesh.link(name) if self.is_alive else None
+        if link is not None:
+            self.send_nowait(link, self.body(size))
 
     async def send(self, link: ConnectionHandle, body: bytes, timeout: float | None) -> None:
         """Send; what is accepted goes into the history in the same step."""

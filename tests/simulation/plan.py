@@ -8,7 +8,18 @@ from dataclasses import dataclass, replace
 
 from meshvisor.shared.transport.chaos import ChaosOptions
 
-DISTURBANCES = ("cuts", "resets", "holes", "partitions", "swizzles", "kills", "pauses", "leaves", "joins")
+DISTURBANCES = (
+    "cuts",
+    "resets",
+    "holes",
+    "switches",
+    "partitions",
+    "swizzles",
+    "kills",
+    "pauses",
+    "leaves",
+    "joins",
+)
 """What the script of a run can do to a mesh; see ``Script``."""
 
 SIZES = (8, 8, 8, 40, 300, 3_000, 20_000)

@@ -63,6 +63,23 @@ class Script:
             await asyncio.sleep(dice.uniform(0.0, 4.0))
             node.wire.heal(connection)
 
+    async def _switches(self, dice: random.Random) -> None:
+        """Dial over a connection that is well; or both ends do at once, or one of them several times."""
+        names = list(self._world.nodes)
+        if len(names) < 2:
+            return
+        one, other = (self._world.nodes[name] for name in dice.sample(names, 2))
+        one.dial_again(other.life.name)
+        if dice.random() < 0.3:
+            other.dial_again(one.life.name)
+        # With much on its way on both connections, some of it arrives on both.
+        for _ in range(dice.randint(1, 40)):
+            await asyncio.sleep(dice.choice((0.0, 0.001, 0.01)))
+            one.chatter(other.life.name, dice.choice(self._plan.sizes))
+            other.chatter(one.life.name, dice.choice(self._plan.sizes))
+            if dice.random() < 0.05:
+                one.dial_again(other.life.name)
+
     # Nodes and the network between them.
 
     async def _partitions(self, dice: random.Random) -> None:
