@@ -21,18 +21,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 Body = bytes
 BUFFER = 1 << 20
 
 
-def _run(main: Awaitable[float | None], fast: bool) -> float | None:
+def _run(main: Coroutine[Any, Any, float | None], fast: bool) -> float | None:
     if fast:
         import uvloop
 
-        return uvloop.run(main)  # type: ignore[no-any-return,arg-type]
-    return asyncio.run(main)  # type: ignore[arg-type]
+        return uvloop.run(main)
+    return asyncio.run(main)
 
 
 # meshvisor, as an application uses it: await send, async for.
@@ -392,9 +393,7 @@ def main() -> None:
     parser.add_argument("--transport", choices=["unix", "tcp"], action="append")
     asked = parser.parse_args()
     if asked.side is not None:
-        spent = one_side(
-            asked.name, asked.side, asked.address, asked.size, asked.count, asked.rtt, asked.uvloop
-        )
+        spent = one_side(asked.name, asked.side, asked.address, asked.size, asked.count, asked.rtt, asked.uvloop)
         if spent is not None:
             print(spent)
         return
@@ -411,9 +410,7 @@ def table(transport: str, rounds: int, fast: bool, folder: str) -> None:
         for row, size, count, rtt in rows:
             for name in CONTENDERS:
                 scaled = count if rtt else max(200, count // SLOW.get(name, 1))
-                results.setdefault((row, name), []).append(
-                    measure(name, transport, size, scaled, rtt, fast, folder)
-                )
+                results.setdefault((row, name), []).append(measure(name, transport, size, scaled, rtt, fast, folder))
     loop = "uvloop" if fast else "asyncio"
     print(f"\n{transport}, {loop}, Python {sys.version.split()[0]}, {os.cpu_count()} cores, median of {rounds}")
     print(f"{'':20}" + "".join(f"{row:>24}" for row, *_ in rows))
