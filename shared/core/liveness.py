@@ -89,7 +89,9 @@ class Liveness:
         self._heard_at = now
         self._learned_at = now
         self._learned = 0
-        self._grace = interval if heartbeat.grace is None else min(heartbeat.grace, interval)
+        # No longer than the shortest interval, or every other ping would go out exactly one interval after the last.
+        shortest = interval * (1.0 - _SPREAD)
+        self._grace = shortest if heartbeat.grace is None else min(heartbeat.grace, shortest)
         self._unanswered: tuple[int, float] | None = None  # nonce and time of a ping that no pong has answered
         self._verdict_at = 0.0  # when a probe has had its time
         self.is_ping_due = False
