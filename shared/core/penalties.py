@@ -79,6 +79,12 @@ class Penalties:
         """Forget everything about ``key``."""
         self._entries.pop(key, None)
 
+    def forgive(self, key: str) -> None:
+        """Forget what ``key`` did, but not what it asked for: there is another incarnation behind it now."""
+        entry = self._entries.pop(key, None)
+        if entry is not None and entry.asked_until:
+            self._entries[key] = _Entry(until=entry.asked_until, strikes=0, asked_until=entry.asked_until)
+
     def remaining(self, key: str, now: float) -> float:
         """Return for how many seconds ``key`` is still barred (0.0: not at all)."""
         entry = self._entries.get(key)

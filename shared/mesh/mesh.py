@@ -27,7 +27,7 @@ from ..transport.base import TransportAdapter, TransportOptions
 from .acceptor import Acceptor, Refuse
 from .channel import SCRATCH
 from .connection import ConnectionHandle, Receiver
-from .dialer import AttemptFailed, Dialer, Dialled, Proposal
+from .dialer import AttemptFailed, Dialer, Dialled, Proposal, shared_budget
 
 log = logging.getLogger("meshvisor.mesh")
 
@@ -249,7 +249,7 @@ class Mesh:
             peer.cancel_dial()
         if has_begun:
             for endpoint in record.endpoints:
-                self._dialer.penalties.clear(endpoint)
+                self._dialer.penalties.forgive(endpoint)
             peer.backoff.reset()
             me = self._me.node
             delay = courtesy(me, record.name, newcomer_is_other=newcomer_is_other, together=self._is_announced)
@@ -285,6 +285,8 @@ class Mesh:
         wait = None
         for text in record.endpoints:
             barred = self._dialer.penalties.remaining(text, now())
+            if not barred and not self._may_try(peer, now()):
+                continue
             if barred:
                 wait = barred if wait is None else min(wait, barred)
                 continue
@@ -302,6 +304,14 @@ class Mesh:
         peer.dial = None
         pause = max(_SPACING, peer.backoff.next(self._rng))
         self._plan_dial(peer, pause if wait is None else max(pause, wait))
+
+    def _may_try(self, peer: _Peer, now: float) -> bool:
+        """Pay for an attempt: the first one after news of a peer is a deposit, each further one costs a token."""
+        budget = shared_budget()
+        if peer.backoff.tries:
+            return budget.try_withdraw(now)
+        budget.deposit(now)
+        return True
 
     def _propose(self, peer: _Peer, identity: Identity) -> Proposal:
         """Say which session is wanted of the node that answered, if it is the right one."""

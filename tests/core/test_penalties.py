@@ -92,3 +92,16 @@ def test_the_table_holds_1024_endpoints_and_forgets_the_first_to_end(by_pause: b
     assert len(table) == 1024
     assert table.remaining("memory:0", 101.0) == 0.0
     assert table.remaining("memory:1", 101.0) == 9.0 + 1 / 1024
+
+
+def test_a_new_incarnation_is_forgiven_but_what_its_endpoint_asked_for_stands() -> None:
+    penalties = Penalties(10.0)
+    penalties.fail("asked", 0.0)
+    penalties.bar("asked", 4.0, 0.0)
+    penalties.fail("failed", 0.0)
+    for key in ("asked", "failed", "unknown"):
+        penalties.forgive(key)
+    assert penalties.remaining("asked", 0.0) == 4.0
+    assert penalties.asked("asked", 1.0) == 3.0
+    assert penalties.remaining("failed", 0.0) == 0.0
+    assert penalties.fail("asked", 5.0) == 10.0
