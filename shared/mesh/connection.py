@@ -122,6 +122,7 @@ class ConnectionHandle:
         self._over: Callable[[], Lost] | None = None
         self._senders: deque[_Place] = deque()
         self._inbox: deque[Message] = deque()
+        self._is_loss_told = False  # by an iteration, which raises it once
         self._is_unsettled = False  # messages were taken and are not yet reported as consumed
         self._arrival: asyncio.Future[None] | None = None
         self._changed = asyncio.Event()
@@ -261,7 +262,7 @@ class ConnectionHandle:
             self.consumed(inbox[0].number - 1 if inbox else self._lane.received)
 
     def __aiter__(self) -> AsyncIterator[Message]:
-        """Yield messages until the link is closed on this side or the peer leaves; ``PeerLost`` is raised, once."""
+        """Yield messages until the link is closed on this side or the peer leaves; ``PeerLost`` is raised, by the first to see it."""
         return _Messages(self)
 
     # The end.
@@ -441,4 +442,7 @@ class _Messages:
             raise StopAsyncIteration from None
         except PeerLost:
             self._is_finished = True
+            if link._is_loss_told:
+                raise StopAsyncIteration from None
+            link._is_loss_told = True
             raise
