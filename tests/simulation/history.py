@@ -160,6 +160,13 @@ class Mended(NamedTuple):
     other: str
 
 
+class Released(NamedTuple):
+    """What a fault had withheld from ``node``, or had kept of what it wrote, goes on its way."""
+
+    at: float
+    node: Life
+
+
 class Calm(NamedTuple):
     """All faults ended."""
 
@@ -211,6 +218,7 @@ Event = (
     | Acknowledged
     | Severed
     | Mended
+    | Released
     | Calm
     | Settled
     | Connections

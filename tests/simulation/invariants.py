@@ -80,6 +80,7 @@ class Judge:
             h.Acknowledged: self._acknowledged,
             h.Severed: self._were_severed,
             h.Mended: self._were_mended,
+            h.Released: self._released,
             h.Calm: self._calm,
             h.Settled: self._settled,
             h.Connections: self._connections,
@@ -249,6 +250,12 @@ class Judge:
         self._severed.discard(frozenset((event.one, event.other)))
         ends = {event.one, event.other}
         self._overdue = {pair: at for pair, at in self._overdue.items() if {pair[0].name, pair[1].name} != ends}
+
+    def _released(self, event: h.Released) -> None:
+        # Old bytes that arrive only now are life, too.
+        for pair, at in self._overdue.items():
+            if event.node in pair and self._detection is not None:
+                self._overdue[pair] = max(at, event.at + self._detection)
 
     def _find_overdue(self, now: float) -> None:
         for pair in [pair for pair, at in self._overdue.items() if now > at]:

@@ -95,6 +95,7 @@ class Wire:
         """End what ``isolate`` began; what is severed stays severed."""
         self._isolations -= 1
         if not self._isolations:
+            self._history.add(h.Released(now(), self._life))
             self.chaos.heal()
             for peer in sorted(self._severed):
                 self.sever(peer)
@@ -103,6 +104,7 @@ class Wire:
         """Let everything pass on ``connection``, unless another fault forbids it."""
         is_severed = not connection.is_accepted and owner_of(connection.endpoint).name in self._severed
         if not (self._isolations or is_severed):
+            self._history.add(h.Released(now(), self._life))
             connection.heal()
 
     def _dialled_to(self, peer: str) -> list[ChaosConnection]:

@@ -89,7 +89,10 @@ class Script:
         cut = [(one, other) for one, other in itertools.combinations(names, 2) if (one in side) != (other in side)]
         for pair in cut:
             self._world.sever(*pair)
-        await asyncio.sleep(dice.choice((0.1, 1.0, 8.0)) * dice.random())
+        seconds = dice.choice((0.1, 1.0, 8.0)) * dice.random()
+        if self._plan.heartbeat is not None and dice.random() < 0.4:
+            seconds = 1.3 * sum(self._plan.heartbeat)  # long enough to be found out, whatever the dice say
+        await asyncio.sleep(seconds)
         for pair in cut:
             self._world.mend(*pair)
 

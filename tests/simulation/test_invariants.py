@@ -72,6 +72,11 @@ GOOD: dict[str, list[Event]] = {
         h.Linked(7.5, B, A, False),
         h.Mended(8.0, "a", "b"),
     ],
+    "a severed link over which old bytes arrive late": [
+        h.Severed(5.0, "a", "b"),
+        h.Released(7.0, A),
+        h.Mended(9.4, "a", "b"),
+    ],
     "a severed link is mended in time": [h.Severed(5.0, "a", "b"), h.Mended(7.4, "a", "b")],
 }
 
