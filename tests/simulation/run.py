@@ -54,7 +54,11 @@ def run(seed: int) -> Outcome:
     plan = draw(seed)
     history = History()
     with _complaints_in(history):
-        run_virtual(_play(plan, history))
+        try:
+            run_virtual(_play(plan, history))
+        except Exception as error:
+            error.add_note(f"in the simulation of seed {seed}")
+            raise
     return _judge(seed, history)
 
 
