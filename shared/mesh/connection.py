@@ -112,7 +112,7 @@ class ConnectionHandle:
         self.session = session
         self.metadata: dict[str, str] = dict(peer.metadata)
         self.endpoint = ""
-        self.last_activity: float | None = None  # when a message last came or was accepted (loop time)
+        self.last_activity: float | None = None  # when a message last came or was acknowledged (loop time)
         self._owner = owner
         self._receiver = receiver
         self._max_message = max_message
@@ -262,7 +262,7 @@ class ConnectionHandle:
             self.consumed(inbox[0].number - 1 if inbox else self._lane.received)
 
     def __aiter__(self) -> AsyncIterator[Message]:
-        """Yield messages until the link is closed on this side or the peer leaves; ``PeerLost`` is raised, by the first to see it."""
+        """Yield messages until the link is closed on this side or the peer leaves; ``PeerLost`` is raised, once."""
         return _Messages(self)
 
     # The end.
@@ -383,11 +383,14 @@ class ConnectionHandle:
         elif self._receiver is not None:
             self._receiver.messages_received(self, first, bodies)
         else:
+            self.last_activity = asyncio.get_running_loop().time()
             self._inbox.extend(map(Message, repeat(self.node_id), bodies, count(first)))
             self._wake_receiver()
 
     def window_opened(self) -> None:
         """Let the first of those who wait for room try."""
+        if self._receiver is None:
+            self.last_activity = asyncio.get_running_loop().time()
         self._changed.set()
         if self._senders:
             self._senders[0].wake()
