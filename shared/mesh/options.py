@@ -23,22 +23,44 @@ _MAY_BE_ZERO = frozenset(
 )
 
 
+_AT_MOST = {
+    # What the handshake and the header of a frame can say.
+    "max_queue_messages": 2**20,
+    "max_queue_bytes": 2**30,
+    "max_message": 2**32 - 1,
+}
+
+
+def _check_number(name: str, kind: str, value: object) -> None:
+    """Refuse what is no number although the field ``name`` is declared as one, or none that makes sense.
+
+    Raises:
+        ValueError: Naming the field.
+    """
+    if kind not in ("int", "float", "float | None") or (value is None and kind == "float | None"):
+        return
+    if isinstance(value, bool) or not isinstance(value, int if kind == "int" else int | float):
+        raise ValueError(f"{name} must be a{'n integer' if kind == 'int' else ' number'}, not {value!r}")
+    if not math.isfinite(value) or value < 0 or (value == 0 and name not in _MAY_BE_ZERO):
+        raise ValueError(f"{name} must be a positive number, not {value!r}")
+    if name in _AT_MOST and value > _AT_MOST[name]:
+        raise ValueError(f"{name} must be at most {_AT_MOST[name]}, not {value!r}")
+
+
 def _check(options: ConnectionOptions | ConnectionHostOptions) -> None:
     """Refuse what cannot work.
 
     Raises:
         ValueError: Naming the field.
     """
-    if not options.node_id or len(options.node_id.encode()) > 255:
-        raise ValueError("node_id must have 1 to 255 bytes")
+    if not isinstance(options.node_id, str) or not 0 < len(options.node_id.encode()) <= 255:
+        raise ValueError("node_id must be a text of 1 to 255 bytes")
     if not options.endpoints:
         raise ValueError("endpoints must name at least one endpoint")
+    if not isinstance(options.secret, bytes | None):
+        raise ValueError("secret must be bytes")
     for field in fields(options):
-        value = getattr(options, field.name)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        if not math.isfinite(value) or value < 0 or (value == 0 and field.name not in _MAY_BE_ZERO):
-            raise ValueError(f"{field.name} must be a positive number, not {value!r}")
+        _check_number(field.name, str(field.type), getattr(options, field.name))
     metadata = options.metadata or {}
     if not all(isinstance(item, str) for pair in metadata.items() for item in pair):
         raise ValueError("metadata must map texts to texts")
@@ -102,6 +124,8 @@ class ConnectionOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "endpoints", _parse(self.endpoints))
         _check(self)
+        if self.phi_failure_threshold < self.phi_suspect_threshold:
+            raise ValueError("phi_failure_threshold must not be below phi_suspect_threshold")
 
     @property
     def heartbeat(self) -> Heartbeat:
