@@ -64,7 +64,7 @@ class Kind(IntEnum):
     BATCH = 16  # data: several messages
     SINGLE = 17  # data: one message, its plain bytes
     PING = 32  # control: ``number`` is a nonce
-    PONG = 33  # control: ``number`` is the nonce of the ping answered
+    PONG = 33  # control: ``number`` is the nonce of the ping, ``ack`` the bytes that arrived on the data channel
     ACK = 34  # control: ``ack`` of ``lane``
     GOODBYE = 35  # control: no more messages after ``number`` (lane 0) and ``ack`` (lane 1)
 

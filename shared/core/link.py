@@ -18,6 +18,7 @@ from typing import NamedTuple
 from . import frames
 from .frames import BATCH, CALLS, MESSAGES, SINGLE, Frame, Kind
 from .liveness import Health, Heartbeat, Liveness
+from .passage import Passage
 from .retry import Dice
 from .session import Body, Lane, Limits, ProtocolFault
 
@@ -101,6 +102,9 @@ class Link:
         self.lanes = (Lane(limits, peer_limits), Lane(CALLS_LIMITS))
         self.state = LinkState.DETACHED
         self.liveness: Liveness | None = None  # of the current path, or the latest
+        self.written = 0  # bytes written to the data channel of the current connection: the driver tells
+        self.arrived = 0  # bytes that arrived on it: the driver tells
+        self._passage: Passage | None = None
         self.silence: float | None = None  # how long the peer had been silent when a connection was given up for it
         self._heartbeat = heartbeat
         self._dice = dice
@@ -151,6 +155,8 @@ class Link:
         self.state = LinkState.ATTACHED
         if self._heartbeat is not None:
             self.liveness = Liveness(self._heartbeat, now, self._dice, first_rtt=rtt)
+            self._passage = Passage(self._heartbeat.interval, self._heartbeat.timeout, now)
+        self.written = self.arrived = 0
         self._pongs.clear()
         self._ack_at = None
 
@@ -177,7 +183,7 @@ class Link:
         try:
             for frame in arrived:
                 if frame.kind == SINGLE or frame.kind == BATCH:
-                    self._receive_messages(frame, events)
+                    self._receive_messages(frame, events, now)
                 else:
                     self._receive_control(frame, events, now)
         except ProtocolFault as fault:
@@ -188,20 +194,25 @@ class Link:
         self.detach()
         return Failed(reason, broken=broken)
 
-    def _receive_messages(self, frame: Frame, events: list[Event]) -> None:
+    def _receive_messages(self, frame: Frame, events: list[Event], now: float) -> None:
         lane = self.lanes[frame.lane]
         news = lane.accept(frame)
         if news is not None:
             events.append(Delivered(frame.lane, *news))
-        if frame.ack > lane.acknowledged and lane.acknowledge(frame.ack):
-            events.append(WindowOpened(frame.lane))
+        if frame.ack > lane.acknowledged:
+            self._acknowledged(frame, events, now)
         if self._parting is not None:
             self._check_parting(events)
 
+    def _acknowledged(self, frame: Frame, events: list[Event], now: float) -> None:
+        if self.lanes[frame.lane].acknowledge(frame.ack):
+            events.append(WindowOpened(frame.lane))
+            if self._passage is not None:
+                self._passage.moved(now)
+
     def _receive_control(self, frame: Frame, events: list[Event], now: float) -> None:
         if frame.kind == Kind.ACK:
-            if self.lanes[frame.lane].acknowledge(frame.ack):
-                events.append(WindowOpened(frame.lane))
+            self._acknowledged(frame, events, now)
         elif frame.kind == Kind.PING:
             # One answer for all pings of one batch of frames: a flood of pings is not answered by a flood.
             self._pongs = [frame.number]
@@ -209,6 +220,8 @@ class Link:
             rtt = None if self.liveness is None else self.liveness.ponged(frame.number, now)
             if rtt is not None:
                 events.append(RoundTrip(rtt))
+                if self._passage is not None:
+                    self._passage.answered(frame.ack, now)
         elif frame.kind == Kind.GOODBYE:
             self._parting = (frame.number, frame.ack)
             self._check_parting(events)
@@ -243,7 +256,24 @@ class Link:
             self._ack_at = None
             for lane in self.lanes:
                 lane.ack_due = lane.owes_ack
-        return [] if self.liveness is None else self._check_health(self.liveness, now)
+        if self.liveness is None or self._passage is None:
+            return []
+        return self._check_passage(self._passage, self.liveness, now) or self._check_health(self.liveness, now)
+
+    def _check_passage(self, passage: Passage, liveness: Liveness, now: float) -> list[Event]:
+        if passage.is_stuck:
+            return [self._fail("what is written to the data channel does not arrive", broken=False)]
+        if now >= passage.ask_at:
+            if self._is_under_way:
+                liveness.ask(now)
+                passage.ask_later(now)
+            else:
+                passage.moved(now)
+        return []
+
+    @property
+    def _is_under_way(self) -> bool:
+        return any(lane.sent > lane.acknowledged for lane in self.lanes)
 
     def _check_health(self, liveness: Liveness, now: float) -> list[Event]:
         before = liveness.health
@@ -269,6 +299,8 @@ class Link:
         if self.liveness is None:
             return self._ack_at
         at = self.liveness.deadline()
+        if self._passage is not None and self._is_under_way:
+            at = min(at, self._passage.ask_at)
         return at if self._ack_at is None else min(at, self._ack_at)
 
     @property
@@ -287,11 +319,13 @@ class Link:
         if self._ack_at is not None and not any(lane.owes_ack for lane in self.lanes):
             self._ack_at = None
         for answer in self._pongs:
-            out += frames.encode(Kind.PONG, number=answer)
+            out += frames.encode(Kind.PONG, number=answer, ack=self.arrived)
         self._pongs.clear()
         nonce = None if self.liveness is None else self.liveness.ping_to_send()
         if nonce is not None:
             out += frames.encode(Kind.PING, number=nonce)
+            if self._passage is not None:
+                self._passage.asked(self.written)
         return out
 
     @property

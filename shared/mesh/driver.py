@@ -274,8 +274,10 @@ class LinkDriver:
 
     def _flush_control(self) -> None:
         # What waits in the core while the channel is blocked is bounded: one ACK a lane, one PING, one PONG.
-        if self.link.has_control and self._current is not None and not self._current.control.is_blocked:
-            self._current.control.write([self.link.control_to_send()])
+        current = self._current
+        if self.link.has_control and current is not None and not current.control.is_blocked:
+            self.link.written, self.link.arrived = current.data.bytes_out, current.data.bytes_in
+            current.control.write([self.link.control_to_send()])
         if self._timer is None:
             self._arm()
 

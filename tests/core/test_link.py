@@ -247,15 +247,35 @@ def test_an_idle_connection_is_pinged_each_interval_with_a_new_number() -> None:
 
 
 def test_whatever_is_heard_puts_the_ping_off() -> None:
-    link = attached(heartbeat=HEARTBEAT)
+    link = attached(heartbeat=replace(HEARTBEAT, grace=0.1875))
     link.receive([single(1)], 10.125)
-    assert link.deadline() == 10.375
+    assert link.deadline() == 10.3125
     link.tick(10.25)
     assert said(link) == []
     link.receive([control(Kind.PONG, number=99)], 10.25)
-    assert link.deadline() == 10.5
+    assert link.deadline() == 10.4375
     link.receive([], 10.5)
-    assert link.deadline() == 10.75
+    assert link.deadline() == 10.6875
+
+
+def test_messages_under_way_are_asked_after_though_the_peer_is_heard() -> None:
+    link = attached(heartbeat=HEARTBEAT)
+    send(link, b"swallowed")
+    link.written = 33
+    for step in range(1, 9):
+        now = 10.0 + step * 0.25
+        assert link.receive([single(step)], now - 0.05) == [Delivered(MESSAGES, step, [b"x"])]
+        assert link.tick(now) == []
+        assert said(link) == [control(Kind.PING, number=step)]
+        link.receive([control(Kind.PONG, number=step, ack=0)], now)
+    assert link.tick(12.25) == [Failed("what is written to the data channel does not arrive", broken=False)]
+
+
+def test_a_pong_says_how_much_has_arrived_on_the_data_channel() -> None:
+    link = attached()
+    link.arrived = 4096
+    link.receive([control(Kind.PING, number=7)], 10.0)
+    assert said(link) == [control(Kind.PONG, number=7, ack=4096)]
 
 
 def test_the_nearer_of_ping_and_ack_is_the_deadline() -> None:

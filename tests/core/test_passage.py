@@ -1,0 +1,56 @@
+"""Whether what is written to the data channel arrives."""
+
+from meshvisor.shared.core.passage import Passage
+
+
+def passage() -> Passage:
+    return Passage(0.25, 2.0, 10.0)
+
+
+def test_a_channel_on_which_everything_arrives_is_never_stuck() -> None:
+    watch = passage()
+    for now in (20.0, 30.0, 40.0):
+        watch.asked(100)
+        watch.answered(100, now)
+    assert not watch.is_stuck
+
+
+def test_a_slow_channel_that_moves_is_not_stuck() -> None:
+    watch = passage()
+    for step in range(100):
+        watch.asked(10_000)
+        watch.answered(step + 1, 11.0 + step)
+    assert not watch.is_stuck
+
+
+def test_a_channel_on_which_nothing_moves_is_stuck_at_the_timeout_and_not_before() -> None:
+    watch = passage()
+    watch.asked(100)
+    watch.answered(0, 11.875)
+    assert not watch.is_stuck
+    watch.answered(0, 12.0)
+    assert watch.is_stuck
+
+
+def test_an_acknowledgement_is_a_sign_of_life_and_puts_the_question_off() -> None:
+    watch = passage()
+    assert watch.ask_at == 10.25
+    watch.moved(11.0)
+    assert watch.ask_at == 11.25
+    watch.asked(100)
+    watch.answered(0, 12.875)
+    assert not watch.is_stuck
+    watch.answered(0, 13.0)
+    assert watch.is_stuck
+
+
+def test_an_answer_before_any_question_says_nothing() -> None:
+    watch = passage()
+    watch.answered(0, 100.0)
+    assert not watch.is_stuck
+
+
+def test_asking_later_is_an_interval_later() -> None:
+    watch = passage()
+    watch.ask_later(10.5)
+    assert watch.ask_at == 10.75
