@@ -10,6 +10,7 @@ from meshvisor.shared.core.states import ConnectionState
 from meshvisor.shared.errors import ConnectFailed, LinkClosed, PeerLeft, PeerLost
 from meshvisor.shared.mesh.host import ConnectionHost
 from meshvisor.shared.mesh.options import ConnectionHostOptions
+from meshvisor.shared.transport.chaos import ChaosOptions
 
 QUICK = {"endpoint_blacklist_duration": 0.2, "connect_timeout": None}
 
@@ -287,3 +288,27 @@ def test_two_listeners_on_one_endpoint_leave_nothing_behind() -> None:
                 pass
 
     play(scenario)
+
+
+@pytest.mark.parametrize("latency", [None, 0.01])
+def test_what_is_sent_the_moment_a_link_exists_is_received_once(latency: float | None) -> None:
+    """R9: the host's first words travel with its ACCEPT, and may overtake it on the other channel."""
+    chaos = None if latency is None else ChaosOptions(latency=(0.0, latency), rechunk=(1, 7))
+
+    async def scenario(way: Way) -> None:
+        async with way.host() as host:
+            greeting = asyncio.create_task(greet(host))
+            async with way.manager() as manager:
+                connection = await manager.connect()
+                assert [(await connection.receive()).number for _ in range(3)] == [1, 2, 3]
+                await asyncio.sleep(1)
+                assert manager.metrics().messages_in == 3
+                assert manager.metrics().duplicates_dropped == 0
+            await greeting
+
+    async def greet(host: ConnectionHost) -> None:
+        link = await host.accept()
+        for _ in range(3):
+            await link.send(b"welcome")
+
+    play(scenario, lambda: Way(chaos, chaos))

@@ -364,3 +364,21 @@ def test_a_flood_of_pings_is_answered_once_a_turn() -> None:
             peer.connection.close()
 
     play(scenario)
+
+
+def test_another_message_under_a_number_that_was_delivered_is_never_delivered() -> None:
+    """R15: same session, same number, other bytes. The first one counts, and only it is acknowledged."""
+
+    async def scenario(way: Way) -> None:
+        async with healthy(way) as host:
+            peer = await establish(way, SECRET)
+            link = await host.accept()
+            for body in (b"the first", b"another", b"one more"):
+                await peer.connection.data.write(frames.encode(Kind.SINGLE, body, number=1, count=1))
+            await peer.connection.data.write(frames.encode(Kind.SINGLE, b"the second", number=2, count=1))
+            assert [(await link.receive()).body for _ in range(2)] == [b"the first", b"the second"]
+            assert link.traffic().duplicates == 2
+            assert host.statistics().broken == 0
+            peer.connection.close()
+
+    play(scenario)

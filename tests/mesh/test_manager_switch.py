@@ -335,3 +335,32 @@ def test_a_wrong_secret_on_a_reconnect_loses_the_link_and_ends_the_dialling() ->
                     await manager.connect()
 
     play(scenario)
+
+
+def test_the_delay_between_attempts_is_the_option_whatever_was_measured() -> None:
+    """HE7: round trips are not used for it. A slow peer, known as such, is not given longer than a new one."""
+
+    async def scenario(way: Way) -> None:
+        async with way.host(), way.manager("memory:host", "memory:nobody", attempt_timeout=5.0) as manager:
+            await manager.connect()
+            await asyncio.sleep(15)
+            start = now()
+            assert manager.metrics().srtt == pytest.approx(0.4, abs=0.01)
+            await manager.reconnect()
+            later = [at - start for at, name in way.dialled if name == "nobody" and at >= start]
+            assert later == pytest.approx([0.2], abs=0.001)
+
+    play(scenario, lambda: Way(ChaosOptions(latency=(0.2, 0.2))))
+
+
+def test_an_endpoint_whose_name_takes_long_to_resolve_holds_no_other_up() -> None:
+    """HE5, HE8: resolving is part of the attempt, and the candidates of a race are those it began with; names that
+    stand for several addresses are the adapter's business."""
+
+    async def scenario(way: Way) -> None:
+        way.behaviour["memory:slow-name"] = BLACK_HOLE
+        async with way.host(), way.manager("memory:slow-name", "memory:host") as manager:
+            assert (await manager.connect()).endpoint == "memory:host"
+            assert now() == pytest.approx(0.2, abs=0.001)
+
+    play(scenario)
