@@ -87,9 +87,9 @@ def test_messages_pass_over_an_adapter_of_ones_own() -> None:
                 connection = await manager.connect()
                 accepted = await host.accept()
                 for number in range(100):
-                    await connection.send(b"x" * number * 1000)
+                    await connection.send(b"x" * number * 500)
                 bodies = [(await accepted.receive()).body for _ in range(100)]
-                assert [len(body) for body in bodies] == [number * 1000 for number in range(100)]
+                assert [len(body) for body in bodies] == [number * 500 for number in range(100)]
                 await accepted.send(b"back")
                 assert (await connection.receive()).body == b"back"
 
