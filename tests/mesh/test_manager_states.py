@@ -1,6 +1,8 @@
 """The states of a managed connection: every change is in the table, has a true cause, and none of them sticks."""
 
 import asyncio
+import contextlib
+import random
 
 import pytest
 from tests.mesh.way import BLACK_HOLE, Changes, Way, now, play, until
@@ -333,3 +335,67 @@ def test_a_restarted_peer_is_a_rejected_resumption_and_one_loss() -> None:
             assert [loss.peer for loss in lost] == ["host"]
 
     play(scenario)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_happens_in_whatever_order_the_table_holds_and_the_end_is_an_end(
+    seed: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two hundred things at random, most of them at bad moments; afterwards one connect and one close do."""
+    dice = random.Random(seed)
+
+    async def scenario(way: Way) -> None:
+        names = [Endpoint.parse("memory:host"), Endpoint.parse("memory:spare", priority=1)]
+        manager = way.manager(*names, **QUICK, **BEATS, rng=dice, drain_timeout=0.1, attempt_timeout=0.5)
+        Changes(manager)
+        tasks: list[asyncio.Task[object]] = []
+        async with contextlib.AsyncExitStack() as stack:
+            host = await stack.enter_async_context(way.host("memory:host", "memory:spare", **BEATS))
+            for _ in range(200):
+                host = await happen(way, manager, host, stack, tasks)
+                await asyncio.sleep(dice.choice([0.0, 0.0, 0.001, 0.1, 3.0]))
+            assert way.near is not None
+            way.near.heal()
+            way.behaviour.clear()
+            async with asyncio.timeout(120):
+                connection = await manager.connect()
+                await connection.send(b"x")
+                await manager.close()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def happen(
+        way: Way,
+        manager: ConnectionManager,
+        host: ConnectionHost,
+        stack: contextlib.AsyncExitStack,
+        tasks: list[asyncio.Task[object]],
+    ) -> ConnectionHost:
+        assert way.near is not None
+        match dice.randrange(12):
+            case 0 | 1 | 2:
+                tasks.append(asyncio.create_task(manager.connect()))
+            case 3 | 4:
+                tasks.append(asyncio.create_task(manager.reconnect()))
+            case 5:
+                tasks.append(asyncio.create_task(manager.disconnect()))
+            case 6:
+                way.cut()
+            case 7:
+                manager.network_changed("an address was added")
+            case 8:
+                way.near.black_hole()
+                await asyncio.sleep(dice.choice([0.1, 1.5, 3.0]))
+                way.near.heal()
+            case 9:
+                way.behaviour["memory:host"] = dice.choice([0.0, 0.3, BLACK_HOLE, ConnectionRefusedError(111, "no")])
+            case 10:
+                if tasks:
+                    dice.choice(tasks).cancel()
+            case 11:
+                await way.kill(host)
+                way.cut()
+                host = await stack.enter_async_context(way.host("memory:host", "memory:spare", **BEATS))
+        return host
+
+    play(scenario, lambda: Way(ChaosOptions(seed=seed, latency=(0.0, 0.05))))
+    assert not caplog.records
