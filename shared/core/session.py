@@ -86,6 +86,7 @@ class Lane:
         "sent",
         "size",
         "told",
+        "unsent_size",
         "untold_size",
     )
 
@@ -100,6 +101,7 @@ class Lane:
         self.fast_last = -1
         self.fast_size = -1
         self._unsent: deque[Entry] = deque()  # made, and not yet on the current connection
+        self.unsent_size = 0  # bytes in it
         self._replay: deque[Entry] = deque()  # on the current or an earlier connection, not acknowledged
         self.sent = 0  # number of the latest message that was ever written to a connection
         self.received = 0
@@ -130,6 +132,7 @@ class Lane:
         if size >= LARGE:
             self.seal(self.last - 1)
             self._unsent.append(Entry(self.last, self.last, size, SINGLE, body))
+            self.unsent_size += size
             self.size += size
             return self.last
         if not self.open:
@@ -174,13 +177,9 @@ class Lane:
         else:
             entry = Entry(last - len(bodies) + 1, last, size, BATCH, _encode(bodies))
         self._unsent.append(entry)
+        self.unsent_size += size
         self.open = []
         self.fast_last = -1
-
-    @property
-    def has_sealed(self) -> bool:
-        """Whether a whole batch waits to be written."""
-        return bool(self._unsent)
 
     @property
     def has_unsent(self) -> bool:
@@ -194,6 +193,7 @@ class Lane:
                 return None
             self.seal()
         entry = self._unsent.popleft()
+        self.unsent_size -= entry.size
         self._replay.append(entry)
         if entry.last > self.sent:
             self.sent = entry.last
@@ -213,9 +213,12 @@ class Lane:
             raise ProtocolFault(f"message {number} was acknowledged, but only {self.sent} were sent")
         self.acknowledged = number
         freed = 0
-        for entries in (self._replay, self._unsent):
-            while entries and entries[0].last <= number:
-                freed += entries.popleft().size
+        while self._replay and self._replay[0].last <= number:
+            freed += self._replay.popleft().size
+        while self._unsent and self._unsent[0].last <= number:
+            size = self._unsent.popleft().size
+            self.unsent_size -= size
+            freed += size
         self.size -= freed
         self._open_from -= freed
         self.fast_last = -1
@@ -241,6 +244,7 @@ class Lane:
         while replay and replay[-1].last > received:
             entry = replay.pop()
             self.replayed += entry.last - entry.first + 1
+            self.unsent_size += entry.size
             self._unsent.appendleft(entry)
         self.ack_due = self.ack_due or self.consumed > 0
 
@@ -331,5 +335,5 @@ class Lane:
         self.open.clear()
         self._unsent.clear()
         self._replay.clear()
-        self.size = self._open_from = 0
+        self.size = self._open_from = self.unsent_size = 0
         self.fast_last = -1

@@ -36,6 +36,9 @@ _BUDGET = 256 * 1024
 """Bytes that are taken from the core for one write."""
 
 
+_WORTH_A_WRITE = 32 * 1024
+"""Bytes in whole batches that are not kept back until the end of the turn."""
+
 _TOGETHER = 30e-6
 """Messages this many seconds apart, or less, go in one write."""
 
@@ -211,8 +214,8 @@ class LinkDriver:
             self._flush_scheduled = True
             self._offered = number - 1 + self.link.lanes[CALLS - lane].last
             self._loop.call_soon(self._flush_turn)
-        elif stream.has_sealed:
-            # A whole batch is worth a write of its own: the peer can begin with it.
+        elif stream.unsent_size >= _WORTH_A_WRITE:
+            # The peer can begin with this; with much less, its waking up would cost more than it wins.
             self._flush()
         return number
 

@@ -34,6 +34,9 @@ log = logging.getLogger("meshvisor.mesh")
 _DEATH_GRACE = 1.0
 """Seconds that the connection of a dead peer may take to run dry."""
 
+_PROVED = 1.0
+"""Seconds that a connection must have lived for the next one to be dialled without back-off."""
+
 _PARTING = 0.5
 """Seconds that peers are given to take in a goodbye."""
 
@@ -86,6 +89,7 @@ class _Peer:
         self.handle: ConnectionHandle | None = None
         self.is_doomed = False  # the process behind the handle is dead; its last words are still being read
         self.is_announced = False  # peer_up was called for the handle
+        self.attached_at = 0.0  # when the latest connection was established, by whoever dialled
         self.dialled_at: float | None = None  # when our own dial established the current connection
         self.dial: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -402,7 +406,7 @@ class Mesh:
         peer = self._peers.get(handle.node_id)
         if peer is None or peer.handle is not handle:
             return
-        peer.backoff.reset()
+        peer.attached_at = asyncio.get_running_loop().time()
         if not peer.is_announced:
             peer.is_announced = True
             self._handler.peer_up(handle)
@@ -420,7 +424,12 @@ class Mesh:
             self._finish(peer)
         else:
             # Usually the news that the peer has died is faster.
-            self._plan_dial(peer, redial_delay(self._me.node, handle.node_id))
+            delay = redial_delay(self._me.node, handle.node_id)
+            if asyncio.get_running_loop().time() - peer.attached_at >= _PROVED:
+                peer.backoff.reset()
+                self._plan_dial(peer, delay)
+            else:
+                self._plan_dial(peer, max(delay, peer.backoff.next(self._rng)))
         self._tell_links()
 
     def link_left(self, handle: ConnectionHandle) -> None:
@@ -428,6 +437,7 @@ class Mesh:
         peer = self._peers.get(handle.node_id)
         if peer is not None and peer.handle is handle:
             peer.standing.bury(handle.incarnation)
+            peer.cancel_dial()
             self._finish(peer, left=True)
             self._tell_links()
 
