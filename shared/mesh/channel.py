@@ -30,6 +30,9 @@ class ChannelOwner(Protocol):
     def frames_arrived(self, channel: Channel, frames: list[Frame]) -> None:
         """``frames`` were cut from what arrived."""
 
+    def bytes_arrived(self) -> None:
+        """Bytes arrived that make no whole frame yet: the peer lives."""
+
     def channel_writable(self, channel: Channel) -> None:
         """Everything written so far was handed over; more may be written."""
 
@@ -79,6 +82,8 @@ class Channel:
     def _arrived(self, frames: list[Frame]) -> None:
         if frames:
             self._owner.frames_arrived(self, frames)
+        else:
+            self._owner.bytes_arrived()
         if self._reader.fault is not None:
             self._lost(self._reader.fault, broken=True)
 

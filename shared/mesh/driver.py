@@ -308,6 +308,11 @@ class LinkDriver:
         if self._timer is None or self.link.has_control:
             self._flush_control()
 
+    def bytes_arrived(self) -> None:
+        """Any byte is life, also one of a message that takes long to arrive."""
+        if self.link.liveness is not None:
+            self._handle(self.link.receive((), self._loop.time()))
+
     def _release_standby(self) -> None:
         """The peer has taken the new connection over: take in what it wrote on the old one, and close that."""
         standby, self._standby = self._standby, None

@@ -10,25 +10,22 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from ..core.choice import EndpointChoice, plan
 from ..core.endpoint import Endpoint
 from ..core.handshake import Identity
-from ..core.penalties import FailureSeverity
-from ..core.retry import Backoff, RetryBudget
+from ..core.retry import RetryBudget
 from ..core.session import Limits, ProtocolFault
 from ..core.states import TRANSITIONS, ConnectionCause, ConnectionState, StateChange
 from ..errors import ConnectFailed, HandshakeError, LinkClosed, PeerLeft, PeerLost
 from ..metrics import Account, ConnectionMetrics
 from ..transport.base import TransportAdapter
-from ..transport.registry import adapters_by_name
 from .callbacks import Callbacks
 from .channel import SCRATCH
 from .connection import ConnectionHandle
-from .dialer import AttemptFailed, Dialer, Dialled, Proposal, shared_budget
+from .dialer import AttemptFailed, Dialled, Proposal
 from .network import NetworkMonitor
 from .options import ConnectionOptions
-from .race import race
 from .snapshot import snapshot
+from .ways import Ways
 
 _PARTING = 0.5
 _RETURN_AFTER = 1.0
@@ -70,31 +67,14 @@ class ConnectionManager:
         self.state = _State.DISCONNECTED
         self._options = options
         self._rng = rng or random.Random()
-        self._budget = budget
-        by_name = adapters_by_name(adapters)
-        endpoints = [Endpoint.parse(item) if isinstance(item, str) else item for item in options.endpoints]
-        missing = {endpoint.transport for endpoint in endpoints} - set(by_name)
-        if missing:
-            raise ValueError(f"endpoints: no adapter for the transport {', '.join(sorted(missing))}")
-        self._me = Identity(
+        me = Identity(
             options.node_id,
             0,
             secrets.randbits(64) | 1,
             (options.max_queue_messages, options.max_queue_bytes),
             tuple((options.metadata or {}).items()),
         )
-        self._dialer = Dialer(
-            self._me,
-            options.secret or b"",
-            adapters=by_name,
-            attempt_timeout=options.attempt_timeout,
-            penalty=options.endpoint_blacklist_duration,
-        )
-        self._choice = EndpointChoice(
-            endpoints, self._dialer.penalties, max_per_minute=options.max_dials_per_minute_per_endpoint
-        )
-        self._soft_backoff = Backoff(options.soft_backoff_initial, options.soft_backoff_cap)
-        self._hard_backoff = Backoff(options.hard_backoff_initial, options.hard_backoff_cap)
+        self._ways = Ways(me, options, adapters, budget, self._rng)
         self._account = Account()
         self._scratch = memoryview(bytearray(SCRATCH))
         self._link: ConnectionHandle | None = None
@@ -112,7 +92,7 @@ class ConnectionManager:
         self._answering: Endpoint | None = None  # the handshake that the state speaks of
         self._retiring: set[asyncio.Task[Any]] = set()
         self._changed = asyncio.Event()
-        self._attempts: dict[str, str] = {}
+        self._attached_at = 0.0  # when the latest connection was taken
         self._failure: HandshakeError | None = None
         self._monitor = NetworkMonitor(self.network_changed) if options.enable_network_monitoring else None
         self._state_changed: Callbacks[StateChange] = Callbacks()
@@ -218,7 +198,7 @@ class ConnectionManager:
     def metrics(self) -> ConnectionMetrics:
         """Return a snapshot of the connection's figures."""
         now = asyncio.get_running_loop().time()
-        return snapshot(self._account, self._choice, self._dialer, self._link, now)
+        return snapshot(self._account, self._ways.choice, self._ways.dialer, self._link, now)
 
     # The keeper: the one task that looks for connections.
 
@@ -227,10 +207,7 @@ class ConnectionManager:
         self._failure = None
         self._was_linked = False
         self._account.consecutive_failures = 0
-        self._attempts.clear()
-        self._reset_backoff()
-        self._budget = self._budget or shared_budget()
-        self._budget.deposit(now)
+        self._ways.begin(now)
         self._to(_State.CONNECTING, _Cause.DIAL_STARTED, "connect was called")
         if self._monitor is not None:
             self._monitor.start()
@@ -243,7 +220,7 @@ class ConnectionManager:
                 if not self._is_attached:
                     await self._reconnect()
                 elif self._switch is not None:
-                    candidates = self._choice.candidates(asyncio.get_running_loop().time())
+                    candidates = self._ways.choice.candidates(asyncio.get_running_loop().time())
                     await self._switch_over(candidates, "reconnect was called")
                 else:
                     await self._rest()
@@ -255,25 +232,27 @@ class ConnectionManager:
         now = asyncio.get_running_loop().time
         cause = _Cause.DIAL_STARTED
         self._account.wanted(now())
+        if self._was_linked:
+            await self._pause(self._ways.pause_after_loss(now() - self._attached_at))
         while True:
-            while wait := self._choice.wait(now()):
+            while wait := self._ways.choice.wait(now()):
                 await self._pause(wait)
             if self.state is _State.DEGRADED:
                 self._to(_State.RECONNECTING, cause, "looking for another connection")
-            dialled = await self._race(self._choice.candidates(now()))
+            dialled = await self._race(self._ways.choice.candidates(now()))
             if dialled is not None and self._take(dialled):
                 return
             self._account.failed(reconnecting=self._was_linked)
             if self._was_linked:
                 self._to(_State.DEGRADED, _Cause.DIAL_FAILED, "no endpoint could be reached")
-            declined = self._dialer.last_severity is FailureSeverity.SOFT
-            backoff = self._soft_backoff if declined else self._hard_backoff
-            await self._pause(backoff.next(self._rng))
+            await self._pause(self._ways.pause_after_round())
             cause = _Cause.BACKOFF_ELAPSED
 
     async def _pause(self, seconds: float) -> None:
         """Wait for ``seconds``, or until the network changes: what could not be reached may be reachable now."""
         self._network.clear()
+        if not seconds:
+            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._network.wait()
@@ -328,14 +307,14 @@ class ConnectionManager:
     async def _rest(self) -> None:
         """Wait until there is something to do. On a fallback, that is also to try a better endpoint now and then."""
         now = asyncio.get_running_loop().time
-        is_on_fallback = self._choice.endpoints[0].priority < self._priority
+        is_on_fallback = self._ways.choice.endpoints[0].priority < self._priority
         self._changed.clear()
         try:
             async with asyncio.timeout(max(0.0, self._return_at - now()) if is_on_fallback else None):
                 await self._changed.wait()
         except TimeoutError:
             self._plan_return(now())
-            better = self._choice.candidates(now(), above=self._priority)
+            better = self._ways.choice.candidates(now(), above=self._priority)
             if better:
                 await self._switch_over(better, f"back to {better[0]}")
 
@@ -344,49 +323,13 @@ class ConnectionManager:
         self._returns += 1
 
     async def _race(self, candidates: list[Endpoint]) -> Dialled | None:
-        """Dial ``candidates`` as planned and return the first that is established.
+        return await self._ways.race(candidates, self._propose, self._attempt_failed)
 
-        Raises:
-            HandshakeError: If one refused for good.
-        """
-        options = self._options
-        if not candidates:
-            return None
-        gate = asyncio.Lock()
-        scheme = plan(
-            candidates,
-            delay=options.happy_eyeballs_delay,
-            group_delay=options.happy_eyeballs_group_delay,
-            max_concurrent=options.max_concurrent_dials,
-        )
-        return await race(candidates, scheme, lambda endpoint: self._attempt(endpoint, gate))
-
-    async def _attempt(self, endpoint: Endpoint, gate: asyncio.Lock) -> Dialled | None:
-        now = asyncio.get_running_loop().time
-        tracker = self._choice.tracker(endpoint)
-        is_retry = self._account.consecutive_failures > 0
-        if is_retry and self._budget is not None and not self._budget.try_withdraw(now()):
-            self._attempts.setdefault(endpoint.key, "the retry budget is spent")
-            return None
-        tracker.record_attempt(now())
-        try:
-            dialled = await self._dialer.attempt(endpoint, lambda peer: self._propose(endpoint, peer), gate=gate)
-        except AttemptFailed as failure:
-            tracker.record_failure(now(), 0.0)
-            self._attempts[endpoint.key] = str(failure)
-            if failure.fatal is not None:
-                raise failure.fatal from None
-            if failure.is_stale and self._link is not None and not self._is_attached:
-                # R7, R8: what was not acknowledged is reported, never sent again into another session.
-                self._lose(self._link)
-            self._leave_handshake(endpoint, str(failure))
-            return None
-        tracker.record_success()
-        return dialled
-
-    def _reset_backoff(self) -> None:
-        self._soft_backoff.reset()
-        self._hard_backoff.reset()
+    def _attempt_failed(self, endpoint: Endpoint, failure: AttemptFailed) -> None:
+        if failure.is_stale and self._link is not None and not self._is_attached:
+            # R7, R8: what was not acknowledged is reported, never sent again into another session.
+            self._lose(self._link)
+        self._leave_handshake(endpoint, str(failure))
 
     def _leave_handshake(self, endpoint: Endpoint, why: str) -> None:
         """Take the state back, if it was the handshake with ``endpoint`` that it spoke of."""
@@ -431,15 +374,15 @@ class ConnectionManager:
             link.check_resume(dialled.received)
         except ProtocolFault as fault:
             dialled.connection.close()
-            self._attempts[dialled.endpoint.key] = str(fault)
+            self._ways.attempts[dialled.endpoint.key] = str(fault)
             self._lose(link)
             return False
         now = asyncio.get_running_loop().time()
         self._priority = dialled.endpoint.priority
-        if self._priority == self._choice.endpoints[0].priority:
+        if self._priority == self._ways.choice.endpoints[0].priority:
             self._returns = 0
         self._plan_return(now)
-        self._reset_backoff()
+        self._attached_at = now
         resumed = before is link if self._was_linked else None
         self._was_linked = True
         self._account.connected(str(dialled.endpoint), now, resumed=resumed)
@@ -512,7 +455,7 @@ class ConnectionManager:
 
     def _not_reached(self, within: str) -> ConnectFailed:
         node = self._link.node_id if self._link is not None else ""
-        return ConnectFailed(node, tuple(self._attempts.items()), within)
+        return self._ways.not_reached(node, within)
 
     # Told by the link.
 

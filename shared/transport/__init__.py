@@ -56,7 +56,7 @@ Writing your own adapter takes three small classes; none of them knows anything 
                self.server.close()
                self.arrived.put_nowait(None)
 
-Pass an instance as ``adapters=[TlsAdapter()]`` to a ``ConnectionManager`` and a ``ConnectionHost``. A stream over a plain
-socket may show it as its attribute ``socket``: then the link reads and writes that directly, which is several times
-faster. ``tests/transport/test_own_adapter.py`` is such an adapter in full, with messages over it.
+Pass an instance as ``adapters=[TlsAdapter()]`` to a ``ConnectionManager`` and a ``ConnectionHost``. A stream over a
+plain socket may show it as its attribute ``socket``: then the link reads and writes that directly, which is several
+times faster. ``tests/transport/test_own_adapter.py`` is such an adapter in full, with messages over it.
 """

@@ -154,7 +154,7 @@ def test_a_reconnect_never_dials_an_endpoint_that_is_barred() -> None:
     async def scenario(way: Way) -> None:
         async with way.host(), way.manager() as manager:
             await manager.connect()
-            manager._dialer.penalties.bar("memory:host", 30.0, now())
+            manager._ways.dialer.penalties.bar("memory:host", 30.0, now())
             with pytest.raises(ConnectFailed):
                 await manager.reconnect()
             assert len(way.dialled) == 1
