@@ -6,9 +6,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from itertools import count, repeat
-from typing import Protocol
 
 from ..core.frames import CALLS, MESSAGES
 from ..core.handshake import Identity
@@ -21,54 +19,8 @@ from ..errors import LinkClosed, PeerLeft, PeerLost, QueueFull, SendTimeout
 from ..metrics import Traffic
 from ..transport.base import TransportConnection
 from .driver import LinkDriver
-
-Lost = PeerLost | PeerLeft | LinkClosed
-
-
-class HandleOwner(Protocol):
-    """What runs a link behind its handle: it finds connections for it, and ends it."""
-
-    def link_up(self, handle: ConnectionHandle) -> None:
-        """A connection carries ``handle`` (again)."""
-
-    def link_down(self, handle: ConnectionHandle, reason: str, *, broken: bool) -> None:
-        """The connection of ``handle`` is gone."""
-
-    def link_left(self, handle: ConnectionHandle) -> None:
-        """The peer of ``handle`` said goodbye; ``finish`` is to be called."""
-
-    def link_suspected(self, handle: ConnectionHandle) -> None:
-        """The peer of ``handle`` is late, and did not answer a probe."""
-
-    def link_recovered(self, handle: ConnectionHandle) -> None:
-        """The suspected peer of ``handle`` was heard."""
-
-    def round_trip(self, rtt: float) -> None:
-        """A ping was answered after ``rtt`` seconds."""
-
-    async def close_link(self, handle: ConnectionHandle) -> None:
-        """The application is done with ``handle``."""
-
-
-class Receiver(Protocol):
-    """Takes what arrives, at once, instead of the handle's own inbox. Nothing here may raise."""
-
-    def messages_received(self, link: ConnectionHandle, first: int, bodies: list[bytes | bytearray]) -> None:
-        """Messages ``first``, ``first + 1``...; ``link.consumed`` is owed for them."""
-
-    def calls_received(self, link: ConnectionHandle, bodies: list[bytes | bytearray]) -> None:
-        """Frames of the calls lane; they count as consumed on return."""
-
-
-@dataclass(frozen=True, slots=True)
-class Path:
-    """What is known of the current connection: round trip (seconds), suspicion, and its latest ping and pong."""
-
-    srtt: float | None
-    rttvar: float | None
-    phi: float
-    sent_at: float | None
-    acked_at: float | None
+from .parties import HandleOwner, Lost, Path
+from .parties import Receiver as Receiver
 
 
 class _Place:

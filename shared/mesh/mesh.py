@@ -12,22 +12,23 @@ import asyncio
 import logging
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Protocol
 
 from ..core.endpoint import Endpoint
 from ..core.handshake import Identity, Offer, RefusalCode
 from ..core.liveness import Heartbeat
-from ..core.peering import Standing, courtesy, redial_delay, session_id
-from ..core.retry import Backoff
+from ..core.peering import courtesy, redial_delay, session_id
 from ..core.roster import NodeRecord, NodeStatus, Roster
 from ..core.session import Limits, ProtocolFault
 from ..errors import HandshakeError, LinkClosed, PeerLeft, PeerLost, PeerUnavailable, UnknownPeer
 from ..transport.base import TransportAdapter, TransportOptions
 from .acceptor import Acceptor, Refuse
 from .channel import SCRATCH
-from .connection import ConnectionHandle, Receiver
+from .connection import ConnectionHandle
 from .dialer import AttemptFailed, Dialer, Dialled, Proposal, shared_budget
+from .options import MeshOptions as MeshOptions
+from .parties import Receiver
+from .peer import Peer
 
 log = logging.getLogger("meshvisor.mesh")
 
@@ -46,28 +47,6 @@ _SPACING = 0.01
 """Seconds between two dials of one endpoint, at least (RFC 8305 never allows less); full jitter alone may draw 0."""
 
 
-@dataclass(frozen=True, slots=True)
-class MeshOptions:
-    """What a node needs to be one. Durations in seconds, sizes in bytes.
-
-    ``heartbeat_interval`` is None where the kernel tells of a peer's death, that is, within one machine.
-    """
-
-    node_id: str
-    incarnation: int
-    epoch: int
-    listen: tuple[str, ...]
-    secret: bytes
-    heartbeat_interval: float | None = None
-    heartbeat_timeout: float = 2.0
-    blacklist_duration: float = 10.0
-    attempt_timeout: float = 5.0
-    handshake_timeout: float = 10.0
-    max_message: int = 64 * 1024 * 1024
-    max_queue_messages: int = 8192
-    max_queue_bytes: int = 4 * 1024 * 1024
-
-
 class MeshHandler(Receiver, Protocol):
     """Who hears of the links. All of it is called on the loop, in order, and must neither raise nor wait."""
 
@@ -79,39 +58,6 @@ class MeshHandler(Receiver, Protocol):
 
     def links_changed(self, up: int, total: int) -> None:
         """``up`` of ``total`` other nodes are linked."""
-
-
-class _Peer:
-    """What this node knows of another one."""
-
-    def __init__(self, record: NodeRecord) -> None:
-        self.standing = Standing(record)
-        self.handle: ConnectionHandle | None = None
-        self.is_doomed = False  # the process behind the handle is dead; its last words are still being read
-        self.is_announced = False  # peer_up was called for the handle
-        self.attached_at = 0.0  # when the latest connection was established, by whoever dialled
-        self.dialled_at: float | None = None  # when our own dial established the current connection
-        self.dial: asyncio.Task[None] | None = None
-        self.timer: asyncio.TimerHandle | None = None
-        self.backoff = Backoff(0.05, 5.0)
-        self.waiters: dict[asyncio.Future[None], None] = {}  # in the order of their arrival
-
-    @property
-    def record(self) -> NodeRecord:
-        return self.standing.record
-
-    def cancel_dial(self) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
-        if self.dial is not None:
-            self.dial.cancel()
-            self.dial = None
-
-    def wake(self) -> None:
-        for waiter in self.waiters:
-            if not waiter.done():
-                waiter.set_result(None)
 
 
 class Mesh:
@@ -132,7 +78,7 @@ class Mesh:
         self._me = Identity(
             options.node_id, options.incarnation, options.epoch, (options.max_queue_messages, options.max_queue_bytes)
         )
-        self._peers: dict[str, _Peer] = {}
+        self._peers: dict[str, Peer] = {}
         by_name = {adapter.transport: adapter for adapter in adapters}
         self._dialer = Dialer(
             self._me,
@@ -243,7 +189,7 @@ class Mesh:
             self._forget(record.name)
             return
         if peer is None:
-            peer = self._peers[record.name] = _Peer(record)
+            peer = self._peers[record.name] = Peer(record)
             has_begun = record.is_listening
         else:
             has_begun = peer.standing.update(record)
@@ -269,12 +215,12 @@ class Mesh:
 
     # Dialling.
 
-    def _plan_dial(self, peer: _Peer, delay: float) -> None:
+    def _plan_dial(self, peer: Peer, delay: float) -> None:
         """See to it that ``peer`` is dialled in ``delay`` seconds, unless it is linked by then."""
         if peer.timer is None and peer.dial is None and not self._is_closing:
             peer.timer = asyncio.get_running_loop().call_later(delay, self._begin_dial, peer)
 
-    def _begin_dial(self, peer: _Peer) -> None:
+    def _begin_dial(self, peer: Peer) -> None:
         peer.timer = None
         is_linked = peer.handle is not None and (peer.handle.is_attached or peer.is_doomed)
         if self._is_listening and not self._is_closing and not is_linked and peer.record.is_listening:
@@ -282,7 +228,7 @@ class Mesh:
             self._tasks.add(peer.dial)
             peer.dial.add_done_callback(self._tasks.discard)
 
-    async def _dial(self, peer: _Peer) -> None:
+    async def _dial(self, peer: Peer) -> None:
         """Try each endpoint of ``peer`` that is not barred; plan the next round if none of them led anywhere."""
         record = peer.record
         now = asyncio.get_running_loop().time
@@ -309,7 +255,7 @@ class Mesh:
         pause = max(_SPACING, peer.backoff.next(self._rng))
         self._plan_dial(peer, pause if wait is None else max(pause, wait))
 
-    def _may_try(self, peer: _Peer, now: float) -> bool:
+    def _may_try(self, peer: Peer, now: float) -> bool:
         """Pay for an attempt: the first one after news of a peer is a deposit, each further one costs a token."""
         budget = shared_budget()
         if peer.backoff.tries:
@@ -317,7 +263,7 @@ class Mesh:
         budget.deposit(now)
         return True
 
-    def _propose(self, peer: _Peer, identity: Identity) -> Proposal:
+    def _propose(self, peer: Peer, identity: Identity) -> Proposal:
         """Say which session is wanted of the node that answered, if it is the right one."""
         record = peer.record
         if (identity.node, identity.epoch) != (record.name, record.epoch):
@@ -326,7 +272,7 @@ class Mesh:
         received = handle.received if handle is not None and handle.epoch == identity.epoch else (0, 0)
         return Proposal(session_id(self._me, identity), received)
 
-    def _established(self, peer: _Peer, dialled: Dialled) -> None:
+    def _established(self, peer: Peer, dialled: Dialled) -> None:
         handle = self._handle_for(peer, dialled.peer)
         try:
             handle.check_resume(dialled.received)
@@ -366,7 +312,7 @@ class Mesh:
         peer.dialled_at = None
         return handle
 
-    def _own_dial_wins(self, peer: _Peer) -> bool:
+    def _own_dial_wins(self, peer: Peer) -> bool:
         if self._me.node > peer.record.name:
             return False
         if peer.dial is not None:
@@ -377,7 +323,7 @@ class Mesh:
         )
         return is_fresh and peer.handle is not None and peer.handle.is_attached
 
-    def _handle_for(self, peer: _Peer, identity: Identity) -> ConnectionHandle:
+    def _handle_for(self, peer: Peer, identity: Identity) -> ConnectionHandle:
         """Return the handle of the link to this incarnation, made if need be; that of an older one ends."""
         if peer.handle is not None and peer.handle.epoch == identity.epoch:
             return peer.handle
@@ -456,7 +402,7 @@ class Mesh:
 
     # The end of a link.
 
-    def _expire(self, peer: _Peer) -> None:
+    def _expire(self, peer: Peer) -> None:
         """The process behind the peer's handle is dead: read what it still said, then end the link."""
         handle = peer.handle
         if handle is None or peer.is_doomed:
@@ -467,11 +413,11 @@ class Mesh:
         peer.is_doomed = True
         asyncio.get_running_loop().call_later(_DEATH_GRACE, self._finish_if_still, peer, handle)
 
-    def _finish_if_still(self, peer: _Peer, handle: ConnectionHandle) -> None:
+    def _finish_if_still(self, peer: Peer, handle: ConnectionHandle) -> None:
         if peer.handle is handle:
             self._finish(peer)
 
-    def _finish(self, peer: _Peer, *, left: bool = False, closing: bool = False) -> None:
+    def _finish(self, peer: Peer, *, left: bool = False, closing: bool = False) -> None:
         """End the link to the peer's incarnation, and say so exactly once."""
         handle = peer.handle
         if handle is None:

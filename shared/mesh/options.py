@@ -1,4 +1,4 @@
-"""What a connection manager and a connection host are told; wrong values are refused by name."""
+"""What a connection manager, a connection host and a mesh are told; wrong values are refused by name."""
 
 from __future__ import annotations
 
@@ -168,3 +168,25 @@ class ConnectionHostOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "endpoints", _parse(self.endpoints))
         _check(self)
+
+
+@dataclass(frozen=True, slots=True)
+class MeshOptions:
+    """What a node needs to be one. Durations in seconds, sizes in bytes.
+
+    ``heartbeat_interval`` is None where the kernel tells of a peer's death, that is, within one machine.
+    """
+
+    node_id: str
+    incarnation: int
+    epoch: int
+    listen: tuple[str, ...]
+    secret: bytes
+    heartbeat_interval: float | None = None
+    heartbeat_timeout: float = 2.0
+    blacklist_duration: float = 10.0
+    attempt_timeout: float = 5.0
+    handshake_timeout: float = 10.0
+    max_message: int = 64 * 1024 * 1024
+    max_queue_messages: int = 8192
+    max_queue_bytes: int = 4 * 1024 * 1024
