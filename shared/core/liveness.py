@@ -30,6 +30,9 @@ from .rtt import RttEstimator
 
 _SPREAD = 0.1
 _SOON = 0.001
+_SHORTEST = 0.25
+"""Seconds between two pings below which a quick path makes nobody go; a shorter configured interval is kept."""
+_ROUND_TRIPS = 1.2
 
 
 class Health(StrEnum):
@@ -89,16 +92,13 @@ class Liveness:
         self._heard_at = now
         self._learned_at = now
         self._learned = 0
-        # No longer than the shortest interval, or every other ping would go out exactly one interval after the last.
-        shortest = interval * (1.0 - _SPREAD)
-        self._grace = shortest if heartbeat.grace is None else min(heartbeat.grace, shortest)
         self._unanswered: tuple[int, float] | None = None  # nonce and time of a ping that no pong has answered
         self._verdict_at = 0.0  # when a probe has had its time
         self.is_ping_due = False
-        self._ask_at = now + self._spread_interval()
-        self.detector.heartbeat(now)
         if first_rtt is not None:
             self.rtt.sample(first_rtt)
+        self._ask_at = now + self._spread_interval()
+        self.detector.heartbeat(now)
 
     def heard(self, now: float) -> bool:
         """Bytes arrived; return whether that ends a suspicion."""
@@ -135,7 +135,7 @@ class Liveness:
         if self.health in _PROBING:
             # In between, only to show that the observer is awake.
             return min(self._verdict_at, self._ticked_at + self._heartbeat.interval)
-        return min(max(self._ask_at, self._heard_at + self._grace), self._probe_at)
+        return min(max(self._ask_at, self._heard_at + self._quiet), self._probe_at)
 
     @property
     def _probe_at(self) -> float:
@@ -200,7 +200,22 @@ class Liveness:
         self._ask_at = now + self._spread_interval()
 
     def _spread_interval(self) -> float:
-        return self._heartbeat.interval * (1.0 - _SPREAD + 2 * _SPREAD * self._dice.random())
+        return self._pace * (1.0 - _SPREAD + 2 * _SPREAD * self._dice.random())
+
+    @property
+    def _quiet(self) -> float:
+        """How long nothing must have been heard for a ping to go out."""
+        # No longer than the shortest interval, or every other ping would go out exactly one interval after the last.
+        shortest = self._pace * (1.0 - _SPREAD)
+        return shortest if self._heartbeat.grace is None else min(self._heartbeat.grace, shortest)
+
+    @property
+    def _pace(self) -> float:
+        """The interval of this path: a quick one is asked more often than configured, down to each quarter second."""
+        longest = self._heartbeat.interval
+        if self.rtt.srtt is None:
+            return longest
+        return min(longest, max(_SHORTEST, _ROUND_TRIPS * self.rtt.srtt))
 
     def ping_to_send(self) -> int | None:
         """Return the nonce of the ping that is to be written, if there is one; it is taken as written."""
