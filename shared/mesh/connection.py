@@ -72,6 +72,7 @@ class ConnectionHandle:
         self._lane = self._link.lanes[MESSAGES]
         self._driver = LinkDriver(self._link, self, max_message=max_message, scratch=scratch)
         self._over: Callable[[], Lost] | None = None
+        self._is_parting = False  # goodbye was said: what were accepted now would never be delivered
         self._senders: deque[_Place] = deque()
         self._inbox: deque[Message] = deque()
         self._is_loss_told = False  # by an iteration, which raises it once
@@ -122,14 +123,15 @@ class ConnectionHandle:
                 lane.open.append(body)
                 return number
         body = self._checked(body)
-        if self._over is None and not self._senders and self._lane.has_room(len(body)):
+        self._check_may_send()
+        if not self._senders and self._lane.has_room(len(body)):
             return self._driver.offer(MESSAGES, body)
         return await self._send_when_possible(body, timeout)
 
     def send_nowait(self, body: Body) -> int:
         """Accept ``body`` as ``send`` does, or raise ``QueueFull`` if it would have to wait."""
         body = self._checked(body)
-        self._check_open()
+        self._check_may_send()
         if self._senders or not self._lane.has_room(len(body)):
             raise QueueFull(self.node_id, self._lane.last - self._lane.acknowledged, self._lane.size)
         return self._driver.offer(MESSAGES, body)
@@ -142,7 +144,7 @@ class ConnectionHandle:
             ValueError: If ``body`` is longer than the link's ``max_message``.
         """
         body = self._checked(body)
-        self._check_open()
+        self._check_may_send()
         return self._driver.offer(CALLS, body)
 
     def consumed(self, number: int) -> None:
@@ -158,6 +160,11 @@ class ConnectionHandle:
             raise ValueError(f"a message of {len(body)} bytes is longer than max_message ({self._max_message} bytes)")
         return body
 
+    def _check_may_send(self) -> None:
+        self._check_open()
+        if self._is_parting:
+            raise LinkClosed(self.node_id)
+
     def _check_open(self) -> None:
         if self._over is not None:
             raise self._over()
@@ -170,7 +177,7 @@ class ConnectionHandle:
         try:
             async with asyncio.timeout(timeout):
                 while True:
-                    self._check_open()
+                    self._check_may_send()
                     if self._senders[0] is place and self._lane.has_room(len(body)):
                         return self._driver.offer(MESSAGES, body)
                     await place.wait()
@@ -237,6 +244,10 @@ class ConnectionHandle:
         if not self.is_attached:
             return
         self.settle()
+        self._is_parting = True
+        self._lane.fast_last = -1
+        for place in self._senders:
+            place.wake()
         self._driver.say_goodbye()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):

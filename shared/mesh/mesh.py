@@ -273,6 +273,9 @@ class Mesh:
         return Proposal(session_id(self._me, identity), received)
 
     def _established(self, peer: Peer, dialled: Dialled) -> None:
+        if self._is_closing:
+            dialled.connection.close()
+            return
         handle = self._handle_for(peer, dialled.peer)
         try:
             handle.check_resume(dialled.received)

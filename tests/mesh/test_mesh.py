@@ -203,6 +203,35 @@ def test_a_node_that_closes_says_goodbye(play: Play) -> None:
     play(scenario)
 
 
+def test_nothing_is_accepted_any_more_once_goodbye_was_said(play: Play) -> None:
+    """Simulation, seed 20957: what was accepted between the goodbye and the end was lost without a word."""
+
+    async def scenario(fleet: Fleet) -> None:
+        a, b = await fleet.start("a", "b")
+        link = await a.mesh.wait_link("b")
+        fleet.nodes.pop("a")
+        part = link.part
+
+        async def slow_parting(timeout: float) -> None:
+            parting = asyncio.create_task(part(timeout))
+            await asyncio.sleep(0)
+            with pytest.raises(LinkClosed):
+                await link.send(b"late")
+            with pytest.raises(LinkClosed):
+                link.send_nowait(b"late")
+            with pytest.raises(LinkClosed):
+                link.post(b"late")
+            await parting
+
+        link.part = slow_parting  # type: ignore[method-assign]
+        await link.send(b"in time")
+        await a.mesh.close(drain=1.0)
+        assert b.got["a"] == [b"in time"]
+        assert [type(reason) for reason in b.down] == [PeerLeft]
+
+    play(scenario)
+
+
 def test_names_are_told_apart(play: Play) -> None:
     async def scenario(fleet: Fleet) -> None:
         (a,) = await fleet.start("a")
