@@ -1,11 +1,15 @@
 """``mesh.toml``: its model, and the loader that turns a file into one (or into a list of its faults)."""
 
-from .loader import load_config, locate
+from .loader import load_config, locate, locate_logs
 from .model import (
     Backoff,
+    Health,
+    LogFormat,
+    LogOptions,
     MeshConfig,
     MeshSection,
     OnLimit,
+    Ready,
     RestartPolicy,
     StartMethod,
     StrategyName,
@@ -16,9 +20,13 @@ from .model import (
 
 __all__ = [
     "Backoff",
+    "Health",
+    "LogFormat",
+    "LogOptions",
     "MeshConfig",
     "MeshSection",
     "OnLimit",
+    "Ready",
     "RestartPolicy",
     "StartMethod",
     "StrategyName",
@@ -27,4 +35,5 @@ __all__ = [
     "WorkerConfig",
     "load_config",
     "locate",
+    "locate_logs",
 ]

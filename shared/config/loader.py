@@ -6,17 +6,25 @@ import os
 import re
 import stat
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, Fault
 from . import rules
 from .lines import KeyPath, LineIndex
-from .model import MeshConfig, MeshSection, RestartPolicy, SupervisorSection, WorkerConfig
+from .model import (
+    MeshConfig,
+    MeshSection,
+    RestartPolicy,
+    SupervisorSection,
+    WorkerConfig,
+    log_directory,
+    slot_names,
+)
 from .report import Report, Unfit, Where, closest
 from .rules import WorkerTable
-from .schema import MESH, SUPERVISOR, WORKER, Key, Keys, read_table, with_defaults
+from .schema import MAX_REPLICAS, MESH, SUPERVISOR, WORKER, Key, Keys, read_table, with_defaults
 from .values import show
 
 MAX_FILE = 1024 * 1024
@@ -53,6 +61,27 @@ def locate(file: str | os.PathLike[str]) -> tuple[str, Path | None]:
     if document.report.faults:
         raise ConfigError(os.fspath(file), document.report.faults)
     return mesh["name"], supervisor.get("runtime_dir")
+
+
+def locate_logs(file: str | os.PathLike[str]) -> tuple[Path, tuple[str, ...]]:
+    """Return where the logs and incidents of ``file`` are, and the names of its slots as far as they can be known.
+
+    Whatever else is wrong with the file does not matter.
+
+    Raises:
+        ConfigError: If the file cannot be read, or its ``log_dir`` is wrong.
+    """
+    document = _read(file)
+    supervisor = _section(document, "supervisor", _only(SUPERVISOR, "log_dir"), strict=False)
+    if document.report.faults:
+        raise ConfigError(os.fspath(file), document.report.faults)
+    section = SupervisorSection(**supervisor)
+    workers = document.root.get("workers")
+    slots: list[str] = []
+    for name, table in workers.items() if isinstance(workers, dict) else ():
+        replicas = table.get("replicas", 1) if isinstance(table, dict) else 1
+        slots += slot_names(name, replicas if isinstance(replicas, int) and 0 <= replicas <= MAX_REPLICAS else 1)
+    return log_directory(document.file, section), tuple(slots)
 
 
 def key_line(file: str | os.PathLike[str], path: KeyPath) -> int:
@@ -134,6 +163,7 @@ def _build(document: _Document) -> MeshConfig | None:
     for table in tables:
         rules.check_worker(table)
     rules.check_slots(tables)
+    rules.check_beats(mesh.get("beat", 0.0), tables, document.where / "mesh" / "beat")
     rules.check_dependencies(tables)
     if document.report.faults:
         return None
@@ -179,6 +209,9 @@ def _worker(table: WorkerTable) -> WorkerConfig:
     fields["class_path"] = fields.pop("class", None)
     if fields["significant"] and "restart" not in table.given:
         fields["restart"] = RestartPolicy.ON_FAILURE
+    ready = fields.get("ready")
+    if ready is not None and ready.file is not None:
+        fields["ready"] = replace(ready, file=fields["cwd"] / ready.file)
     return WorkerConfig(name=table.name, **fields)
 
 

@@ -12,6 +12,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+DEFAULT_HANG_TIMEOUT = 1.0
+
 
 class TransportName(StrEnum):
     """How the nodes of a mesh reach each other."""
@@ -86,6 +88,11 @@ class SupervisorSection:
     metrics: str | None = None
 
 
+def log_directory(file: Path, supervisor: SupervisorSection) -> Path:
+    """Return where the logs and incidents of the mesh of ``file`` live."""
+    return supervisor.log_dir or file.parent / ".meshvisor"
+
+
 @dataclass(frozen=True, slots=True)
 class Backoff:
     """How long the n-th restart in a row waits: ``d - jitter*d*U(0,1)``, ``d = min(max, initial * factor**(n-2))``.
@@ -101,10 +108,57 @@ class Backoff:
 
 
 @dataclass(frozen=True, slots=True)
+class Ready:
+    """How a command shows that it is ready; exactly one of these is set.
+
+    ``tcp`` (``HOST:PORT``) accepts connections; ``file`` is there (it is removed before each start); a line was
+    written to descriptor ``fd``; a line of output contains ``log``; ``notify``: it said READY=1 as in sd_notify(3).
+    """
+
+    tcp: str | None = None
+    file: Path | None = None
+    fd: int | None = None
+    log: str | None = None
+    notify: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How a command shows that it is well, each ``period`` seconds; exactly one of the first three is set.
+
+    ``tcp`` (``HOST:PORT``) accepts connections; ``http`` (a URL) answers with 2xx; ``exec`` ends with 0. ``failures``
+    in a row are one too many.
+    """
+
+    tcp: str | None = None
+    http: str | None = None
+    exec: tuple[str, ...] | None = None
+    period: float = 5.0
+    failures: int = 3
+
+
+class LogFormat(StrEnum):
+    """What a line of a log file looks like."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """How the log of a slot is kept: a file of ``max_size`` bytes at most, and the ``keep`` files before it."""
+
+    format: LogFormat = LogFormat.TEXT
+    max_size: int = 10 * 1024 * 1024
+    keep: int = 5
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerConfig:
     """``[workers.NAME]``: one worker class or command, in one or more replicas.
 
-    Exactly one of ``class_path`` (``"module:Class"``) and ``command`` is set. ``cwd`` is absolute.
+    Exactly one of ``class_path`` (``"module:Class"``) and ``command`` is set. ``cwd`` is absolute. ``limits`` are by
+    name without ``RLIMIT_``, in lower case; -1 is unlimited. None: as the supervisor has it, or not at all.
     """
 
     name: str
@@ -120,11 +174,20 @@ class WorkerConfig:
     stop_signal: str = "SIGTERM"
     stop_timeout: float = 5.0
     depends_on: tuple[str, ...] = ()
-    hang_timeout: float | None = 1.0
+    hang_timeout: float | None = DEFAULT_HANG_TIMEOUT
     busy_timeout: float | None = 30.0
     start_method: StartMethod = StartMethod.SPAWN
     env: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    memory_soft: int | None = None
+    max_memory: int | None = None
+    nice: int | None = None
+    umask: int | None = None
+    limits: Mapping[str, int] = field(default_factory=dict)
+    user: str | None = None
+    ready: Ready | None = None
+    health: Health | None = None
+    log: LogOptions = LogOptions()
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -144,4 +207,4 @@ class MeshConfig:
     @property
     def log_dir(self) -> Path:
         """Where logs and incidents live: as configured, else ``.meshvisor`` beside the file."""
-        return self.supervisor.log_dir or self.file.parent / ".meshvisor"
+        return log_directory(self.file, self.supervisor)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from . import values
-from .model import RestartPolicy, slot_names
+from .model import DEFAULT_HANG_TIMEOUT, RestartPolicy, slot_names
 from .report import Where, closest
 from .schema import CLASS_ONLY, COMMAND_ONLY
 from .values import is_loopback, show
+
+LEAST_BEATS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +28,17 @@ class WorkerTable:
 
 
 def check_mesh(mesh: Mapping[str, Any], keys: Collection[str], where: Where) -> None:
-    """Report a host that strangers can reach without a secret; ``keys`` are those that the file has."""
+    """Report a host that strangers can reach without a secret, and heartbeats that cannot be.
+
+    ``mesh`` is with its defaults; ``keys`` are those that the file has.
+    """
     if "host" in mesh and not is_loopback(mesh["host"]) and "secret_file" not in keys:
         (where / "host").fault(f"{show(mesh['host'])} is not a loopback address and requires secret_file")
+    interval, timeout = mesh.get("heartbeat_interval", 0.0), mesh.get("heartbeat_timeout", math.inf)
+    if timeout <= interval:
+        key = "heartbeat_timeout" if "heartbeat_timeout" in keys else "heartbeat_interval"
+        text = f"heartbeat_timeout ({timeout:g} s) must be longer than heartbeat_interval ({interval:g} s)"
+        (where / key).fault(text)
 
 
 def check_worker(worker: WorkerTable) -> None:
@@ -35,10 +46,34 @@ def check_worker(worker: WorkerTable) -> None:
     if not values.NAME.fullmatch(worker.name):
         worker.where.fault(f"the name of a worker {values.NAME_RULE}")
     _check_kind(worker)
+    _check_memory(worker)
     if worker.given.get("significant") and worker.given.get("restart") is RestartPolicy.ALWAYS:
         (worker.where / "restart").fault('"always" never ends, and so cannot be significant', "on-failure")
     if "class" in worker.keys and worker.given.get("stop_signal") == "SIGKILL":
         (worker.where / "stop_signal").fault("a worker cannot answer SIGKILL; stop_timeout = 0 kills it at once")
+
+
+def _check_memory(worker: WorkerTable) -> None:
+    soft, hard = worker.given.get("memory_soft"), worker.given.get("max_memory")
+    if soft is not None and hard is not None and soft >= hard:
+        text = f"must be less than max_memory ({hard} bytes), or nobody is asked before the end; it is {soft} bytes"
+        (worker.where / "memory_soft").fault(text)
+
+
+def check_beats(beat: float, workers: Sequence[WorkerTable], where: Where) -> None:
+    """Report a ``hang_timeout`` of less than ``LEAST_BEATS`` beats; ``where`` is mesh.beat."""
+    least = LEAST_BEATS * beat
+    for worker in workers:
+        if "class" not in worker.keys or "hang_timeout" not in worker.given:
+            continue
+        timeout = worker.given["hang_timeout"]
+        if timeout is not None and timeout < least:
+            text = f'must be at least {LEAST_BEATS} times mesh.beat ({beat:g} s), that is {least:g} s, or "off"'
+            (worker.where / "hang_timeout").fault(f"{text}, not {timeout:g} s")
+    takes_default = [one.name for one in workers if "class" in one.keys and "hang_timeout" not in one.keys]
+    if least > DEFAULT_HANG_TIMEOUT and takes_default:
+        text = f"hang_timeout must be at least {LEAST_BEATS} times this, and is {DEFAULT_HANG_TIMEOUT:g} s"
+        where.fault(f"{text} for {takes_default[0]}, which has none of its own")
 
 
 def _check_kind(worker: WorkerTable) -> None:

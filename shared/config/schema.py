@@ -8,12 +8,29 @@ from __future__ import annotations
 import resource
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from . import values
-from .model import Backoff, OnLimit, RestartPolicy, StartMethod, StrategyName, TransportName
+from .model import (
+    Backoff,
+    Health,
+    LogFormat,
+    LogOptions,
+    OnLimit,
+    Ready,
+    RestartPolicy,
+    StartMethod,
+    StrategyName,
+    TransportName,
+)
 from .report import Unfit, Where, closest
 from .values import Parser, show
+
+_READY_KINDS = ("tcp", "file", "fd", "log", "notify")
+_HEALTH_KINDS = ("tcp", "http", "exec")
+
+MAX_REPLICAS = 1000
 
 REQUIRED = object()
 """Marks a key that a table must have."""
@@ -102,10 +119,21 @@ def _limits(value: object, where: Where) -> dict[str, int]:
     return values.limits(value, where, names)
 
 
-def _log_format(value: object, where: Where) -> str:
-    if value not in ("text", "json"):
-        raise Unfit(f'must be "text" or "json", not {show(value)}')
-    return str(value)
+def _ready(value: object, where: Where) -> Ready:
+    return Ready(**_table(lambda: READY, "workers.*.ready", one_of=_READY_KINDS)(value, where))
+
+
+def _health(value: object, where: Where) -> Health:
+    return Health(**_table(lambda: HEALTH, "workers.*.health", one_of=_HEALTH_KINDS)(value, where))
+
+
+def _log(value: object, where: Where) -> LogOptions:
+    return LogOptions(**read_table(LOG, "workers.*.log", value, where))
+
+
+def _relative(value: object, where: Where) -> Path:
+    """A path that is relative to the worker's ``cwd``, which is not known here."""
+    return Path(values.text(value, where))
 
 
 def _notify(value: object, where: Where) -> bool:
@@ -124,7 +152,7 @@ BACKOFF: Keys = (
 
 READY: Keys = (
     Key("tcp", values.host_and_port, None, "Ready when this address accepts connections."),
-    Key("file", values.text, None, "Ready when this file is there."),
+    Key("file", _relative, None, "Ready when this file is there."),
     Key("fd", values.integer(3, 255), None, "Ready when a line is written to this descriptor."),
     Key("log", values.text, None, "Ready when a line of output contains this."),
     Key("notify", _notify, None, "Ready when it says READY=1 as in sd_notify(3)."),
@@ -132,14 +160,14 @@ READY: Keys = (
 
 HEALTH: Keys = (
     Key("tcp", values.host_and_port, None, "Healthy while this address accepts connections."),
-    Key("http", values.text, None, "Healthy while this URL answers with 2xx."),
+    Key("http", values.http_url, None, "Healthy while this URL answers with 2xx."),
     Key("exec", values.command, None, "Healthy while this command ends with 0."),
     Key("period", values.positive_duration, "5s", "How often to look."),
     Key("failures", values.integer(1, 1000), 3, "How many failures in a row are one too many."),
 )
 
 LOG: Keys = (
-    Key("format", _log_format, "text", "The format of the log file: text or json."),
+    Key("format", values.one_of(LogFormat), "text", "The format of the log file: text or json."),
     Key("max_size", values.size, "10MiB", "The size at which a log file is rotated."),
     Key("keep", values.integer(0, 1000), 5, "How many rotated files are kept."),
 )
@@ -154,7 +182,7 @@ MESH: Keys = (
     Key("heartbeat_interval", values.positive_duration, "250ms", "How often an idle link between machines is probed."),
     Key("heartbeat_timeout", values.positive_duration, "2s", "After how long a silent link is given up."),
     Key("blacklist_duration", values.positive_duration, "10s", "How long an endpoint that failed is left alone."),
-    Key("secret_file", values.path, None, "A file with the secret that links are authenticated with."),
+    Key("secret_file", values.secret_file, None, "A file with the secret that links are authenticated with."),
 )
 
 SUPERVISOR: Keys = (
@@ -162,7 +190,7 @@ SUPERVISOR: Keys = (
     Key("max_restarts", values.integer(0, 1_000_000), 5, "How many incidents within the window are accepted."),
     Key("max_restarts_window", values.positive_duration, "10s", "The window of max_restarts."),
     Key("on_limit", values.one_of(OnLimit), "stop", "What happens beyond that: stop the mesh, or park the slot."),
-    Key("spares", values.integer(0, 64), 0, "How many spare processes wait to replace one that died."),
+    Key("spares", values.integer(0, 64), 1, "How many spare processes wait to replace one that died."),
     Key("preload", values.list_of(values.module_name, "module names"), [], "Modules that every worker will need."),
     Key("runtime_dir", values.path, None, "Where sockets and the lock are, instead of the usual place."),
     Key("log_dir", values.path, None, "Where logs and incidents are, instead of .meshvisor beside the file."),
@@ -172,7 +200,7 @@ SUPERVISOR: Keys = (
 WORKER: Keys = (
     Key("class", values.class_path, None, 'The worker, as "module:Class".'),
     Key("command", values.command, None, "Instead of a class: a program and its arguments."),
-    Key("replicas", values.integer(0, 1000), 1, "How many processes."),
+    Key("replicas", values.integer(0, MAX_REPLICAS), 1, "How many processes."),
     Key("restart", values.one_of(RestartPolicy), "always", "When a process that ended is started again."),
     Key("success", values.set_of(values.integer(0, 255), "exit statuses"), [0], "Exit statuses that count as success."),
     Key("significant", values.boolean, False, "The mesh ends when all significant slots have ended well."),
@@ -183,7 +211,7 @@ WORKER: Keys = (
     Key("depends_on", values.list_of(values.text, "workers"), [], "Workers that must be ready before this one starts."),
     Key("hang_timeout", values.duration_or_off, "1s", "How long its loop may stand still without computing."),
     Key("busy_timeout", values.duration_or_off, "30s", "How long its loop may compute without a turn."),
-    Key("start_method", values.one_of(StartMethod), "spawn", "Where its process comes from: zygote or spawn."),
+    Key("start_method", values.one_of(StartMethod), "zygote", "Where its process comes from: zygote or spawn."),
     Key("env", values.environment, {}, "Environment variables beside the supervisor's own."),
     Key("cwd", values.directory, ".", "Its working directory, also the first entry of sys.path."),
     Key("settings", values.settings, {}, "What the worker finds in self.settings."),
@@ -191,21 +219,11 @@ WORKER: Keys = (
     Key("max_memory", values.size, None, "The memory beyond which it is killed."),
     Key("nice", values.integer(-20, 19), None, "Its nice value."),
     Key("umask", values.octal_mask, None, "Its umask."),
-    Key("limits", _limits, None, "Its resource limits."),
-    Key("user", values.text, None, "The user that a command runs as."),
-    Key(
-        "ready",
-        _table(lambda: READY, "workers.*.ready", one_of=("tcp", "file", "fd", "log", "notify")),
-        None,
-        "How a command shows that it is ready.",
-    ),
-    Key(
-        "health",
-        _table(lambda: HEALTH, "workers.*.health", one_of=("tcp", "http", "exec")),
-        None,
-        "How a command shows that it is well.",
-    ),
-    Key("log", _table(lambda: LOG, "workers.*.log"), None, "How its log is kept."),
+    Key("limits", _limits, {}, "Its resource limits."),
+    Key("user", values.user, None, "The user that a command runs as."),
+    Key("ready", _ready, None, "How a command shows that it is ready."),
+    Key("health", _health, None, "How a command shows that it is well."),
+    Key("log", _log, {}, "How its log is kept."),
 )
 
 SECTIONS: Mapping[str, Keys] = {"mesh": MESH, "supervisor": SUPERVISOR, "workers.NAME": WORKER}
@@ -222,26 +240,4 @@ def anything(value: object) -> bool:
     return True
 
 
-NOT_YET: Mapping[str, Callable[[Any], bool]] = {
-    "mesh.beat": anything,
-    "mesh.heartbeat_interval": anything,
-    "mesh.heartbeat_timeout": anything,
-    "mesh.secret_file": anything,
-    "supervisor.strategy": lambda strategy: strategy is not StrategyName.ONE_FOR_ONE,
-    "supervisor.on_limit": lambda outcome: outcome is not OnLimit.STOP,
-    "supervisor.spares": lambda count: count > 0,
-    "supervisor.preload": lambda modules: len(modules) > 0,
-    "supervisor.metrics": anything,
-    "workers.hang_timeout": anything,
-    "workers.busy_timeout": anything,
-    "workers.start_method": lambda method: method is not StartMethod.SPAWN,
-    "workers.memory_soft": anything,
-    "workers.max_memory": anything,
-    "workers.nice": anything,
-    "workers.umask": anything,
-    "workers.limits": anything,
-    "workers.user": anything,
-    "workers.ready": anything,
-    "workers.health": anything,
-    "workers.log": anything,
-}
+NOT_YET: Mapping[str, Callable[[Any], bool]] = {"supervisor.metrics": anything}

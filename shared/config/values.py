@@ -12,13 +12,16 @@ import json
 import keyword
 import math
 import os
+import pwd
 import re
 import shlex
 import signal
+import stat
 from collections.abc import Callable, Collection
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from .report import Unfit, Where, closest
 
@@ -280,6 +283,37 @@ def octal_mask(value: object, where: Where) -> int:
     return int(value, 8)
 
 
+def http_url(value: object, where: Where) -> str:
+    """``http://HOST[:PORT]/PATH``; HTTP without TLS, which is what a process says about itself on its own machine."""
+    wanted = f'must be of the form "http://127.0.0.1:8080/health", not {show(value)}'
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
+        raise Unfit(wanted)
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        raise Unfit(wanted) from None
+    if parts.scheme == "https":
+        raise Unfit("only http is supported, not https")
+    if parts.scheme != "http" or not parts.hostname or port == 0 or "@" in parts.netloc:
+        raise Unfit(wanted)
+    host(parts.hostname, where)
+    return value
+
+
+def user(value: object, where: Where) -> str:
+    """The name of a user that this process may become."""
+    word = text(value, where)
+    try:
+        entry = pwd.getpwnam(word)
+    except KeyError:
+        names = [one.pw_name for one in pwd.getpwall()]
+        raise Unfit(f"there is no user {show(word)}", closest(word, names)) from None
+    if os.geteuid() not in (0, entry.pw_uid):
+        raise Unfit(f"only root can run a command as {show(word)}")
+    return word
+
+
 # Paths.
 
 
@@ -302,6 +336,42 @@ def directory(value: object, where: Where) -> Path:
     if not exists:
         raise Unfit(f"there is no directory {show(str(found))}")
     return found
+
+
+SHORTEST_SECRET, LONGEST_SECRET = 16, 4096
+
+
+def secret_file(value: object, where: Where) -> Path:
+    """The path of a file that ``read_secret`` accepts."""
+    found = path(value, where)
+    read_secret(found)
+    return found
+
+
+def read_secret(file: Path) -> bytes:
+    """Return the secret in ``file``: its bytes without the line end that editors put there.
+
+    Raises:
+        Unfit: If it cannot be read, is open to others, is too short to be one, or too long.
+    """
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(descriptor, "rb") as stream:
+            mode = os.fstat(descriptor).st_mode
+            data = stream.read(LONGEST_SECRET + 1) if stat.S_ISREG(mode) else b""
+    except OSError as error:
+        raise Unfit(f"{show(str(file))} cannot be read: {error.strerror}") from None
+    if not stat.S_ISREG(mode):
+        raise Unfit(f"{show(str(file))} is not a regular file")
+    if mode & 0o077:
+        raise Unfit(f"{show(str(file))} is open to others (mode {stat.S_IMODE(mode):04o}); chmod 600 it")
+    secret = data.rstrip(b"\r\n")
+    if not secret:
+        raise Unfit(f"{show(str(file))} is empty")
+    if not SHORTEST_SECRET <= len(secret) <= LONGEST_SECRET:
+        found = f"more than {LONGEST_SECRET}" if len(data) > LONGEST_SECRET else str(len(secret))
+        raise Unfit(f"{show(str(file))} must hold {SHORTEST_SECRET} to {LONGEST_SECRET} bytes, not {found}")
+    return secret
 
 
 # Collections.

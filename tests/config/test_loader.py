@@ -14,35 +14,49 @@ from hypothesis import strategies as st
 
 from meshvisor.shared.config import (
     Backoff,
+    Health,
+    LogFormat,
+    LogOptions,
     MeshConfig,
     MeshSection,
+    OnLimit,
+    Ready,
     RestartPolicy,
+    StartMethod,
+    StrategyName,
     SupervisorSection,
     TransportName,
     WorkerConfig,
     load_config,
     locate,
+    locate_logs,
 )
-from meshvisor.shared.config.schema import NOT_YET, SECTIONS
+from meshvisor.shared.config.schema import NOT_YET
+from meshvisor.shared.config.values import read_secret
 from meshvisor.shared.errors import ConfigError, Fault
 
 Load = Callable[[str], MeshConfig]
 Faults = Callable[[str], list[str]]
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 FULL = """
 [mesh]
 name = "wordcount"
 transport = "tcp"
 host = "::1"
+beat = "50ms"
+heartbeat_interval = "1s"
+heartbeat_timeout = "4s"
 blacklist_duration = "5s"
 
 [supervisor]
-strategy = "one_for_one"
+strategy = "rest_for_one"
 max_restarts = 7
 max_restarts_window = "1m"
-on_limit = "stop"
-spares = 0
-preload = []
+on_limit = "park"
+spares = 2
+preload = ["json"]
 runtime_dir = "run"
 log_dir = "logs"
 
@@ -56,7 +70,14 @@ start_timeout = "3s"
 stop_signal = "SIGINT"
 stop_timeout = 0
 depends_on = ["database"]
+hang_timeout = "200ms"
+busy_timeout = "off"
 start_method = "spawn"
+memory_soft = "384MiB"
+max_memory = "512MiB"
+nice = 5
+umask = "027"
+limits = { nofile = 4096, core = "unlimited" }
 env = { LANG = "C" }
 cwd = "."
 settings = { path = "/tmp", depth = 3 }
@@ -64,16 +85,28 @@ settings = { path = "/tmp", depth = 3 }
 [workers.database]
 command = ["redis-server", "--port", "6379"]
 significant = true
+user = "root"
+ready = { file = "up" }
+health = { http = "http://[::1]:80/x", period = "1s" }
+log = { format = "json", max_size = "1MiB", keep = 0 }
 """
 
 
+@as_root
 def test_a_full_file_becomes_its_configuration(load: Load, tmp_path: Path) -> None:
     config = load(FULL)
     assert config == MeshConfig(
         file=tmp_path / "mesh.toml",
-        mesh=MeshSection("wordcount", TransportName.TCP, "::1", blacklist_duration=5.0),
+        mesh=MeshSection("wordcount", TransportName.TCP, "::1", 0.05, 1.0, 4.0, blacklist_duration=5.0),
         supervisor=SupervisorSection(
-            max_restarts=7, max_restarts_window=60.0, runtime_dir=tmp_path / "run", log_dir=tmp_path / "logs"
+            strategy=StrategyName.REST_FOR_ONE,
+            max_restarts=7,
+            max_restarts_window=60.0,
+            on_limit=OnLimit.PARK,
+            spares=2,
+            preload=("json",),
+            runtime_dir=tmp_path / "run",
+            log_dir=tmp_path / "logs",
         ),
         workers=(
             WorkerConfig(
@@ -88,6 +121,14 @@ def test_a_full_file_becomes_its_configuration(load: Load, tmp_path: Path) -> No
                 stop_signal="SIGINT",
                 stop_timeout=0.0,
                 depends_on=("database",),
+                hang_timeout=0.2,
+                busy_timeout=None,
+                start_method=StartMethod.SPAWN,
+                memory_soft=384 * 1024**2,
+                max_memory=512 * 1024**2,
+                nice=5,
+                umask=0o027,
+                limits={"nofile": 4096, "core": -1},
                 env={"LANG": "C"},
                 settings={"path": "/tmp", "depth": 3},
             ),
@@ -97,6 +138,11 @@ def test_a_full_file_becomes_its_configuration(load: Load, tmp_path: Path) -> No
                 command=("redis-server", "--port", "6379"),
                 restart=RestartPolicy.ON_FAILURE,
                 significant=True,
+                user="root",
+                ready=Ready(file=tmp_path / "up"),
+                health=Health(http="http://[::1]:80/x", period=1.0),
+                start_method=StartMethod.ZYGOTE,
+                log=LogOptions(LogFormat.JSON, 1024**2, 0),
             ),
         ),
     )
@@ -105,8 +151,9 @@ def test_a_full_file_becomes_its_configuration(load: Load, tmp_path: Path) -> No
 def test_the_defaults_of_the_schema_are_those_of_the_model(load: Load, minimal: str, tmp_path: Path) -> None:
     config = load(minimal)
     assert config.mesh == MeshSection("demo")
-    assert config.supervisor == SupervisorSection()
-    assert config.workers == (WorkerConfig("a", tmp_path, command=("sleep", "60")),)
+    assert config.supervisor == SupervisorSection(spares=1)
+    (worker,) = config.workers
+    assert worker == WorkerConfig("a", tmp_path, command=("sleep", "60"), start_method=StartMethod.ZYGOTE)
 
 
 def test_workers_keep_the_order_of_the_file(load: Load, minimal: str) -> None:
@@ -230,6 +277,20 @@ def test_broken_files_are_reported(text: str, expected: list[str], faults: Fault
         ("max_restarts = 3", '6: workers.a.max_restarts: unknown key (did you mean "[supervisor] max_restarts"?)'),
         ("backoff = { initail = 2 }", '6: workers.a.backoff.initail: unknown key (did you mean "initial"?)'),
         ("replicas = 1001", "6: workers.a.replicas: must be a whole number from 0 to 1000, not 1001"),
+        ('user = "rooot"', '6: workers.a.user: there is no user "rooot" (did you mean "root"?)'),
+        ('memory_soft = "1GiB"\nmax_memory = "1GiB"', "6: workers.a.memory_soft: must be less than max_memory "
+         "(1073741824 bytes)"),
+        ("limits = { nofiles = 1 }", '6: workers.a.limits.nofiles: there is no such limit (did you mean "nofile"?)'),
+        ("ready = { fd = 2 }", "6: workers.a.ready.fd: must be a whole number from 3 to 255, not 2"),
+        ("ready = { fd = 3, notify = true }", "6: workers.a.ready: must have exactly one of tcp, file, fd,"),
+        ("ready = { notify = false }", "6: workers.a.ready.notify: can only be true, not false"),
+        ("ready = {}", "6: workers.a.ready: must have exactly one of"),
+        ("health = { period = 1 }", "6: workers.a.health: must have exactly one of tcp, http, exec"),
+        ("health = { http = 'https://a/' }", "6: workers.a.health.http: only http is supported, not https"),
+        ("health = { http = 'localhost:80' }", "6: workers.a.health.http: must be of the form"),
+        ("health = { http = 'http://a:b/' }", "6: workers.a.health.http: must be of the form"),
+        ("hang_timeout = '1s'", "6: workers.a.hang_timeout: is for workers with a class"),
+        ("log = { format = 'xml' }", '6: workers.a.log.format: must be "text" or "json", not "xml"'),
     ],
 )  # fmt: skip
 def test_a_fault_of_a_worker_is_named(lines: str, expected: str, faults: Faults, minimal: str) -> None:
@@ -252,52 +313,63 @@ def test_each_circle_of_dependencies_is_reported_once(faults: Faults) -> None:
     ]
 
 
-# Not supported yet: the form is checked, then the key is refused.
-
-REFUSED = {
-    "mesh.beat": ('"50ms"', '"x"'),
-    "mesh.heartbeat_interval": ('"1s"', "0"),
-    "mesh.heartbeat_timeout": ('"1s"', "0"),
-    "mesh.secret_file": ('"secret"', "1"),
-    "supervisor.strategy": ('"one_for_all"', '"x"'),
-    "supervisor.on_limit": ('"park"', '"x"'),
-    "supervisor.spares": ("1", "-1"),
-    "supervisor.preload": ('["json"]', '["a b"]'),
-    "supervisor.metrics": ('"127.0.0.1:9464"', '"x"'),
-    "workers.hang_timeout": ('"off"', '"x"'),
-    "workers.busy_timeout": ('"30s"', "0"),
-    "workers.start_method": ('"zygote"', '"x"'),
-    "workers.memory_soft": ('"384MiB"', '"x"'),
-    "workers.max_memory": ('"512MiB"', "0"),
-    "workers.nice": ("5", "20"),
-    "workers.umask": ('"027"', "27"),
-    "workers.limits": ("{ nofile = 4096 }", "{ nofiles = 4096 }"),
-    "workers.user": ('"nobody"', "1"),
-    "workers.ready": ('{ tcp = "127.0.0.1:6379" }', '{ tcp = "127.0.0.1:6379", fd = 3 }'),
-    "workers.health": ('{ http = "http://[::1]/", period = "1s" }', "{ period = 1 }"),
-    "workers.log": ('{ format = "json", max_size = "1MiB", keep = 2 }', '{ format = "xml" }'),
-}
+def test_a_hang_timeout_has_room_for_four_beats(faults: Faults, minimal: str) -> None:
+    text = minimal.replace('name = "demo"', 'name = "demo"\nbeat = "100ms"').replace("command", "class")
+    text = text.replace('["sleep", "60"]', '"a:B"')
+    assert faults(text) == []
+    assert faults(text + 'hang_timeout = "400ms"') == []
+    assert faults(text + 'hang_timeout = "off"') == []
+    assert faults(text + 'hang_timeout = "399ms"') == [
+        '7: workers.a.hang_timeout: must be at least 4 times mesh.beat (0.1 s), that is 0.4 s, or "off", not 0.399 s'
+    ]
+    assert faults(text.replace("100ms", "300ms")) == [
+        "3: mesh.beat: hang_timeout must be at least 4 times this, and is 1 s for a, which has none of its own"
+    ]
 
 
-def test_every_refusal_is_tested_and_is_part_of_the_schema() -> None:
-    assert NOT_YET.keys() == REFUSED.keys()
-    schema = {f"{section.partition('.')[0]}.{key.name}" for section, keys in SECTIONS.items() for key in keys}
-    assert schema >= NOT_YET.keys()
+def test_a_heartbeat_times_out_after_its_interval(faults: Faults, minimal: str) -> None:
+    assert faults(minimal.replace('"demo"', '"demo"\nheartbeat_interval = "2s"')) == [
+        "3: mesh.heartbeat_interval: heartbeat_timeout (2 s) must be longer than heartbeat_interval (2 s)"
+    ]
 
 
-@pytest.mark.parametrize("key", REFUSED)
-def test_what_does_nothing_yet_is_refused(key: str, faults: Faults, minimal: str) -> None:
-    section, _, name = key.partition(".")
-    kind = 'class = "a:B"' if name in ("hang_timeout", "busy_timeout", "start_method") else 'command = ["x"]'
-    header = "workers.b]\n" + kind if section == "workers" else section + "]"
-    text = minimal.replace("[mesh]\n", "") if section == "mesh" else minimal
-    mesh_name = '\nname = "demo"' if section == "mesh" else ""
-    text = text.replace('name = "demo"\n', "") if section == "mesh" else text
-    good, bad = REFUSED[key]
-    (refusal,) = faults(f"{text}[{header}{mesh_name}\n{name} = {good}\n")
-    assert refusal.endswith("is not supported yet")
-    found = faults(f"{text}[{header}{mesh_name}\n{name} = {bad}\n")
-    assert not found[0].endswith("not supported yet")
+@pytest.mark.parametrize(
+    ("content", "mode", "fault"),
+    [
+        (None, 0o600, "cannot be read: No such file or directory"),
+        (b"", 0o600, "is empty"),
+        (b"\n", 0o600, "is empty"),
+        (b"fifteen bytes..\n", 0o600, "must hold 16 to 4096 bytes, not 15"),
+        (b"x" * 4097, 0o600, "must hold 16 to 4096 bytes, not more than 4096"),
+        (b"x" * 16, 0o640, "is open to others (mode 0640); chmod 600 it"),
+    ],
+)
+def test_a_secret_that_is_none_is_a_fault(
+    content: bytes | None, mode: int, fault: str, faults: Faults, minimal: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_bytes(content)
+        file.chmod(mode)
+    text = minimal.replace('"demo"', '"demo"\nhost = "10.0.0.1"\nsecret_file = "secret"')
+    (found,) = faults(text)
+    assert found.startswith('4: mesh.secret_file: "/')
+    assert found.endswith(f" {fault}")
+
+
+def test_a_secret_is_what_is_in_its_file_without_the_end_of_the_line(load: Load, minimal: str, tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_bytes(b"sixteen bytes...\r\n")
+    file.chmod(0o600)
+    config = load(minimal.replace('"demo"', '"demo"\nsecret_file = "secret"'))
+    assert config.mesh.secret_file == file
+    assert read_secret(file) == b"sixteen bytes..."
+
+
+def test_metrics_are_not_supported_yet(faults: Faults, minimal: str) -> None:
+    assert list(NOT_YET) == ["supervisor.metrics"]
+    (fault,) = faults(minimal + '[supervisor]\nmetrics = "127.0.0.1:9464"\n')
+    assert fault == "7: supervisor.metrics: is not supported yet"
 
 
 # Files that are no files.
@@ -351,6 +423,15 @@ def test_only_name_and_runtime_dir_matter_for_finding_a_mesh(write: Callable[[st
 def test_a_mesh_without_name_cannot_be_found(write: Callable[[str], Path]) -> None:
     with pytest.raises(ConfigError, match=r"mesh.name: is missing"):
         locate(write("[supervisor]\nruntime_dir = 'r'\n"))
+
+
+def test_only_log_dir_and_the_slots_matter_for_finding_the_past_of_a_mesh(
+    write: Callable[[str], Path], tmp_path: Path
+) -> None:
+    file = write("nonsense = 1\n[workers.a]\n[workers.b]\nreplicas = 2\n[workers.c]\nreplicas = -1\n")
+    assert locate_logs(file) == (tmp_path / ".meshvisor", ("a", "b-0", "b-1", "c"))
+    file = write("workers = 1\n[supervisor]\nlog_dir = 'logs'\n")
+    assert locate_logs(file) == (tmp_path / "logs", ())
 
 
 # Whatever is in the file.

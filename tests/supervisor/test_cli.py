@@ -48,13 +48,13 @@ def test_a_program_is_looked_for_in_the_workers_own_folder_and_path(
 
 @pytest.mark.parametrize("command", ["run", "check"])
 def test_faults_are_told_on_stderr(command: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "mesh.toml").write_text(GOOD + "replica = 3\nnice = 1\n")
+    (folder / "mesh.toml").write_text(GOOD + "replica = 3\nnice = 30\n")
     assert execute([command, "./mesh.toml"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == (
         './mesh.toml:6: workers.a.replica: unknown key (did you mean "replicas"?)\n'
-        "./mesh.toml:7: workers.a.nice: is not supported yet\n"
+        "./mesh.toml:7: workers.a.nice: must be a whole number from -20 to 19, not 30\n"
     )
 
 
