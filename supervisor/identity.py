@@ -8,11 +8,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..shared.config.model import MeshSection, TransportName, WorkerConfig
+from ..shared.config.report import Unfit
+from ..shared.config.values import is_loopback, read_secret
 from ..shared.control.lifeline import Assignment
 from ..shared.core.roster import NodeRecord, NodeStatus
+from ..shared.errors import SupervisorError
 from .leftovers import VARIABLE, Mark
 
 _STOP_MARGIN = 0.5
+
+
+def run_secret(mesh: MeshSection) -> bytes:
+    """Return what authenticates the links of one run of a mesh: what ``secret_file`` says now, else something new.
+
+    Raises:
+        SupervisorError: If there is a ``secret_file`` and it has become unfit since the configuration was read.
+    """
+    if mesh.secret_file is None:
+        return secrets.token_bytes(32)
+    try:
+        return read_secret(mesh.secret_file)
+    except Unfit as error:
+        raise SupervisorError(f"mesh.secret_file: {error.message}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +61,10 @@ class Identity:
     def environment(self, mark: Mark) -> dict[str, str]:
         """Return the environment of the process: ours, what is configured, and who it is."""
         unbuffered = {} if self.config.command else {"PYTHONUNBUFFERED": "1"}
+        # Another user gets a home and a name of its own from the launcher, not ours.
+        not_theirs = () if self.config.user is None else ("HOME", "USER", "LOGNAME")
         return {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name not in not_theirs},
             **unbuffered,
             **self.config.env,
             "MESHVISOR_SLOT": self.slot,
@@ -72,9 +91,12 @@ class Identity:
             stop_signal=config.stop_signal,
             # A little less than the stop may take, so that a worker ends by itself before it is killed.
             drain_timeout=max(config.stop_timeout - _STOP_MARGIN, config.stop_timeout * 0.9),
-            heartbeat_interval=mesh.heartbeat_interval,
+            heartbeat_interval=None if self._is_local else mesh.heartbeat_interval,
             heartbeat_timeout=mesh.heartbeat_timeout,
             blacklist_duration=mesh.blacklist_duration,
+            nice=config.nice,
+            umask=config.umask,
+            limits=dict(config.limits),
         )
 
     def record(self, status: NodeStatus, endpoints: tuple[str, ...] = (), why: str = "") -> NodeRecord:
@@ -82,6 +104,10 @@ class Identity:
         return NodeRecord(
             self.slot, self.config.name, self.replica, self.incarnation, self.epoch, status, endpoints, why
         )
+
+    @property
+    def _is_local(self) -> bool:
+        return self.mesh.transport == TransportName.UNIX or is_loopback(self.mesh.host)
 
     def _endpoint(self, directory: Path) -> str:
         if self.mesh.transport == TransportName.UNIX:

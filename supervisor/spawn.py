@@ -18,6 +18,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from .confinement import UNCONFINED, Confinement
+
 WORKER_PROGRAM = ("-m", "meshvisor.workers")
 _LAUNCHER = str(Path(__file__).with_name("launch.py"))
 
@@ -76,8 +78,19 @@ def spawn_worker(title: str, cwd: Path, environment: Mapping[str, str]) -> Proce
     return process
 
 
-def spawn_command(command: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> Process:
+def spawn_command(
+    command: Sequence[str],
+    cwd: Path,
+    environment: Mapping[str, str],
+    confinement: Confinement = UNCONFINED,
+    *,
+    ready: tuple[int, int] | None = None,
+    is_quiet: bool = False,
+) -> Process:
     """Start a command; whether it could be executed follows over ``Process.report``.
+
+    ``ready`` is a descriptor of ours that the command gets, and the number under which it gets it. ``is_quiet``: what
+    it prints goes nowhere, and ``stdout`` and ``stderr`` are -1.
 
     Raises:
         SpawnError: If there is no process now.
@@ -87,8 +100,10 @@ def spawn_command(command: Sequence[str], cwd: Path, environment: Mapping[str, s
             ours, theirs = os.pipe2(os.O_CLOEXEC)
             stack.callback(os.close, ours)
             with open(theirs, "wb", buffering=0):
-                arguments = [interpreter(), "-I", "-S", _LAUNCHER, str(os.getpid()), str(theirs), *command]
-                process = _spawn(arguments, cwd, environment, theirs)
+                words = confinement.words() if ready is None else [f"fd={ready[0]}:{ready[1]}", *confinement.words()]
+                launcher = [interpreter(), "-I", "-S", _LAUNCHER, str(os.getpid()), str(theirs), *words, "--"]
+                inherited = (theirs,) if ready is None else (theirs, ready[0])
+                process = _spawn([*launcher, *command], cwd, environment, *inherited, is_quiet=is_quiet)
         except (OSError, ValueError) as error:
             raise SpawnError(_reason(error, cwd)) from error
         stack.pop_all()
@@ -97,10 +112,12 @@ def spawn_command(command: Sequence[str], cwd: Path, environment: Mapping[str, s
     return process
 
 
-def _spawn(arguments: list[str], cwd: Path, environment: Mapping[str, str], inherited: int) -> Process:
+def _spawn(
+    arguments: list[str], cwd: Path, environment: Mapping[str, str], *inherited: int, is_quiet: bool = False
+) -> Process:
     with ExitStack() as ours, ExitStack() as theirs:
-        out, out_end = _pipe(ours, theirs)
-        err, err_end = _pipe(ours, theirs)
+        out, out_end = (-1, subprocess.DEVNULL) if is_quiet else _pipe(ours, theirs)
+        err, err_end = (-1, subprocess.DEVNULL) if is_quiet else _pipe(ours, theirs)
         process = subprocess.Popen(
             arguments,
             stdin=subprocess.DEVNULL,
@@ -108,7 +125,7 @@ def _spawn(arguments: list[str], cwd: Path, environment: Mapping[str, str], inhe
             stderr=err_end,
             cwd=cwd,
             env=dict(environment),
-            pass_fds=(inherited,),
+            pass_fds=inherited,
             start_new_session=True,
         )
         # The death notice is ours to take: with a status in place, subprocess never waits for this child itself.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import secrets
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +19,7 @@ from .directory import RuntimeDirectory, base_directory
 from .event import Event
 from .herald import Herald
 from .hub import EventStream, Hub
+from .identity import run_secret
 from .intensity import RestartIntensity
 from .leftovers import Mark, kill_orphans, kill_strays
 from .levels import start_levels
@@ -173,7 +173,7 @@ class Supervisor:
             herald=Herald(loop),
             hub=self._hub,
             mark=mark,
-            secret=secrets.token_bytes(32),
+            secret=run_secret(self.config.mesh),
             is_stopping=lambda: self._outcome is not None,
             count=self._count,
             changed=self._advance,

@@ -15,6 +15,8 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import NoReturn
 
 from ..shared.control.lifeline import Assignment, Failure, FromWorker, LifelineError, Ready, RosterNews, Stop
@@ -63,8 +65,41 @@ def load_class(path: str) -> type[Worker]:
     return found
 
 
+def apply_limits(assignment: Assignment) -> None:
+    """Give this process the umask, nice value and resource limits of its assignment.
+
+    Raises:
+        OSError: If that is not allowed, saying what.
+    """
+    import resource
+
+    def limit(name: str, most: int) -> None:
+        most = resource.RLIM_INFINITY if most < 0 else most
+        resource.setrlimit(getattr(resource, f"RLIMIT_{name.upper()}"), (most, most))
+
+    wanted: list[tuple[str, Callable[[], object]]] = [
+        (f"limit {name} to {most}", partial(limit, name, most)) for name, most in assignment.limits.items()
+    ]
+    if assignment.nice is not None:
+        nice = assignment.nice
+        wanted.append((f"nice to {nice}", lambda: os.setpriority(os.PRIO_PROCESS, 0, nice)))
+    if assignment.umask is not None:
+        os.umask(assignment.umask)
+    for what, apply in wanted:
+        try:
+            apply()
+        except (OSError, ValueError, AttributeError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise OSError(f"cannot set {what}: {reason}") from error
+
+
 def _ending(lifeline: Lifeline, assignment: Assignment) -> Ending:
     sys.path[0] = assignment.path
+    try:
+        apply_limits(assignment)
+    except OSError as error:
+        lifeline.report(Failure("limits", str(error)))
+        return Ending(1, Manner.CRASH)
     try:
         worker_class = load_class(assignment.class_path)
     except SystemExit as stop:
@@ -99,6 +134,7 @@ async def _live(lifeline: Lifeline, assignment: Assignment, worker_class: type[W
         epoch=assignment.epoch,
         listen=assignment.listen,
         secret=assignment.secret,
+        heartbeat_interval=assignment.heartbeat_interval,
         heartbeat_timeout=assignment.heartbeat_timeout,
         blacklist_duration=assignment.blacklist_duration,
     )

@@ -40,7 +40,9 @@ class Assignment(msgspec.Struct, frozen=True, tag="assignment", array_like=True,
 
     ``listen`` are the endpoints it must bind, in order; ``secret`` authenticates the links of this run of the mesh
     and travels in no other way; ``path`` goes to the front of ``sys.path``; ``drain_timeout`` (seconds) is how long
-    ``on_stop`` and the draining of links may take together.
+    ``on_stop`` and the draining of links may take together. ``heartbeat_interval`` is None within one machine, where
+    the kernel tells of every death. ``nice``, ``umask`` and ``limits`` (-1: unlimited; both
+    soft and hard) are for the process as a whole, before anything of the user's is loaded.
     """
 
     mesh: str
@@ -57,9 +59,12 @@ class Assignment(msgspec.Struct, frozen=True, tag="assignment", array_like=True,
     roster: tuple[NodeRecord, ...]
     stop_signal: str = "SIGTERM"
     drain_timeout: float = 5.0
-    heartbeat_interval: float = 0.25
+    heartbeat_interval: float | None = None
     heartbeat_timeout: float = 2.0
     blacklist_duration: float = 10.0
+    nice: int | None = None
+    umask: int | None = None
+    limits: dict[str, int] = {}
 
 
 class RosterNews(msgspec.Struct, frozen=True, tag="roster", array_like=True, forbid_unknown_fields=True):
