@@ -133,9 +133,14 @@ def _ourselves_and_ancestors() -> set[int]:
     pid = os.getpid()
     while pid > 0 and pid not in found:
         found.add(pid)
-        fields = _stat(pid)
-        pid = int(fields[1]) if fields else 0
+        pid = parent_of(pid)
     return found
+
+
+def parent_of(pid: int) -> int:
+    """Return the parent of a process; 0 when there is none (any more)."""
+    fields = _stat(pid)
+    return int(fields[1]) if fields else 0
 
 
 def _start_time(pid: int) -> int | None:
