@@ -31,6 +31,7 @@ class Event:
         slot-stopping     pid
         slot-stopped, slot-failed
         log-lost          file, text
+        log-restored      file, count (of the lines lost)
         dropped           count
     """
 
@@ -148,6 +149,10 @@ def _log_lost(event: Event) -> str:
     return f"log lines are being lost, {event.details['file']} cannot be written: {event.details['text']}"
 
 
+def _log_restored(event: Event) -> str:
+    return f"{event.details['file']} can be written again; {_count(event.details['count'], 'line')} lost meanwhile"
+
+
 def _dropped(event: Event) -> str:
     return f"{_count(event.details['count'], 'event')} dropped: this reader is too slow"
 
@@ -167,5 +172,6 @@ _SENTENCES: dict[str, Callable[[Event], str]] = {
     "slot-stopped": lambda event: f"{event.slot} is stopped",
     "slot-failed": lambda event: f"{event.slot} has failed and is not started again",
     "log-lost": _log_lost,
+    "log-restored": _log_restored,
     "dropped": _dropped,
 }

@@ -8,13 +8,18 @@ progress: shown in place and overwritten by the next, so it is passed on and not
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
+import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+
+import msgspec
+
+from ..shared.config.model import LogFormat, LogOptions
+from .rotation import RotatedFile
 
 MAX_LINE = 65_536
 """Longest line, in bytes, that is not cut."""
@@ -28,6 +33,7 @@ _READ_SIZE = 4096
 _DRAIN_LINES = 2000
 _PIPE_SIZE = 1_048_576  # as much as a pipe can hold without privileges
 _LINGER = 0.25
+_DEFAULT_OPTIONS = LogOptions()
 
 Lines = list[tuple[str, str]]
 """What was printed, as pairs of a kind (the stream's name or ``progress``) and a text without its end."""
@@ -92,67 +98,42 @@ class LineCutter:
 class LogFile:
     """The log of one slot, rotated by size: ``SLOT.log``, then ``SLOT.log.1`` (the latest) and so on.
 
-    Whatever the disk does, writing goes on to the next line: ``lost`` is called once per row of failures.
+    A line is ``TIME STREAM TEXT``, or a JSON object with ``at`` (Unix seconds), ``slot``, ``incarnation``, ``stream``
+    and ``text``. Whatever the disk does, writing goes on with the next line: ``lost`` is called once per row of
+    failures, ``restored`` with the number of lines lost when it is over.
     """
 
     def __init__(
-        self, path: Path, lost: Callable[[str], None], *, max_size: int = 10 * 1024 * 1024, keep: int = 5
+        self,
+        path: Path,
+        lost: Callable[[str], None],
+        options: LogOptions = _DEFAULT_OPTIONS,
+        *,
+        slot: str = "",
+        restored: Callable[[int], None] = lambda count: None,
     ) -> None:
-        self.path = path
-        self._lost = lost
-        self._max_size = max_size
-        self._keep = keep
-        self._descriptor = -1
-        self._size = 0
-        self._failing = False
+        self._slot = slot
+        self._format = self._json if options.format is LogFormat.JSON else self._text
+        self._file = RotatedFile(path, max_size=options.max_size, keep=options.keep, lost=lost, restored=restored)
 
-    def write(self, lines: Lines) -> None:
-        """Append ``lines``, each with the time (UTC) and the stream it came from; progress is left out."""
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        text = "".join(f"{now} {stream} {line}\n" for stream, line in lines if stream != PROGRESS)
-        if not text:
-            return
-        try:
-            self._append(text.encode(errors="replace"))
-            self._failing = False
-        except OSError as error:
-            self.close()
-            if not self._failing:
-                self._failing = True
-                self._lost(error.strerror or str(error))
+    def write(self, lines: Lines, incarnation: int = 0) -> None:
+        """Append ``lines``, each with the time and the stream it came from; progress is left out."""
+        kept = [line for line in lines if line[0] != PROGRESS]
+        if kept:
+            self._file.append(self._format(kept, incarnation), len(kept))
 
     def close(self) -> None:
         """Close the file; the next write opens it again."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-        self._descriptor = -1
+        self._file.close()
 
-    def _append(self, data: bytes) -> None:
-        if self._descriptor < 0:
-            self._open()
-        if self._size and self._size + len(data) > self._max_size:
-            self._rotate()
-        written = os.write(self._descriptor, data)
-        self._size += written
-        if written < len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def _text(self, lines: Lines, incarnation: int) -> bytes:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return "".join(f"{now} {stream} {line}\n" for stream, line in lines).encode(errors="replace")
 
-    def _open(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-        self._descriptor = os.open(self.path, flags, 0o640)
-        self._size = os.fstat(self._descriptor).st_size
-
-    def _rotate(self) -> None:
-        self.close()
-        for number in range(self._keep - 1, 0, -1):
-            with suppress(FileNotFoundError):
-                os.replace(self._numbered(number), self._numbered(number + 1))
-        os.replace(self.path, self._numbered(1))
-        self._open()
-
-    def _numbered(self, number: int) -> Path:
-        return self.path.with_name(f"{self.path.name}.{number}")
+    def _json(self, lines: Lines, incarnation: int) -> bytes:
+        fields = {"at": round(time.time(), 3), "slot": self._slot, "incarnation": incarnation}
+        objects = ({**fields, "stream": stream, "text": text} for stream, text in lines)
+        return b"".join(msgspec.json.encode(one) + b"\n" for one in objects)
 
 
 class Pump:
@@ -181,7 +162,7 @@ class Pump:
         """
         self._catch_up(_DRAIN_LINES)
         if self.is_open and self._linger is None:
-            self._linger = self._loop.call_later(_LINGER, self.close)
+            self._linger = self._loop.call_later(_LINGER, self.finish)
 
     def finish(self) -> None:
         """Hand over all that is in the pipe, and close."""
@@ -241,15 +222,21 @@ class Output:
 
     def begin(self) -> None:
         """Begin a new incarnation, which has printed nothing yet."""
-        self._tail.clear()
+        self._tail = deque(maxlen=TAIL_LINES)
 
-    def attach(self, stdout: int, stderr: int) -> None:
-        """Begin to read the pipes of a new incarnation."""
+    def attach(
+        self, stdout: int, stderr: int, incarnation: int = 0, heard: Callable[[str], None] = lambda text: None
+    ) -> None:
+        """Begin to read the pipes of a new incarnation; what earlier ones left in theirs is read to its end.
+
+        ``heard`` is called with each line of this incarnation.
+        """
         self.begin()
+        take = partial(self._take, incarnation, self._tail, heard)
         self._pumps = [
             *(pump for pump in self._pumps if pump.is_open),
-            Pump(self._loop, stdout, "stdout", self._take),
-            Pump(self._loop, stderr, "stderr", self._take),
+            Pump(self._loop, stdout, "stdout", take),
+            Pump(self._loop, stderr, "stderr", take),
         ]
 
     def drain(self) -> None:
@@ -263,9 +250,10 @@ class Output:
             pump.finish()
         self._log.close()
 
-    def _take(self, lines: Lines) -> None:
-        self._log.write(lines)
+    def _take(self, incarnation: int, tail: deque[str], heard: Callable[[str], None], lines: Lines) -> None:
+        self._log.write(lines, incarnation)
         for kind, text in lines:
             if kind != PROGRESS:
-                self._tail.append(text[:_TAIL_WIDTH])
+                tail.append(text[:_TAIL_WIDTH])
+                heard(text)
             self._printed(kind, text)

@@ -128,7 +128,7 @@ def _colour_of(event: Event) -> str | None:
             return GREEN
         case "limit-exceeded":
             return RED
-        case "log-lost" | "dropped" | "leftovers-killed":
+        case "log-lost" | "log-restored" | "dropped" | "leftovers-killed":
             return YELLOW
         case _:
             return DIM

@@ -89,6 +89,10 @@ def exited(**details: Any) -> Event:
             Event(0.0, "log-lost", "a", 1, {"file": "/a.log", "text": "No space left on device"}),
             "log lines are being lost, /a.log cannot be written: No space left on device",
         ),
+        (
+            Event(0.0, "log-restored", "a", 1, {"file": "/a.log", "count": 3}),
+            "/a.log can be written again; 3 lines lost meanwhile",
+        ),
         (Event(0.0, "dropped", details={"count": 2}), "2 events dropped: this reader is too slow"),
         (Event(0.0, "something-new", "a"), "a something-new"),
     ],

@@ -1,7 +1,9 @@
 """What the children print: cut, kept, passed on."""
 
 import asyncio
+import json
 import os
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from meshvisor.shared.config.model import LogFormat, LogOptions
 from meshvisor.supervisor.logs import CUT, MAX_LINE, TAIL_LINES, LineCutter, LogFile, Output, Pump
 from meshvisor.workers.testing import run_virtual
 
@@ -97,7 +100,7 @@ def test_a_log_goes_on_where_it_ended(tmp_path: Path) -> None:
 
 
 def test_logs_are_rotated_by_size_and_only_so_many_are_kept(tmp_path: Path) -> None:
-    log = LogFile(tmp_path / "a.log", pytest.fail, max_size=100, keep=2)
+    log = LogFile(tmp_path / "a.log", pytest.fail, LogOptions(max_size=100, keep=2))
     for number in range(5):
         log.write([("stdout", f"{number}" * 60)])
     log.close()
@@ -105,17 +108,45 @@ def test_logs_are_rotated_by_size_and_only_so_many_are_kept(tmp_path: Path) -> N
     assert found == {"a.log": "4", "a.log.1": "3", "a.log.2": "2"}
 
 
-def test_a_log_that_cannot_be_written_warns_once_and_recovers(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("keep", "files"), [(0, {"a.log": "4"}), (1, {"a.log": "4", "a.log.1": "3"})])
+def test_as_few_logs_are_kept_as_one_likes(tmp_path: Path, keep: int, files: dict[str, str]) -> None:
+    for number in (1, 2, 3):
+        (tmp_path / f"a.log.{number}").write_text("x y kept by an earlier run")
+    log = LogFile(tmp_path / "a.log", pytest.fail, LogOptions(max_size=100, keep=keep))
+    for number in range(5):
+        log.write([("stdout", f"{number}" * 60)])
+    log.close()
+    assert {entry.name: entry.read_text().split()[2][0] for entry in tmp_path.iterdir()} == files
+
+
+def test_a_log_can_be_one_json_object_a_line(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "a.log", pytest.fail, LogOptions(LogFormat.JSON), slot="a")
+    before = round(time.time(), 3)
+    log.write([("stdout", 'say "é"\u2028'), ("progress", "50%"), ("stderr", "two")], 3)
+    log.close()
+    lines = [json.loads(line) for line in (tmp_path / "a.log").read_bytes().split(b"\n")[:-1]]
+    assert all(before <= line.pop("at") <= time.time() + 0.001 for line in lines)
+    assert lines == [
+        {"slot": "a", "incarnation": 3, "stream": "stdout", "text": 'say "é"\u2028'},
+        {"slot": "a", "incarnation": 3, "stream": "stderr", "text": "two"},
+    ]
+
+
+def test_a_log_that_cannot_be_written_warns_once_and_says_when_it_can_again(tmp_path: Path) -> None:
     lost: list[str] = []
+    restored: list[int] = []
     (tmp_path / "logs").touch()
-    log = LogFile(tmp_path / "logs" / "a.log", lost.append)
-    log.write([("stdout", "one")])
+    log = LogFile(tmp_path / "logs" / "a.log", lost.append, restored=restored.append)
+    log.write([("stdout", "one"), ("stdout", "and a half")])
     log.write([("stdout", "two")])
-    assert lost == ["File exists"]
+    assert (lost, restored) == (["File exists"], [])
     (tmp_path / "logs").unlink()
     log.write([("stdout", "three")])
+    log.write([("stdout", "four")])
+    assert (lost, restored) == (["File exists"], [3])
     log.close()
-    assert (tmp_path / "logs" / "a.log").read_text().endswith("stdout three\n")
+    lines = (tmp_path / "logs" / "a.log").read_text().splitlines()
+    assert [line.split()[2] for line in lines] == ["three", "four"]
 
 
 def test_a_full_disk_costs_lines_and_one_warning() -> None:
@@ -215,5 +246,51 @@ def test_the_output_of_a_slot_goes_to_its_log_to_its_tail_and_on(tmp_path: Path,
         assert output.tail == []
         output.close()
         assert len((tmp_path / "a.log").read_text().splitlines()) == 31
+
+    run_virtual(main())
+
+
+def test_what_an_earlier_incarnation_left_is_logged_and_is_no_news_of_the_next(tmp_path: Path) -> None:
+    async def main() -> None:
+        options = LogOptions(LogFormat.JSON)
+        output = Output(
+            asyncio.get_running_loop(), LogFile(tmp_path / "a.log", pytest.fail, options), lambda kind, text: None
+        )
+        heard: list[list[str]] = [[], []]
+        writers = []
+        for number in (0, 1):
+            reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            silent, closed = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            os.close(closed)
+            writers.append(writer)
+            os.write(writer, b"old\n" * 4000 if number == 0 else b"new\n")
+            output.attach(reader, silent, number + 1, heard[number].append)
+            if number == 0:
+                output.drain()
+        await asyncio.sleep(0.01)
+        assert output.tail == ["new"]
+        assert heard == [["old"] * 4000, ["new"]]
+        for writer in writers:
+            os.close(writer)
+        output.close()
+        lines = [json.loads(line) for line in (tmp_path / "a.log").read_text().splitlines()]
+        found = [(line["incarnation"], line["text"]) for line in lines]
+        assert sorted(found) == [(1, "old")] * 4000 + [(2, "new")]
+        assert found[-1] == (1, "old")
+
+    run_virtual(main())
+
+
+def test_a_pipe_that_is_held_open_is_emptied_before_it_is_given_up(pipe: tuple[int, int]) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        lines: Lines = []
+        pump = Pump(loop, pipe[0], "stdout", lines.extend)
+        pump.drain()
+        loop.remove_reader(pipe[0])  # as if the loop had been too busy to look
+        os.write(pipe[1], b"x\n" * 5000)
+        await asyncio.sleep(0.3)
+        assert not pump.is_open
+        assert len(lines) == 5000
 
     run_virtual(main())
