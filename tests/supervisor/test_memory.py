@@ -128,9 +128,15 @@ def test_descendants_count_and_what_they_share_counts_once_where_it_matters(kind
 
 
 def test_a_process_by_itself_is_its_resident_set_and_one_that_is_gone_is_nothing() -> None:
-    with subprocess.Popen(["sleep", "1000"]) as process:
-        assert memory_of(process.pid, 0) == psutil.Process(process.pid).memory_info().rss
-        process.kill()
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"?\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        found = memory_of(process.pid, 0), psutil.Process(process.pid).memory_info().rss
+        process.stdin.close()
+    assert found[0] == found[1] > 0
     assert memory_of(process.pid) == 0
 
 
