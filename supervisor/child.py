@@ -12,7 +12,7 @@ actor calls ``tick`` when it has passed. Called early, or twice, ``tick`` does n
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ..shared.config.model import RestartPolicy, WorkerConfig
@@ -119,12 +119,14 @@ ALIVE = frozenset({State.STARTING, State.READY, State.KILLED, State.STOPPING})
 class Exit:
     """How a process ended: by ``code`` or by ``signal`` (its name); neither when it could not be started.
 
-    ``failure`` says what kept it from starting; it is then no success, whatever the code.
+    ``failure`` says what kept it from starting; it is then no success, whatever the code. ``rss`` is the most memory
+    that it ever had, in bytes; 0 when that is not known.
     """
 
     code: int | None = None
     signal: str | None = None
     failure: str = ""
+    rss: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

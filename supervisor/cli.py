@@ -124,21 +124,52 @@ def shutdown(file: str | None, name: str | None, no_wait: bool, as_json: bool) -
         click.echo(json.dumps({"mesh": client.name}) if as_json else f"the mesh {client.name} {text}")
 
 
+@supervise.command()
+@click.argument("slot", required=False)
+@_mesh_options
+@click.option("--now", is_flag=True, help="Show instead where the threads of SLOT are at this moment.")
+@_json_option
+def why(slot: str | None, file: str | None, name: str | None, now: bool, as_json: bool) -> None:
+    """Tell the latest incident (of SLOT), also when nothing runs any more."""
+    from .style import wants_colour
+    from .why import Past, trace
+
+    if now and slot is None:
+        raise click.UsageError("--now needs a slot", click.get_current_context())
+    if now and slot is not None:
+        with _client(file, name) as client:
+            click.echo(trace(client, slot, as_json=as_json), nl=False)
+        return
+    past = Past.of_mesh(*_located(file, name))
+    if as_json:
+        click.echo(past.latest_json(slot))
+    else:
+        click.echo(past.story(slot, colour=wants_colour(sys.stdout.isatty())), nl=False, color=True)
+
+
 def _client(file: str | None, name: str | None) -> Client:
     """Return a connection to the mesh that was named by its file or by its name."""
+    from .client import Client
+
+    base, name, _ = _located(file, name)
+    return Client(base, name)
+
+
+def _located(file: str | None, name: str | None) -> tuple[Path, str, Path | None]:
+    """Return where the mesh that was meant has its runtime directory, its name, and its file if that was given."""
     from ..shared.config import locate
     from ..shared.config.values import NAME, NAME_RULE
-    from .client import Client
     from .directory import base_directory
 
     if name is None:
-        name, base = locate(file if file is not None else "mesh.toml")
-        return Client(base_directory(base), name)
+        file = file if file is not None else "mesh.toml"
+        name, base = locate(file)
+        return base_directory(base), name, Path(file)
     if file is not None:
         raise click.UsageError("-f and --name both say which mesh; give one of them", click.get_current_context())
     if not NAME.fullmatch(name):
         raise click.UsageError(f"the name of a mesh {NAME_RULE}", click.get_current_context())
-    return Client(base_directory(None), name)
+    return base_directory(None), name, None
 
 
 # Running a command, and saying what went wrong.
@@ -192,7 +223,10 @@ def _report(error: Exception, *, as_json: bool) -> int:
 
 def _code_of(error: Exception) -> int:
     from .client import NotRunning
+    from .naming import UnknownSlot
 
+    if isinstance(error, UnknownSlot):
+        return USAGE
     return NOT_RUNNING if isinstance(error, NotRunning) else FAILED
 
 

@@ -19,14 +19,18 @@ from ..shared.control.requests import (
     Answer,
     GetStatus,
     Question,
+    Refusal,
     Refused,
     Shutdown,
     StatusReport,
+    Traces,
+    Why,
     decode_reply,
     encode_request,
 )
 from ..shared.errors import SupervisorError
 from .directory import find_running
+from .naming import UnknownSlot
 from .snapshot import MeshStatus
 
 TIMEOUT = 5.0
@@ -97,6 +101,17 @@ class Client:
             raise _strange(answer)
         return msgspec.json.decode(answer.status, type=MeshStatus)
 
+    def traces(self, slot: str) -> str:
+        """Return where the process in ``slot`` is now: the tracebacks of all its threads.
+
+        Raises:
+            UnknownSlot: If there is no such slot.
+        """
+        answer = self._ask(Why(slot))
+        if not isinstance(answer, Traces):
+            raise _strange(answer)
+        return answer.text
+
     def shutdown(self) -> None:
         """Ask for a clean stop; return when it has begun."""
         try:
@@ -131,6 +146,8 @@ class Client:
             reply = decode_reply(self._receive(deadline))
             if reply.id not in (number, 0):
                 continue  # to an earlier request, given up by us
+            if isinstance(reply.body, Refused) and reply.body.why is Refusal.NO_SUCH_SLOT:
+                raise UnknownSlot(reply.body.text)
             if isinstance(reply.body, Refused):
                 raise SupervisorError(f"the supervisor (process {self.pid}) refused: {reply.body.text}")
             return reply.body

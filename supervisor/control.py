@@ -1,6 +1,7 @@
 """The control plane's server: a ZeroMQ ROUTER that answers requests within the supervisor's event loop.
 
-Nothing a client does can hold the supervisor up. Requests are handled one per turn of the loop; a reply that its
+Nothing a client does can hold the supervisor up. Requests are handled one per turn of the loop; what takes longer
+than a turn goes on beside the others, at most ``_MOST_PENDING`` at once and none beyond its deadline; a reply that its
 client does not take is dropped by the socket when its small queue is full; what makes no sense is answered with a
 refusal. ZeroMQ's own thread does the I/O and never touches our state.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from importlib.metadata import version
 from typing import Any, Protocol
@@ -19,13 +20,15 @@ import msgspec
 import zmq
 
 from ..shared.control import requests
-from ..shared.control.requests import Accepted, Answer, Refusal, Refused, RequestError, StatusReport, Welcome
+from ..shared.control.requests import Accepted, Answer, Refusal, Refused, RequestError, StatusReport, Traces, Welcome
 from ..shared.errors import MeshError, SupervisorError
+from .naming import UnknownSlot
 from .snapshot import MeshStatus
 
 _QUEUE = 64  # messages waiting in each direction, per client
 _LARGEST_MESSAGE = 1024 * 1024  # beyond it ZeroMQ cuts the client off; from MAX_REQUEST on it is answered
 _MOST_FRAMES = 8
+_MOST_PENDING = 16
 
 
 class Controlled(Protocol):
@@ -34,6 +37,8 @@ class Controlled(Protocol):
     def status(self) -> MeshStatus: ...
 
     def request_stop(self, reason: str = ...) -> None: ...
+
+    def traces(self, slot: str) -> Awaitable[str]: ...
 
 
 class ControlServer:
@@ -51,10 +56,12 @@ class ControlServer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._descriptor = -1
         self._next: asyncio.Handle | None = None
-        self._handlers: dict[type[Any], Callable[[], Answer]] = {
+        self._pending: set[asyncio.Task[None]] = set()
+        self._handlers: dict[type[Any], Callable[[Any], Answer | Awaitable[Answer]]] = {
             requests.Hello: self._welcome,
             requests.GetStatus: self._report,
             requests.Shutdown: self._shut_down,
+            requests.Why: self._trace,
         }
 
     def start(self) -> None:
@@ -80,6 +87,8 @@ class ControlServer:
         if self._next is not None:
             self._next.cancel()
             self._next = None
+        for task in self._pending:
+            task.cancel()
         if self._socket is not None and self._loop is not None:
             if self._descriptor >= 0:
                 self._loop.remove_reader(self._descriptor)
@@ -111,26 +120,67 @@ class ControlServer:
             return
         # Whatever stands before the body, the client's identity first, is the way back (a REQ adds an empty frame).
         *route, body = frames
-        request, answer = self._answer(body)
+        try:
+            request, question, deadline = requests.decode_request(body, time.monotonic())
+        except RequestError as error:
+            self._reply(route, error.id, Refused(error.why, error.text))
+            return
+        answer = self._answer(question)
+        if not isinstance(answer, Awaitable):
+            self._reply(route, request, answer)
+        elif len(self._pending) < _MOST_PENDING:
+            task = asyncio.ensure_future(self._reply_later(route, request, answer, deadline))
+            self._pending.add(task)
+            task.add_done_callback(self._pending.discard)
+        else:
+            _forget(answer)
+            text = f"{_MOST_PENDING} requests are being carried out; try again in a moment"
+            self._reply(route, request, Refused(Refusal.BUSY, text))
+
+    def _answer(self, question: requests.Question) -> Answer | Awaitable[Answer]:
+        try:
+            return self._handlers[type(question)](question)
+        except MeshError as error:
+            return _refused(error)
+
+    async def _reply_later(self, route: list[bytes], request: int, pending: Awaitable[Answer], deadline: float) -> None:
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                answer = await pending
+        except TimeoutError:
+            answer = Refused(Refusal.LATE, "it was not done by the request's deadline")
+        except MeshError as error:
+            answer = _refused(error)
+        self._reply(route, request, answer)
+
+    def _reply(self, route: list[bytes], request: int, answer: Answer) -> None:
+        if self._socket is None:
+            return
         with suppress(zmq.ZMQError):  # the client is gone, or does not read what it asked for
             self._socket.send_multipart([*route, requests.encode_reply(request, answer)], zmq.NOBLOCK)
+        # Sending takes edges of the descriptor away as well: what has come in meanwhile would not be noticed.
+        self._schedule()
 
-    def _answer(self, body: bytes) -> tuple[int, Answer]:
-        try:
-            request, question = requests.decode_request(body, time.monotonic())
-        except RequestError as error:
-            return error.id, Refused(error.why, error.text)
-        try:
-            return request, self._handlers[type(question)]()
-        except MeshError as error:
-            return request, Refused(Refusal.FAILED, str(error))
-
-    def _welcome(self) -> Answer:
+    def _welcome(self, question: requests.Hello) -> Answer:
         return Welcome(self._supervisor.status().mesh, os.getpid(), version("meshvisor"))
 
-    def _report(self) -> Answer:
+    def _report(self, question: requests.GetStatus) -> Answer:
         return StatusReport(msgspec.Raw(msgspec.json.encode(self._supervisor.status())))
 
-    def _shut_down(self) -> Answer:
+    def _shut_down(self, question: requests.Shutdown) -> Answer:
         self._supervisor.request_stop("shutdown was asked for")
         return Accepted()
+
+    async def _trace(self, question: requests.Why) -> Answer:
+        return Traces(await self._supervisor.traces(question.slot))
+
+
+def _refused(error: MeshError) -> Refused:
+    why = Refusal.NO_SUCH_SLOT if isinstance(error, UnknownSlot) else Refusal.FAILED
+    return Refused(why, str(error))
+
+
+def _forget(answer: Awaitable[Answer]) -> None:
+    """Give up what was never begun, without a warning that nobody has waited for it."""
+    if isinstance(answer, Coroutine):
+        answer.close()

@@ -53,6 +53,15 @@ def find_running(base: Path, name: str) -> int | None:
         os.close(lock)
 
 
+def running_file(base: Path, name: str) -> Path | None:
+    """Return the configuration file that the supervisor of the mesh called ``name`` was started with, or None."""
+    if find_running(base, name) is None:
+        return None
+    with suppress(OSError), open(base / name / _LOCK, "rb") as lock:
+        return Path(_read_holder(lock.fileno())[1])
+    return None
+
+
 class RuntimeDirectory:
     """The directory of one running mesh, ours as long as this object is open.
 

@@ -9,6 +9,7 @@ import sys
 
 from ..shared.config.model import MeshConfig
 from .control import ControlServer
+from .notify import Notifier
 from .output import Look, Output
 from .supervisor import Supervisor
 from .writer import Writer
@@ -32,6 +33,7 @@ class _Foreground:
         self._terminals = [descriptor for descriptor in (0, 1, 2) if os.isatty(descriptor)]
         self._writer = Writer(_STDOUT)
         self._output = Output(slots, Look.of(_STDOUT, encoding), self._writer.write)
+        self._notifier = Notifier()
         self._supervisor = Supervisor(config)
         self._stops_asked = 0
         self._is_started = False
@@ -44,12 +46,14 @@ class _Foreground:
         if os.getpid() == 1:  # in a container: the kernel makes process 1 the parent of every orphan
             loop.add_signal_handler(signal.SIGCHLD, self._supervisor.reap_strangers)
         self._supervisor.subscribe(self._output.event)
+        self._supervisor.subscribe(self._notifier.event)
         self._supervisor.subscribe_output(self._output.line)
         try:
             return await self._supervise()
         finally:
             self._output.close()
             self._writer.close()
+            self._notifier.close()
 
     async def _supervise(self) -> int:
         await self._supervisor.start_all()

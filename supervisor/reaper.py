@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 from collections.abc import Collection
 from contextlib import suppress
@@ -48,15 +49,24 @@ def reap(pid: int, pidfd: int) -> Exit | None:
         if os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
             return None
         kill_group(pid)
-        notice = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+        found, status, usage = os.wait4(pid, os.WNOHANG)
     except ChildProcessError:
         # The program around us ignores SIGCHLD or waits for every child; the group cannot be killed safely any more.
         return Exit(failure="its exit status was taken by another part of this program")
-    if notice is None:
+    if not found:
         return None
-    if notice.si_code == os.CLD_EXITED:
-        return Exit(code=notice.si_status)
-    return Exit(signal=signal_name(notice.si_status))
+    if os.WIFEXITED(status):
+        return Exit(code=os.WEXITSTATUS(status), rss=_peak(usage))
+    return Exit(signal=signal_name(os.WTERMSIG(status)), rss=_peak(usage))
+
+
+def _peak(usage: resource.struct_rusage) -> int:
+    """Return the largest resident set of a dead child; 0 if it is not known to be its own.
+
+    Until it executed its program it was, to the kernel, as large as we are: only more than that says something.
+    """
+    ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return usage.ru_maxrss * 1024 if usage.ru_maxrss > ours else 0
 
 
 def reap_strangers(own: Collection[int]) -> list[int]:

@@ -31,6 +31,10 @@ class ExitCause(StrEnum):
 
     EXITED = "exited"  # by itself, with a status (none: it could not be started at all)
     SIGNALED = "signaled"  # by a signal that nobody here had a reason to send, or that answered a breach of protocol
+    HUNG = "hung"  # killed: it did not answer, or its loop made no turn
+    FROZEN = "frozen"  # killed: somebody had stopped it (SIGSTOP)
+    OOM = "oom"  # killed by the kernel, which had no memory left
+    MEMORY = "memory"  # ended because it used more than its limit
     START_TIMEOUT = "start-timeout"
     STOPPED = "stopped"  # because we asked it to, however long that took
 

@@ -23,9 +23,11 @@ from .identity import run_secret
 from .intensity import RestartIntensity
 from .leftovers import Mark, kill_orphans, kill_strays
 from .levels import start_levels
+from .naming import slots_named
 from .reaper import check_kernel, reap_strangers
 from .slot import MeshRun, Slot
 from .snapshot import MeshState, MeshStatus
+from .whereabouts import whereabouts
 
 
 class Supervisor:
@@ -150,6 +152,22 @@ class Supervisor:
         """Return the facts of this moment."""
         workers = tuple(slot.status() for slot in self._slots)
         return MeshStatus(self.config.mesh.name, os.getpid(), self._state(), round(self._uptime(), 3), workers)
+
+    async def traces(self, name: str) -> str:
+        """Return where the threads of a slot's process are now; of all slots of a worker, if it is one.
+
+        Raises:
+            UnknownSlot: If there is no such slot.
+            SupervisorError: If none of them has a process now.
+        """
+        by_name = {slot.name: slot for slot in self._slots}
+        parts = []
+        for slot in (by_name[found] for found in slots_named(name, by_name)):
+            if slot.pid is not None and (text := whereabouts(slot.pid)):
+                parts.append(f"{slot.name} (process {slot.pid})\n{text}")
+        if not parts:
+            raise SupervisorError(f"{name} has no process now")
+        return "\n".join(parts)
 
     def events(self) -> EventStream:
         """Return what happens from now on, for ``async for``; it ends with the mesh."""

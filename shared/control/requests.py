@@ -35,6 +35,12 @@ class Shutdown(msgspec.Struct, frozen=True, tag_field="type", tag="shutdown"):
     """Stop everything cleanly and end. Answered at once; the mesh is over when its lock is free."""
 
 
+class Why(msgspec.Struct, frozen=True, tag_field="type", tag="why"):
+    """Where is the process in ``slot`` now? Answered with the tracebacks of all its threads."""
+
+    slot: str
+
+
 class Welcome(msgspec.Struct, frozen=True, tag_field="type", tag="welcome"):
     """The answer to ``Hello``."""
 
@@ -53,6 +59,12 @@ class Accepted(msgspec.Struct, frozen=True, tag_field="type", tag="accepted"):
     """It has begun."""
 
 
+class Traces(msgspec.Struct, frozen=True, tag_field="type", tag="traces"):
+    """The answer to ``Why``."""
+
+    text: str
+
+
 class Refusal(StrEnum):
     """Why a request was not carried out."""
 
@@ -60,6 +72,8 @@ class Refusal(StrEnum):
     VERSION = "version"  # of another version of this protocol
     UNKNOWN = "unknown"  # there is no such request, or not with this content
     LATE = "late"  # its deadline had passed
+    BUSY = "busy"  # too many requests are being carried out
+    NO_SUCH_SLOT = "no-such-slot"  # no slot and no worker has the name it was about
     FAILED = "failed"  # tried, and failed
 
 
@@ -70,8 +84,8 @@ class Refused(msgspec.Struct, frozen=True, tag_field="type", tag="refused"):
     text: str
 
 
-Question = Hello | GetStatus | Shutdown
-Answer = Welcome | StatusReport | Accepted | Refused
+Question = Hello | GetStatus | Shutdown | Why
+Answer = Welcome | StatusReport | Accepted | Traces | Refused
 
 
 class RequestError(MeshError):
@@ -114,8 +128,8 @@ def encode_request(request: int, question: Question, deadline: float) -> bytes:
     return msgspec.json.encode(Request(VERSION, request, deadline, msgspec.Raw(msgspec.json.encode(question))))
 
 
-def decode_request(data: bytes, now: float) -> tuple[int, Question]:
-    """Return the number and the question of a message that arrived at ``now`` (monotonic seconds).
+def decode_request(data: bytes, now: float) -> tuple[int, Question, float]:
+    """Return the number, the question and the deadline of a message that arrived at ``now`` (monotonic seconds).
 
     Raises:
         RequestError: If it is not a request, or not one to be carried out (any more).
@@ -132,7 +146,7 @@ def decode_request(data: bytes, now: float) -> tuple[int, Question]:
     if not now <= request.deadline:
         raise RequestError(request.id, Refusal.LATE, "the request arrived after its deadline")
     try:
-        return request.id, _questions.decode(request.body)
+        return request.id, _questions.decode(request.body), request.deadline
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(request.id, Refusal.UNKNOWN, f"no such request: {error}") from None
 

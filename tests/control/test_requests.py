@@ -16,7 +16,9 @@ from meshvisor.shared.control.requests import (
     RequestError,
     Shutdown,
     StatusReport,
+    Traces,
     Welcome,
+    Why,
     decode_reply,
     decode_request,
     encode_reply,
@@ -24,12 +26,14 @@ from meshvisor.shared.control.requests import (
 )
 
 
-@pytest.mark.parametrize("question", [Hello(), GetStatus(), Shutdown()])
+@pytest.mark.parametrize("question", [Hello(), GetStatus(), Shutdown(), Why("a")])
 def test_a_question_survives_its_way(question: Question) -> None:
-    assert decode_request(encode_request(7, question, deadline=10.0), now=10.0) == (7, question)
+    assert decode_request(encode_request(7, question, deadline=10.0), now=10.0) == (7, question, 10.0)
 
 
-@pytest.mark.parametrize("answer", [Welcome("demo", 12, "1.0"), Accepted(), Refused(Refusal.LATE, "too late")])
+@pytest.mark.parametrize(
+    "answer", [Welcome("demo", 12, "1.0"), Accepted(), Traces("File 1"), Refused(Refusal.LATE, "too late")]
+)
 def test_an_answer_survives_its_way(answer: Answer) -> None:
     reply = decode_reply(encode_reply(7, answer))
     assert (reply.version, reply.id, reply.body) == (VERSION, 7, answer)

@@ -7,6 +7,8 @@ import pytest
 
 from meshvisor.shared.config import load_config
 from meshvisor.supervisor.cli import execute
+from meshvisor.supervisor.incidents import Incident, IncidentLog
+from meshvisor.supervisor.snapshot import ExitCause
 
 GOOD = '[mesh]\nname = "demo"\n[workers.a]\ncommand = ["sh"]\nreplicas = 2\n'
 
@@ -141,3 +143,47 @@ def test_init_says_where_it_cannot_write(folder: Path, capsys: pytest.CaptureFix
     (folder / "file").write_text("")
     assert execute(["init", "file/mesh.toml"]) == 1
     assert "supervise: cannot write" in capsys.readouterr().err
+
+
+@pytest.fixture
+def past(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A mesh that does not run, and two incidents of its slots."""
+    monkeypatch.setenv("MESHVISOR_RUNTIME_DIR", str(folder / "run"))
+    text = '[mesh]\nname = "demo"\n[workers.a]\ncommand = ["x"]\nreplicas = 2\nnonsense = 1\n[workers.b]\n'
+    (folder / "mesh.toml").write_text(text)
+    log = IncidentLog(folder / ".meshvisor", pytest.fail, print)
+    for slot, code in (("a-1", 3), ("gone", 4)):
+        log.append(Incident(at=1.0, slot=slot, incarnation=1, cause=ExitCause.EXITED, code=code))
+    log.close()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "start"),
+    [
+        (["why"], 0, "gone ended with status 4, "),
+        (["why", "a"], 0, "a-1 ended with status 3, "),
+        (["why", "b"], 0, "b has had no incident\n"),
+        (["why", "gon"], 2, 'supervise: no slot or worker is called "gon" (did you mean "gone"?)\n'),
+        (["why", "--now"], 2, "Usage: supervise why"),
+        (["why", "a-1", "--now"], 4, "supervise: the mesh 'demo' is not running"),
+        (["why", "--name", "demo"], 4, "supervise: the mesh 'demo' is not running"),
+        (["why", "-f", "missing.toml"], 2, "missing.toml:0: cannot be read"),
+    ],
+)
+def test_why_tells_the_past_of_a_mesh_that_does_not_run(
+    arguments: list[str], status: int, start: str, past: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert execute(arguments) == status
+    captured = capsys.readouterr()
+    assert (captured.err if status else captured.out).startswith(start)
+
+
+def test_why_answers_in_json(past: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["why", "a-1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["slot"], found["cause"], found["code"], found["next"]) == ("a-1", "exited", 3, "restart")
+    assert execute(["why", "b", "--json"]) == 0
+    assert capsys.readouterr().out == "null\n"
+    assert execute(["why", "c", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["code"] == 2

@@ -12,11 +12,12 @@ import msgspec
 import pytest
 import zmq
 
-from meshvisor.shared.control.requests import Hello, Refusal, Refused, Reply, Welcome, decode_reply, encode_request
+from meshvisor.shared.control.requests import Hello, Refusal, Refused, Reply, Welcome, Why, decode_reply, encode_request
 from meshvisor.shared.errors import SupervisorError
 from meshvisor.supervisor.client import Client, NotRunning
 from meshvisor.supervisor.control import ControlServer
 from meshvisor.supervisor.directory import RuntimeDirectory
+from meshvisor.supervisor.naming import UnknownSlot, slots_named
 from meshvisor.supervisor.snapshot import MeshState, MeshStatus
 
 T = TypeVar("T")
@@ -27,6 +28,7 @@ class FakeSupervisor:
     def __init__(self) -> None:
         self.reasons: list[str] = []
         self.trouble: str | None = None
+        self.tracing = 0
 
     def status(self) -> MeshStatus:
         if self.trouble is not None:
@@ -35,6 +37,15 @@ class FakeSupervisor:
 
     def request_stop(self, reason: str = "") -> None:
         self.reasons.append(reason)
+
+    async def traces(self, slot: str) -> str:
+        self.tracing += 1
+        if slot == "slow":
+            await asyncio.sleep(1000)
+        if slot == "ended":
+            raise SupervisorError("ended has no process now")
+        slots_named(slot, ["a"])
+        return f"where {slot} is"
 
 
 @pytest.fixture
@@ -101,6 +112,58 @@ def test_a_shutdown_is_passed_on(serve: Serve[object], directory: RuntimeDirecto
 
     serve(ask)
     assert supervisor.reasons == ["shutdown was asked for"]
+
+
+def test_a_request_that_takes_its_time_is_answered_when_it_is_done(
+    serve: Serve[object], directory: RuntimeDirectory
+) -> None:
+    def ask() -> tuple[str, MeshStatus]:
+        with client_of(directory) as client:
+            return client.traces("a"), client.status()
+
+    assert serve(ask) == ("where a is", STATUS)
+
+
+@pytest.mark.parametrize(
+    ("slot", "kind", "message"),
+    [
+        ("b", UnknownSlot, 'no slot or worker is called "b"'),
+        ("ended", SupervisorError, "refused: ended has no process now"),
+    ],
+)
+def test_one_that_fails_later_is_refused_all_the_same(
+    slot: str, kind: type[Exception], message: str, serve: Serve[object], directory: RuntimeDirectory
+) -> None:
+    def ask() -> None:
+        with client_of(directory) as client:
+            client.traces(slot)
+
+    with pytest.raises(kind, match=message):
+        serve(ask)
+
+
+def test_what_takes_longer_than_its_deadline_is_given_up_and_only_so_much_is_begun(
+    serve: Serve[object], directory: RuntimeDirectory, supervisor: FakeSupervisor
+) -> None:
+    def ask() -> tuple[list[Reply], MeshStatus]:
+        with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
+            peer.set(zmq.LINGER, 0)
+            peer.set(zmq.RCVTIMEO, 10_000)
+            peer.connect(f"ipc://{directory.control_path}")
+            deadline = time.monotonic() + 0.3
+            for number in range(1, 21):
+                peer.send(encode_request(number, Why("slow"), deadline))
+            with client_of(directory) as client:
+                status = client.status()
+            return [decode_reply(peer.recv()) for _ in range(20)], status
+
+    result = serve(ask)
+    assert isinstance(result, tuple)
+    replies, status = result
+    assert status == STATUS
+    refusals = [reply.body.why for reply in replies if isinstance(reply.body, Refused)]
+    assert refusals == [Refusal.BUSY] * 4 + [Refusal.LATE] * 16
+    assert supervisor.tracing == 16
 
 
 def test_a_request_that_fails_is_refused_with_the_reason(
