@@ -114,7 +114,7 @@ def _end(event: Event) -> str:
     details = event.details
     text, uptime = details.get("text", ""), duration(details["uptime"])
     if details["cause"] == "start-timeout":
-        return f"was not ready within {uptime} and was killed"
+        return f"was not ready within {uptime} and was killed" + (f": {text}" if text else "")
     if details["cause"] == "stopped":
         return f"stopped{_how_it_stopped(details)}"
     if details["signal"] is not None:

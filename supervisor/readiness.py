@@ -38,6 +38,8 @@ class Readiness:
 
     environment: Mapping[str, str] = {}
     descriptor: tuple[int, int] | None = None
+    waits_for = ""
+    """What must happen, for people."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, became_ready: Callable[[], None]) -> None:
         self._loop = loop
@@ -93,6 +95,7 @@ class TcpReadiness(Readiness):
     ) -> None:
         super().__init__(loop, became_ready)
         self._address = address
+        self.waits_for = f"{address} to accept connections"
         self._probe = probe
         self._task: asyncio.Task[None] | None = None
 
@@ -132,6 +135,7 @@ class FileReadiness(Readiness):
     def __init__(self, loop: asyncio.AbstractEventLoop, became_ready: Callable[[], None], file: Path) -> None:
         super().__init__(loop, became_ready)
         self._file = file
+        self.waits_for = f"the file {file}"
         self._watch = -1
         with suppress(FileNotFoundError):
             file.unlink()
@@ -178,6 +182,7 @@ class LineReadiness(Readiness):
         self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(self._writer, True)
         self.descriptor = (self._writer, number)
+        self.waits_for = f"a line on descriptor {number}"
 
     def begin(self, pid: int) -> None:
         self._close_writer()
@@ -216,6 +221,7 @@ class LogReadiness(Readiness):
     def __init__(self, loop: asyncio.AbstractEventLoop, became_ready: Callable[[], None], text: str) -> None:
         super().__init__(loop, became_ready)
         self._text = text
+        self.waits_for = f'"{text}" in its output'
 
     def executed(self) -> None:
         pass
@@ -228,11 +234,20 @@ class LogReadiness(Readiness):
 class NotifyReadiness(Readiness):
     """Ready when the command says READY=1 over the socket in NOTIFY_SOCKET, which stays open as long as it lives."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, became_ready: Callable[[], None], sock: NotifySocket) -> None:
+    waits_for = "READY=1 over NOTIFY_SOCKET"
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        became_ready: Callable[[], None],
+        sock: NotifySocket,
+        stopping: Callable[[], None],
+    ) -> None:
         super().__init__(loop, became_ready)
         self._socket = sock
         self.environment = {"NOTIFY_SOCKET": sock.address}
         sock.on_ready = self._ready
+        sock.on_stopping = stopping
 
     @property
     def status(self) -> str:
@@ -254,8 +269,11 @@ def readiness_of(
     loop: asyncio.AbstractEventLoop,
     became_ready: Callable[[], None],
     open_socket: Callable[[], NotifySocket],
+    stopping: Callable[[], None] = lambda: None,
 ) -> Readiness:
     """Return the way that ``ready`` names; ``open_socket`` is asked for a socket if that takes one.
+
+    ``stopping`` is called when the command says by itself that it is about to end.
 
     Raises:
         OSError: If what it needs cannot be had; the start has then failed. ``Readiness.cancel`` is not needed then.
@@ -270,4 +288,4 @@ def readiness_of(
         return LineReadiness(loop, became_ready, ready.fd)
     if ready.log is not None:
         return LogReadiness(loop, became_ready, ready.log)
-    return NotifyReadiness(loop, became_ready, open_socket())
+    return NotifyReadiness(loop, became_ready, open_socket(), stopping)

@@ -18,6 +18,8 @@ class Usage:
         self._measured_at = 0.0
         self._cpu_time = 0.0
         self._cpu = 0.0
+        self.rss = 0
+        """Resident bytes, when last measured."""
 
     def measure(self, uptime: float) -> tuple[float, int]:
         """Return percent of one core and resident bytes; zeros when the process is gone. ``uptime`` is its age."""
@@ -28,7 +30,7 @@ class Usage:
                 self._measured_at = now - uptime
             with self._process.oneshot():
                 times = self._process.cpu_times()
-                rss = self._process.memory_info().rss
+                self.rss = rss = self._process.memory_info().rss
         except psutil.Error:
             return 0.0, 0
         elapsed, cpu_time = now - self._measured_at, times.user + times.system
