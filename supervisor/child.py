@@ -5,6 +5,8 @@
                  │  ▼          ▼
               BACKOFF ◀──── KILLED         from everywhere: STOPPING ──▶ STOPPED, and FAILED when it is given up
 
+RETIRING, between READY and KILLED: is to be replaced for a fault, and may end by itself first.
+
 Pure: ``now`` comes in, actions go out, and the slot's actor carries them out. A deadline belongs to the state; the
 actor calls ``tick`` when it has passed. Called early, or twice, ``tick`` does nothing.
 """
@@ -26,6 +28,7 @@ class State(StrEnum):
     WAITING = "waiting"
     STARTING = "starting"
     READY = "ready"
+    RETIRING = "retiring"
     KILLED = "killed"
     STOPPING = "stopping"
     BACKOFF = "backoff"
@@ -42,6 +45,7 @@ class Cue(StrEnum):
     ENDED_WELL = "ended-well"  # the process ended and stays down
     ENDED_BADLY = "ended-badly"
     DEADLINE_PASSED = "deadline-passed"
+    RETIRED = "retired"  # it is to be replaced, and may end by itself first
     BROKE = "broke"  # the process lives and no longer keeps to the protocol
     STOP_ASKED = "stop-asked"
     KILL_ASKED = "kill-asked"
@@ -73,8 +77,16 @@ TABLE: dict[tuple[State, Cue], tuple[State, tuple[Action, ...]]] = {
     (State.READY, Cue.ENDED_WELL): (State.STOPPED, ()),
     (State.READY, Cue.ENDED_BADLY): (State.FAILED, ()),
     (State.READY, Cue.BROKE): (State.KILLED, (Action.KILL,)),
+    (State.READY, Cue.RETIRED): (State.RETIRING, (Action.ASK,)),
     (State.READY, Cue.STOP_ASKED): (State.STOPPING, (Action.ASK,)),
     (State.READY, Cue.KILL_ASKED): (State.STOPPING, (Action.KILL,)),
+    (State.RETIRING, Cue.BECAME_READY): (State.RETIRING, ()),
+    (State.RETIRING, Cue.CRASHED): (State.BACKOFF, ()),
+    (State.RETIRING, Cue.ENDED_BADLY): (State.FAILED, ()),
+    (State.RETIRING, Cue.DEADLINE_PASSED): (State.KILLED, (Action.KILL,)),
+    (State.RETIRING, Cue.BROKE): (State.KILLED, (Action.KILL,)),
+    (State.RETIRING, Cue.STOP_ASKED): (State.STOPPING, (Action.ASK,)),
+    (State.RETIRING, Cue.KILL_ASKED): (State.STOPPING, (Action.KILL,)),
     (State.KILLED, Cue.BECAME_READY): (State.KILLED, ()),
     (State.KILLED, Cue.BROKE): (State.KILLED, ()),
     (State.KILLED, Cue.CRASHED): (State.BACKOFF, ()),
@@ -102,6 +114,7 @@ _VIEW = {
     State.WAITING: WorkerState.STARTING,
     State.STARTING: WorkerState.STARTING,
     State.READY: WorkerState.READY,
+    State.RETIRING: WorkerState.STOPPING,
     State.KILLED: WorkerState.STOPPING,
     State.STOPPING: WorkerState.STOPPING,
     State.BACKOFF: WorkerState.BACKOFF,
@@ -111,8 +124,10 @@ _VIEW = {
 
 # States in which there is no process, and none is to come without somebody asking for it.
 OVER = frozenset({State.STOPPED, State.FAILED})
+# States in which the process is to be replaced, however it ends.
+_AT_FAULT = frozenset({State.RETIRING, State.KILLED})
 # States in which there is a process.
-ALIVE = frozenset({State.STARTING, State.READY, State.KILLED, State.STOPPING})
+ALIVE = frozenset({State.STARTING, State.READY, State.RETIRING, State.KILLED, State.STOPPING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +203,12 @@ class Child:
         """Give up a process that lives and no longer keeps to the protocol."""
         return self._to(Cue.BROKE, now)
 
+    def retire(self, now: float) -> tuple[Action, ...]:
+        """Have a process that is ready replaced: it is asked to end, and killed after ``stop_timeout``."""
+        if self.state is not State.READY:
+            return ()
+        return self._to(Cue.RETIRED if self._config.stop_timeout > 0 else Cue.BROKE, now)
+
     def stop(self, now: float) -> tuple[Action, ...]:
         """Begin a stop on request; nothing is restarted after it. A stop that goes on already just does."""
         if self.state is State.STOPPING:
@@ -234,7 +255,7 @@ class Child:
         if self.state is State.STOPPING:
             return Cue.ENDED_WELL
         policy = self._config.restart
-        well = not exit.failure and exit.code in self._config.success and self.state is not State.KILLED
+        well = not exit.failure and exit.code in self._config.success and self.state not in _AT_FAULT
         stays_down = draining or policy == RestartPolicy.NEVER or (well and policy == RestartPolicy.ON_FAILURE)
         if not stays_down:
             return Cue.CRASHED
@@ -265,6 +286,6 @@ class Child:
     def _deadline(self, state: State, actions: tuple[Action, ...], now: float) -> float | None:
         if state is State.STARTING:
             return now + self._config.start_timeout
-        if state is State.STOPPING and Action.ASK in actions:
+        if Action.ASK in actions:
             return now + self._config.stop_timeout
         return None

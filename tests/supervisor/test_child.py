@@ -63,6 +63,36 @@ def test_what_is_not_in_the_table_is_a_mistake_and_changes_nothing() -> None:
     assert one.state is State.WAITING
 
 
+def test_one_that_is_retired_is_asked_then_killed_and_comes_back_however_it_ends() -> None:
+    for policy in (RestartPolicy.ALWAYS, RestartPolicy.ON_FAILURE):
+        one = ready(restart=policy, stop_timeout=5.0)
+        assert one.retire(2.0) == (Action.ASK,)
+        assert one.retire(2.0) == ()
+        assert (one.view, one.deadline) == (WorkerState.STOPPING, 7.0)
+        assert one.end(WELL, 3.0).delay == 0.0
+    one = ready(stop_timeout=5.0)
+    one.retire(2.0)
+    assert one.tick(6.9) == ()
+    assert one.tick(7.0) == (Action.KILL,)
+    assert one.end(KILLED, 7.1).delay == 0.0
+    assert ready(stop_timeout=0.0).retire(2.0) == (Action.KILL,)
+    assert started().retire(2.0) == ()
+
+
+def test_one_that_is_retired_can_be_stopped_or_killed_all_the_same() -> None:
+    one = ready(stop_timeout=5.0)
+    one.retire(2.0)
+    assert (one.stop(3.0), one.deadline) == ((Action.ASK,), 8.0)
+    assert one.end(WELL, 4.0).cause is ExitCause.STOPPED
+    one = ready(stop_timeout=5.0)
+    one.retire(2.0)
+    assert one.lose(3.0) == (Action.KILL,)
+    one = ready(restart=RestartPolicy.NEVER)
+    one.retire(2.0)
+    one.end(WELL, 3.0)
+    assert one.state is State.FAILED
+
+
 def test_a_slot_that_waits_for_its_dependencies_looks_like_starting() -> None:
     one = child()
     assert (one.view, one.incarnation, one.deadline) == (WorkerState.STARTING, 0, None)
