@@ -6,29 +6,38 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from ..shared.config.model import MeshConfig, WorkerConfig
 from ..shared.control import lifeline as messages
 from ..shared.core.roster import NodeStatus
 from . import spawn
+from .attendant import Attendant, Verdicts
 from .child import Action, Child, Ending, Exit, State
+from .confinement import Confinement
 from .directory import RuntimeDirectory
 from .event import Event
 from .herald import Herald
 from .hub import Hub
 from .identity import Identity
+from .incidents import HISTORY, Incident, IncidentLog, Next, PastEnd
 from .leftovers import Mark
 from .lifeline import Lifeline
 from .logs import LogFile, Output
+from .memory import MemoryWatch, OomWatch
 from .reaper import kill_group, reap, send
-from .snapshot import LastExit, WorkerState, WorkerStatus
+from .snapshot import ExitCause, LastExit, WorkerState, WorkerStatus
 from .usage import Usage
 
-_COMMAND_READY_AFTER = 0.1
 _LIFELINE_GRACE = 0.5  # from the end of a lifeline to the death that should follow it by itself
 _REPORT_SIZE = 4096
+
+
+def _unheard(line: str) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,9 @@ class MeshRun:
     hub: Hub
     mark: Mark
     secret: bytes
+    incidents: IncidentLog
+    memory: MemoryWatch
+    oom: OomWatch
     is_stopping: Callable[[], bool]
     count: Callable[[Ending], bool]
     changed: Callable[[], None]
@@ -71,8 +83,13 @@ class Slot:
         self._failure = ""
         self._traceback = ""
         self._blame = ""
+        self._cause: ExitCause | None = None  # decided by us, for the end that is to come
+        self._is_killed = False
+        self._rss = 0
+        self._attendant: Attendant | None = None
+        self._history: deque[PastEnd] = deque(maxlen=HISTORY)
         self._last_exit: LastExit | None = None
-        log = LogFile(run.config.log_dir / f"{name}.log", self._log_lost)
+        log = LogFile(self._log_path, self._log_lost, config.log, slot=name, restored=self._log_restored)
         self._output = Output(run.loop, log, lambda kind, text: run.hub.output.notify(name, kind, text))
         self._announce(NodeStatus.DOWN)
 
@@ -82,6 +99,12 @@ class Slot:
     def pid(self) -> int | None:
         """The process in the slot, if there is one."""
         return self._process.pid if self._process else None
+
+    @property
+    def pids(self) -> set[int]:
+        """All processes that are ours to reap: the slot's, and those that look after it."""
+        own = {self._process.pid} if self._process else set()
+        return own | self._attendant.checks if self._attendant else own
 
     @property
     def trouble(self) -> str:
@@ -140,6 +163,8 @@ class Slot:
 
     def _stop(self, ask: Callable[[float], tuple[Action, ...]]) -> None:
         before = self.child.state
+        if self._attendant is not None:
+            self._attendant.stopping()
         self._act(ask(self._run.loop.time()))
         if self.child.state is before:
             return
@@ -166,9 +191,11 @@ class Slot:
         self._identity = self._identity.next(self.child.incarnation)
         self._endpoints, self._links = (), messages.Links(0, 0)
         self._failure = self._traceback = self._blame = ""
+        self._cause, self._is_killed = None, False
         try:
             process = self._start_process()
         except spawn.SpawnError as error:
+            self._dismiss_attendant()
             self._announce(NodeStatus.DOWN)
             self._output.begin()
             # Through the loop: however often a start fails, a request to stop gets in between (OTP does the same).
@@ -178,7 +205,10 @@ class Slot:
         self._usage = Usage(process.pid)
         self._announce(NodeStatus.DOWN)
         self._run.loop.add_reader(process.pidfd, self._died)
-        self._output.attach(process.stdout, process.stderr)
+        heard = self._attendant.printed if self._attendant else _unheard
+        self._output.attach(process.stdout, process.stderr, self.child.incarnation, heard)
+        if self._attendant is not None:
+            self._attendant.begin(process.pid)
         if process.report is not None:
             self._run.loop.add_reader(process.report, self._executed)
         if process.lifeline is not None:
@@ -187,9 +217,27 @@ class Slot:
 
     def _start_process(self) -> spawn.Process:
         environment = self._identity.environment(self._run.mark)
+        try:
+            self._attendant = attendant = self._attend(environment)
+        except OSError as error:
+            raise spawn.SpawnError(f"cannot find out when it is ready: {error}") from error
         if self.config.command is not None:
-            return spawn.spawn_command(self.config.command, self.config.cwd, environment)
+            confinement = Confinement.of(self.config)
+            return spawn.spawn_command(
+                self.config.command, self.config.cwd, attendant.environment, confinement, ready=attendant.descriptor
+            )
         return spawn.spawn_worker(self._identity.title, self.config.cwd, environment)
+
+    def _attend(self, environment: Mapping[str, str]) -> Attendant:
+        run = self._run
+        verdicts = Verdicts(self._became_ready, self._condemn, self._retire)
+        file = run.directory.path / f"{self.name}.{self.child.incarnation}.notify"
+        return Attendant(run.loop, self.config, environment, file, run.memory, verdicts)
+
+    def _dismiss_attendant(self) -> None:
+        if self._attendant is not None:
+            self._attendant.ended()
+            self._attendant = None
 
     def _open_lifeline(self, sock: socket.socket) -> Lifeline:
         run = self._run
@@ -207,6 +255,7 @@ class Slot:
 
     def _kill(self) -> None:
         if self._process is not None:
+            self._is_killed = True
             kill_group(self._process.pid)
 
     # What the process does.
@@ -231,7 +280,19 @@ class Slot:
 
     def _lose(self, reason: str) -> None:
         self._blame = reason
+        if self._attendant is not None:
+            self._attendant.stopping()
         self._act(self.child.lose(self._run.loop.time()))
+
+    def _condemn(self, cause: ExitCause, why: str) -> None:
+        self._cause = cause
+        self._lose(why)
+
+    def _retire(self, why: str) -> None:
+        if self.child.state is State.READY:
+            self._cause, self._blame = ExitCause.MEMORY, why
+            self._act(self.child.retire(self._run.loop.time()))
+            self._publish("slot-stopping", pid=self.pid)
 
     def _executed(self) -> None:
         """Hear from a command's launcher: it ended its report by becoming the command, or says why it could not."""
@@ -245,14 +306,16 @@ class Slot:
         os.close(self._process.report)
         self._process.report = None
         self._failure = report.decode(errors="replace")
-        if not report:
-            self._grace = self._run.loop.call_later(_COMMAND_READY_AFTER, self._became_ready)
+        if not report and self._attendant is not None:
+            self._attendant.executed()
 
     def _became_ready(self) -> None:
         child, now = self.child, self._run.loop.time()
         if child.state is not State.STARTING or child.started_at is None:
             return
         self._act(child.become_ready(now))
+        if self._attendant is not None:
+            self._attendant.ready()
         self._announce(NodeStatus.READY)
         details: dict[str, float] = {"duration": now - child.started_at}
         if child.ended_at is not None:
@@ -266,6 +329,8 @@ class Slot:
             return
         self._run.loop.remove_reader(process.pidfd)
         os.close(process.pidfd)
+        if self._attendant is not None:  # before its last words are read: a dead process does not become ready
+            self._attendant.ended()
         if process.report is not None:
             self._executed()
         if process.report is not None:  # its launcher was killed, and something still holds the other end
@@ -276,6 +341,7 @@ class Slot:
             self._run.herald.dismiss(self._lifeline)
             self._lifeline.close()
         self._output.drain()
+        self._rss = self._usage.rss if self._usage else 0
         self._process = self._lifeline = self._usage = None
         self._ended(exit)
 
@@ -285,22 +351,40 @@ class Slot:
         if self._failure and not exit.failure:
             exit = replace(exit, failure=self._failure)
         ending = child.end(exit, now, draining=self._run.is_stopping())
-        if self._run.count(ending):
+        ending = replace(ending, cause=self._true_cause(ending))
+        is_one_too_many = self._run.count(ending)
+        if is_one_too_many:
             self._act(child.give_up(now))
             ending = replace(ending, delay=None)
         self._run.directory.remove(self._identity.socket_name)
-        self._tell_of_the_end(ending)
+        self._tell_of_the_end(ending, is_one_too_many=is_one_too_many)
+        self._dismiss_attendant()
         if ending.delay is not None and ending.delay <= 0:
             self._act(child.tick(now))
         else:
             self._arm()
         self._run.changed()
 
+    def _true_cause(self, ending: Ending) -> ExitCause:
+        """Return why a process ended that did not end as it was asked to: what we know better than its status says."""
+        is_ours = self._cause is not None or self._is_killed
+        is_oom = self._run.oom.explains(ending.exit if not is_ours else Exit())
+        if ending.cause is ExitCause.START_TIMEOUT and self._attendant is not None and not self.trouble:
+            self._blame = self._attendant.complaint
+        if ending.cause not in (ExitCause.EXITED, ExitCause.SIGNALED):
+            return ending.cause
+        if is_oom:
+            self._blame = self._blame or "the kernel had run out of memory"
+        return self._cause or (ExitCause.OOM if is_oom else ending.cause)
+
     # Telling others.
 
-    def _tell_of_the_end(self, ending: Ending) -> None:
+    def _tell_of_the_end(self, ending: Ending, *, is_one_too_many: bool) -> None:
         exit = ending.exit
         said = self._publish_exit(ending)
+        if ending.cause is not ExitCause.STOPPED and (ending.delay is not None or self.child.state is State.FAILED):
+            self._run.incidents.append(self._incident(ending, said, is_one_too_many=is_one_too_many))
+        self._history.append(PastEnd(said.at, ending.cause, round(ending.uptime, 3)))
         self._last_exit = LastExit(ending.cause, exit.code, exit.signal, said.at, round(ending.uptime, 3))
         self._links, self._endpoints = messages.Links(0, 0), ()
         if ending.delay is None:
@@ -336,11 +420,40 @@ class Slot:
             details["traceback"] = self._traceback
         return self._publish("slot-exited", **details)
 
+    def _incident(self, ending: Ending, said: Event, *, is_one_too_many: bool) -> Incident:
+        exit = ending.exit
+        after = Next.RESTART if ending.delay is not None else Next.FAILED
+        return Incident(
+            at=said.at,
+            slot=self.name,
+            incarnation=self.child.incarnation,
+            cause=ending.cause,
+            code=exit.code,
+            signal=exit.signal,
+            uptime=round(ending.uptime, 6),
+            ready=ending.was_ready,
+            text=str(said.details.get("text", "")),
+            traceback=self._traceback,
+            tail=tuple(self._output.tail),
+            rss=exit.rss or self._rss,
+            history=tuple(self._history),
+            next=Next.MESH_STOP if is_one_too_many else after,
+            delay=ending.delay,
+            next_try=None if ending.delay is None else said.at + ending.delay,
+        )
+
     def _publish(self, event: str, **details: object) -> Event:
         return self._run.hub.publish(event, self.name, self.child.incarnation, **details)
 
+    @property
+    def _log_path(self) -> Path:
+        return self._run.config.log_dir / f"{self.name}.log"
+
     def _log_lost(self, reason: str) -> None:
-        self._publish("log-lost", file=str(self._run.config.log_dir / f"{self.name}.log"), text=reason)
+        self._publish("log-lost", file=str(self._log_path), text=reason)
+
+    def _log_restored(self, count: int) -> None:
+        self._publish("log-restored", file=str(self._log_path), count=count)
 
     def _cancel_timers(self) -> None:
         for timer in (self._timer, self._grace):

@@ -20,9 +20,11 @@ from .event import Event
 from .herald import Herald
 from .hub import EventStream, Hub
 from .identity import run_secret
+from .incidents import IncidentLog
 from .intensity import RestartIntensity
 from .leftovers import Mark, kill_orphans, kill_strays
 from .levels import start_levels
+from .memory import MemoryWatch, OomWatch
 from .naming import slots_named
 from .reaper import check_kernel, reap_strangers
 from .slot import MeshRun, Slot
@@ -49,6 +51,7 @@ class Supervisor:
             raise SupervisorError(f"meshvisor supervises on Linux only; this is {sys.platform}")
         self.config = config
         self._hub = Hub()
+        self._incidents = IncidentLog(config.log_dir, self._incidents_lost, self._incidents_restored)
         self._intensity = RestartIntensity(config.supervisor.max_restarts, config.supervisor.max_restarts_window)
         self._levels: list[list[Slot]] = []
         self._slots: list[Slot] = []
@@ -146,7 +149,7 @@ class Supervisor:
 
     def reap_strangers(self) -> None:
         """Reap dead children that are not ours: for a program that is process 1, at each SIGCHLD."""
-        reap_strangers({slot.pid for slot in self._slots if slot.pid is not None})
+        reap_strangers({pid for slot in self._slots for pid in slot.pids})
 
     def status(self) -> MeshStatus:
         """Return the facts of this moment."""
@@ -192,6 +195,9 @@ class Supervisor:
             hub=self._hub,
             mark=mark,
             secret=run_secret(self.config.mesh),
+            incidents=self._incidents,
+            memory=MemoryWatch(loop),
+            oom=OomWatch(loop.time),
             is_stopping=lambda: self._outcome is not None,
             count=self._count,
             changed=self._advance,
@@ -270,6 +276,7 @@ class Supervisor:
         try:
             for slot in self._slots:
                 slot.close()
+            self._incidents.close()
             if self._mark is not None:
                 await kill_strays(self._mark)
         finally:
@@ -320,6 +327,12 @@ class Supervisor:
 
     def _uptime(self) -> float:
         return self._loop.time() - self._started_at if self._loop is not None else 0.0
+
+    def _incidents_lost(self, reason: str) -> None:
+        self._publish("log-lost", file=str(self._incidents.path), text=reason)
+
+    def _incidents_restored(self, count: int) -> None:
+        self._publish("log-restored", file=str(self._incidents.path), count=count)
 
     def _publish(self, event: str, **details: object) -> None:
         self._hub.publish(event, "", 0, **details)
