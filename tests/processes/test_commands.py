@@ -109,7 +109,7 @@ def test_a_command_of_another_user_can_notify_us(workshop: Any) -> None:
     """It cannot enter the runtime directory, and Python is not to be read by it: bash has no datagrams, perl has."""
     program = (
         "use Socket; $| = 1; my $a = $ENV{NOTIFY_SOCKET}; $a =~ s/^@/\\0/; socket(my $s, AF_UNIX, SOCK_DGRAM, 0);"
-        "send($s, 'READY=1', 0, pack_sockaddr_un($a)) or die $!; print getpwuid($<), qq( $ENV{HOME}\\n); sleep 1000"
+        "send($s, 'READY=1', 0, pack_sockaddr_un($a)) or die $!; print scalar(getpwuid($<)), qq( $ENV{HOME}\\n); sleep 1000"
     )
     command = workshop.command("a", "perl", "-e", program, user="nobody", ready=Ready(notify=True), cwd=Path("/"))
 
