@@ -23,6 +23,10 @@ from .snapshot import ExitCause
 from .status import memory as size_text
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Verdicts:
     """Who hears from an attendant."""
@@ -51,7 +55,8 @@ class Attendant:
         self._config = config
         self._memory = memory
         self._verdicts = verdicts
-        self._unwatch: Callable[[], None] | None = None
+        self._pid = 0
+        self._unwatch: Callable[[], None] = _nothing
         self._health: HealthCheck | None = None
         self._readiness: Readiness | None = None
         self.checks: set[int] = set()
@@ -82,8 +87,8 @@ class Attendant:
         """The process is there."""
         if self._readiness is not None:
             self._readiness.begin(pid)
-        config = self._config
-        self._unwatch = self._memory.watch(pid, config.memory_soft, config.max_memory, self._exceeded)
+        self._pid = pid
+        self._unwatch = self._memory.watch(pid, None, self._config.max_memory, self._exceeded)
 
     def executed(self) -> None:
         """The process has become the command."""
@@ -96,15 +101,17 @@ class Attendant:
             self._readiness.printed(line)
 
     def ready(self) -> None:
-        """It is ready, and from now on it is to be well."""
+        """It is ready: from now on it is to be well, and may be asked to make room."""
+        self._unwatch()
+        config = self._config
+        self._unwatch = self._memory.watch(self._pid, config.memory_soft, config.max_memory, self._exceeded)
         if self._health is not None:
             self._health.start()
 
     def stopping(self) -> None:
         """It is to end: nothing is judged any more."""
         self._end_of_health()
-        if self._unwatch is not None:
-            self._unwatch()
+        self._unwatch()
 
     def ended(self) -> None:
         """It has ended, or could not be started: release everything."""

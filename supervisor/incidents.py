@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from ..shared.errors import SupervisorError
+from .event import Event
 from .rotation import RotatedFile
 from .snapshot import ExitCause
 
@@ -70,6 +71,37 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     next: Next = Next.RESTART
     delay: float | None = None
     next_try: float | None = None
+
+
+def incident_of(
+    said: Event, rss: int = 0, history: tuple[PastEnd, ...] = (), *, mesh_stops: bool = False
+) -> Incident | None:
+    """Return the incident that a ``slot-exited`` tells of; None if it was planned, or a good end for good.
+
+    ``mesh_stops``: it was the one too many, for which the whole mesh is stopped.
+    """
+    facts = said.details
+    if facts["cause"] == ExitCause.STOPPED or facts["next"] == Next.STOPPED:
+        return None
+    delay = facts["delay"]
+    return Incident(
+        at=said.at,
+        slot=said.slot,
+        incarnation=said.incarnation,
+        cause=ExitCause(facts["cause"]),
+        code=facts["code"],
+        signal=facts["signal"],
+        uptime=facts["uptime"],
+        ready=facts["ready"],
+        text=facts.get("text", ""),
+        traceback=facts.get("traceback", ""),
+        tail=tuple(facts["tail"]),
+        rss=rss,
+        history=history,
+        next=Next.MESH_STOP if mesh_stops else Next(facts["next"]),
+        delay=delay,
+        next_try=None if delay is None else said.at + delay,
+    )
 
 
 class IncidentLog:

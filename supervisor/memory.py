@@ -53,12 +53,9 @@ class MemoryWatch:
     exceeded at once; after the hard one the watch is over.
     """
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, measure: Callable[[int, int], int] | None = None, period: float = PERIOD
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, measure: Callable[[int, int], int] | None = None) -> None:
         self._loop = loop
         self._measure = measure or memory_of
-        self._period = period
         self._watched: dict[object, _Watched] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -79,7 +76,7 @@ class MemoryWatch:
 
     def _arm(self) -> None:
         if self._watched and self._timer is None:
-            self._timer = self._loop.call_later(self._period, self._look)
+            self._timer = self._loop.call_later(PERIOD, self._look)
         elif not self._watched and self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -23,7 +23,7 @@ from .event import Event
 from .herald import Herald
 from .hub import Hub
 from .identity import Identity
-from .incidents import HISTORY, Incident, IncidentLog, Next, PastEnd
+from .incidents import HISTORY, IncidentLog, PastEnd, incident_of
 from .leftovers import Mark
 from .lifeline import Lifeline
 from .logs import LogFile, Output
@@ -382,8 +382,9 @@ class Slot:
     def _tell_of_the_end(self, ending: Ending, *, is_one_too_many: bool) -> None:
         exit = ending.exit
         said = self._publish_exit(ending)
-        if ending.cause is not ExitCause.STOPPED and (ending.delay is not None or self.child.state is State.FAILED):
-            self._run.incidents.append(self._incident(ending, said, is_one_too_many=is_one_too_many))
+        rss = exit.rss or self._rss
+        if incident := incident_of(said, rss, tuple(self._history), mesh_stops=is_one_too_many):
+            self._run.incidents.append(incident)
         self._history.append(PastEnd(said.at, ending.cause, round(ending.uptime, 3)))
         self._last_exit = LastExit(ending.cause, exit.code, exit.signal, said.at, round(ending.uptime, 3))
         self._links, self._endpoints = messages.Links(0, 0), ()
@@ -419,28 +420,6 @@ class Slot:
         if self._traceback:
             details["traceback"] = self._traceback
         return self._publish("slot-exited", **details)
-
-    def _incident(self, ending: Ending, said: Event, *, is_one_too_many: bool) -> Incident:
-        exit = ending.exit
-        after = Next.RESTART if ending.delay is not None else Next.FAILED
-        return Incident(
-            at=said.at,
-            slot=self.name,
-            incarnation=self.child.incarnation,
-            cause=ending.cause,
-            code=exit.code,
-            signal=exit.signal,
-            uptime=round(ending.uptime, 6),
-            ready=ending.was_ready,
-            text=str(said.details.get("text", "")),
-            traceback=self._traceback,
-            tail=tuple(self._output.tail),
-            rss=exit.rss or self._rss,
-            history=tuple(self._history),
-            next=Next.MESH_STOP if is_one_too_many else after,
-            delay=ending.delay,
-            next_try=None if ending.delay is None else said.at + ending.delay,
-        )
 
     def _publish(self, event: str, **details: object) -> Event:
         return self._run.hub.publish(event, self.name, self.child.incarnation, **details)
