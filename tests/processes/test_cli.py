@@ -8,6 +8,7 @@ import os
 import pty
 import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -404,3 +405,65 @@ def test_the_example_runs_as_it_is(session: Session) -> None:
     assert "was killed by SIGKILL" in ended.stdout
     assert "order 7: from cook-" in ended.stdout
     assert "incarnation 2" in ended.stdout
+
+
+def test_why_tells_what_has_happened_and_what_happens_now(session: Session) -> None:
+    session.write(MESH + SLEEPER + "replicas = 2\n")
+    run = session.run()
+    run.until("the mesh is ready")
+    assert session.supervise("why").stdout == "there has been no incident\n"
+    (first, _) = json.loads(session.supervise("status", "--json").stdout)["workers"]
+    os.kill(first["pid"], signal.SIGSEGV)
+    run.until("sleeper-0 │ up", times=2)
+    run.until("is ready again")
+    told = session.supervise("why", "sleeper")
+    assert told.stdout.startswith("sleeper-0 was killed by SIGSEGV, ")
+    assert "    up\n" in told.stdout
+    assert "\nNow: it is ready (incarnation 2, process " in told.stdout
+    now = session.supervise("why", "sleeper-1", "--now")
+    assert (now.returncode, now.stdout.partition("(")[0]) == (0, "sleeper-1 ")
+    assert json.loads(session.supervise("why", "sleeper-1", "--now", "--json").stdout)["slot"] == "sleeper-1"
+    unknown = session.supervise("why", "sleper", "--now", "--name", "demo")
+    assert (unknown.returncode, unknown.stderr) == (
+        2,
+        'supervise: no slot or worker is called "sleper" (did you mean "sleeper"?)\n',
+    )
+    named = session.supervise("why", "--name", "demo", "--json")
+    assert json.loads(named.stdout)["signal"] == "SIGSEGV"
+    session.supervise("shutdown")
+    assert run.end() == (0, "")
+    assert session.supervise("why").stdout.startswith("sleeper-0 was killed by SIGSEGV, ")
+
+
+def test_whoever_starts_the_supervisor_is_notified_and_its_children_do_not_answer(session: Session) -> None:
+    address = session.folder / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(address))
+        listener.settimeout(20)
+        session.environment["NOTIFY_SOCKET"] = str(address)
+        session.write(MESH + '[workers.a]\ncommand = ["sh", "-c", "echo [${NOTIFY_SOCKET-none}]; exec sleep 600"]\n')
+        run = session.run()
+        run.until("a    │ [none]")
+        while not (said := listener.recv(4096)).startswith(b"READY=1"):
+            pass
+        assert said.startswith(b"READY=1\nSTATUS=the mesh is ready, ")
+        session.supervise("shutdown")
+        while not listener.recv(4096).startswith(b"STOPPING=1\nSTATUS=stopping the mesh: "):
+            pass
+        assert run.end() == (0, "")
+
+
+def test_a_secret_that_others_can_read_is_a_fault_and_one_of_our_own_is_used(session: Session) -> None:
+    secret = session.folder / "secret"
+    secret.write_text("sixteen bytes, and more\n")
+    secret.chmod(0o644)
+    session.write('[mesh]\nname = "demo"\nsecret_file = "secret"\n' + SLEEPER)
+    refused = session.supervise("run")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("mesh.toml:3: mesh.secret_file: ")
+    assert refused.stderr.endswith("is open to others (mode 0644); chmod 600 it\n")
+    secret.chmod(0o600)
+    run = session.run()
+    run.until("the mesh is ready")
+    session.supervise("shutdown")
+    assert run.end() == (0, "")

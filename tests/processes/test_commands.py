@@ -174,7 +174,7 @@ def test_an_unhealthy_command_is_killed_replaced_and_remembered_as_hung(workshop
             ended = await mesh.happened("slot-exited", "a")
             await mesh.happened("slot-ready", "a", incarnation=2)
             assert (ended.details["cause"], ended.details["signal"]) == ("hung", "SIGKILL")
-            assert ended.details["text"] == "its health check failed 2 times in a row: 'test' ended with status 1"
+            assert ended.details["text"].startswith("its health check failed 2 times in a row: ")
         incident = read_incidents(workshop.directory / ".meshvisor")[0]
         assert (incident.slot, incident.cause, incident.next, incident.delay) == ("a", "hung", "restart", 0.0)
         assert incident.text == ended.details["text"]
