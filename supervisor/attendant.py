@@ -55,9 +55,11 @@ class Attendant:
         self._config = config
         self._memory = memory
         self._verdicts = verdicts
+        self._environment = environment
+        self._loop = loop
         self._pid = 0
+        self._is_ready = self._is_over = False
         self._unwatch: Callable[[], None] = _nothing
-        self._health: HealthCheck | None = None
         self._readiness: Readiness | None = None
         self.checks: set[int] = set()
         """The processes that are looking after it at this moment."""
@@ -65,10 +67,7 @@ class Attendant:
             open_socket = partial(NotifySocket, notify_file, config.user)
             self._readiness = readiness_of(config.ready, loop, verdicts.became_ready, open_socket, self._end_of_health)
         self.environment = {**environment, **(self._readiness.environment if self._readiness else {})}
-        if config.health is not None:
-            condemn = partial(verdicts.condemned, ExitCause.HUNG)
-            check = check_of(config.health, config.cwd, environment, Confinement.of(config), self.checks)
-            self._health = HealthCheck(loop, config.health, check, condemn)
+        self._health = self._new_health()
 
     @property
     def descriptor(self) -> tuple[int, int] | None:
@@ -88,7 +87,7 @@ class Attendant:
         if self._readiness is not None:
             self._readiness.begin(pid)
         self._pid = pid
-        self._unwatch = self._memory.watch(pid, None, self._config.max_memory, self._exceeded)
+        self._watch_memory()
 
     def executed(self) -> None:
         """The process has become the command."""
@@ -102,14 +101,25 @@ class Attendant:
 
     def ready(self) -> None:
         """It is ready: from now on it is to be well, and may be asked to make room."""
-        self._unwatch()
-        config = self._config
-        self._unwatch = self._memory.watch(self._pid, config.memory_soft, config.max_memory, self._exceeded)
+        self._is_ready = True
+        self._watch_memory()
         if self._health is not None:
+            self._health.start()
+
+    def reconfigure(self, config: WorkerConfig) -> None:
+        """Judge by other limits and another health check from now on; readiness stays what it was."""
+        self._end_of_health()
+        self._config = config
+        if self._is_over or not self._pid:
+            return
+        self._health = self._new_health()
+        self._watch_memory()
+        if self._is_ready and self._health is not None:
             self._health.start()
 
     def stopping(self) -> None:
         """It is to end: nothing is judged any more."""
+        self._is_over = True
         self._end_of_health()
         self._unwatch()
 
@@ -118,6 +128,20 @@ class Attendant:
         self.stopping()
         if self._readiness is not None:
             self._readiness.cancel()
+
+    def _new_health(self) -> HealthCheck | None:
+        config = self._config
+        if config.health is None:
+            return None
+        condemn = partial(self._verdicts.condemned, ExitCause.HUNG)
+        check = check_of(config.health, config.cwd, self._environment, Confinement.of(config), self.checks)
+        return HealthCheck(self._loop, config.health, check, condemn)
+
+    def _watch_memory(self) -> None:
+        """Watch for the limits: only who is ready is asked to make room, whoever is too large is killed."""
+        self._unwatch()
+        soft = self._config.memory_soft if self._is_ready else None
+        self._unwatch = self._memory.watch(self._pid, soft, self._config.max_memory, self._exceeded)
 
     def _end_of_health(self) -> None:
         if self._health is not None:

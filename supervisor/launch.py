@@ -17,7 +17,6 @@ import sys
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # as shells have it
-_HIGH = 256  # above every descriptor that a command can ask for
 
 
 def _die_with_parent(parent: int) -> None:
@@ -69,6 +68,17 @@ def _become(user: str) -> None:
         os.environ.setdefault(name, value)
 
 
+def _out_of_the_way(report: int, words: list[str]) -> int:
+    """Return the report's descriptor, moved if the command wants another one under its number."""
+    wanted = {int(word.rpartition(":")[2]) for word in words if word.startswith("fd=")}
+    if report not in wanted:
+        os.set_inheritable(report, False)
+        return report
+    moved = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, max(wanted) + 1)
+    os.close(report)
+    return moved
+
+
 def _confine(words: list[str]) -> str:
     """Do what the words say, in their order; return what could not be done and why, or nothing."""
     for word in words:
@@ -83,8 +93,7 @@ def main(arguments: list[str]) -> None:
     """Set limits, user and the parent-death signal, and become the command; report why that is not possible."""
     end = arguments.index("--")
     parent, words, command = int(arguments[0]), arguments[2:end], arguments[end + 1 :]
-    report = fcntl.fcntl(int(arguments[1]), fcntl.F_DUPFD_CLOEXEC, _HIGH)
-    os.close(int(arguments[1]))
+    report = _out_of_the_way(int(arguments[1]), words)
     _reset_signals()
     # Takes longer than the rest together, during which a signal must already find its default action. And whoever
     # we become may not be able to read what is imported later (os.execvp needs `warnings`).

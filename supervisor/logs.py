@@ -113,20 +113,26 @@ class LogFile:
         restored: Callable[[int], None] = lambda count: None,
     ) -> None:
         self._slot = slot
-        self._format = self._json if options.format is LogFormat.JSON else self._text
+        self._is_json = options.format is LogFormat.JSON
         self._file = RotatedFile(path, max_size=options.max_size, keep=options.keep, lost=lost, restored=restored)
 
     def write(self, lines: Lines, incarnation: int = 0) -> None:
         """Append ``lines``, each with the time and the stream it came from; progress is left out."""
         kept = [line for line in lines if line[0] != PROGRESS]
         if kept:
-            self._file.append(self._format(kept, incarnation), len(kept))
+            data = self._json(kept, incarnation) if self._is_json else self._text(kept)
+            self._file.append(data, len(kept))
+
+    def reconfigure(self, options: LogOptions) -> None:
+        """Go on as ``options`` have it; what is written already stays as it is."""
+        self._is_json = options.format is LogFormat.JSON
+        self._file.max_size, self._file.keep = options.max_size, options.keep
 
     def close(self) -> None:
         """Close the file; the next write opens it again."""
         self._file.close()
 
-    def _text(self, lines: Lines, incarnation: int) -> bytes:
+    def _text(self, lines: Lines) -> bytes:
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         return "".join(f"{now} {stream} {line}\n" for stream, line in lines).encode(errors="replace")
 
@@ -238,6 +244,10 @@ class Output:
             Pump(self._loop, stdout, "stdout", take),
             Pump(self._loop, stderr, "stderr", take),
         ]
+
+    def reconfigure(self, options: LogOptions) -> None:
+        """Keep the log as ``options`` have it from now on."""
+        self._log.reconfigure(options)
 
     def drain(self) -> None:
         """Read what a process that died left in its pipes."""

@@ -21,8 +21,8 @@ class RotatedFile:
         self, path: Path, *, max_size: int, keep: int, lost: Callable[[str], None], restored: Callable[[int], None]
     ) -> None:
         self.path = path
-        self._max_size = max_size
-        self._keep = keep
+        self.max_size = max_size
+        self.keep = keep
         self._lost = lost
         self._restored = restored
         self._descriptor = -1
@@ -52,7 +52,7 @@ class RotatedFile:
     def _append(self, data: bytes) -> None:
         if self._descriptor < 0:
             self._open()
-        if self._size and self._size + len(data) > self._max_size:
+        if self._size and self._size + len(data) > self.max_size:
             self._rotate()
         written = os.write(self._descriptor, data)
         if written < len(data):
@@ -70,18 +70,18 @@ class RotatedFile:
             self._size += os.write(self._descriptor, b"\n")  # the last writer was cut off within a piece
 
     def _rotate(self) -> None:
-        if self._keep == 0:
+        if self.keep == 0:
             os.ftruncate(self._descriptor, 0)
             self._size = 0
         else:
             self.close()
-            for number in range(self._keep - 1, 0, -1):
+            for number in range(self.keep - 1, 0, -1):
                 with suppress(FileNotFoundError):
                     os.replace(self._numbered(number), self._numbered(number + 1))
             os.replace(self.path, self._numbered(1))
             self._open()
         with suppress(FileNotFoundError):  # an earlier run may have kept more
-            for number in itertools.count(self._keep + 1):
+            for number in itertools.count(self.keep + 1):
                 os.unlink(self._numbered(number))
 
     def _numbered(self, number: int) -> Path:

@@ -80,3 +80,21 @@ def test_after_the_end_nothing_is_said() -> None:
         assert room.attendant.complaint == 'waited for "up" in its output'
 
     run_virtual(main())
+
+
+def test_other_limits_and_another_check_apply_at_once() -> None:
+    async def main() -> None:
+        room = Room(command=("x",))
+        room.size = 2048
+        room.attendant.begin(1)
+        room.attendant.ready()
+        await asyncio.sleep(5.0)
+        room.attendant.reconfigure(WorkerConfig("a", Path("/"), command=("x",), memory_soft=1024))
+        await asyncio.sleep(1.5)
+        assert [at for at, _ in room.said] == [6.0]
+        room.attendant.stopping()
+        room.attendant.reconfigure(WorkerConfig("a", Path("/"), command=("x",), max_memory=1024))
+        await asyncio.sleep(5.0)
+        assert len(room.said) == 1
+
+    run_virtual(main())

@@ -7,7 +7,8 @@ import pytest
 
 from meshvisor.shared.config.model import MeshSection, TransportName, WorkerConfig
 from meshvisor.shared.core.roster import NodeRecord, NodeStatus
-from meshvisor.supervisor.identity import Identity
+from meshvisor.shared.errors import SupervisorError
+from meshvisor.supervisor.identity import Identity, run_secret
 from meshvisor.supervisor.leftovers import Mark
 
 MARK = Mark("m", 1, 2, "boot")
@@ -79,3 +80,45 @@ def test_the_roster_tells_the_others_what_they_need() -> None:
         "counter-2", "counter", 2, 7, one.epoch, NodeStatus.READY, ("unix:/a",)
     )
     assert one.record(NodeStatus.GONE, why="stopped").why == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("transport", "host", "interval"),
+    [
+        (TransportName.UNIX, "10.0.0.1", None),
+        (TransportName.TCP, "127.0.0.1", None),
+        (TransportName.TCP, "10.0.0.1", 0.75),
+    ],
+)
+def test_links_are_probed_where_the_kernel_does_not_tell_of_a_death(
+    transport: TransportName, host: str, interval: float | None
+) -> None:
+    mesh = MeshSection("m", transport=transport, host=host, heartbeat_interval=0.75, heartbeat_timeout=3.0)
+    assignment = identity(mesh).assignment(Path("/run/m"), b"", ())
+    assert (assignment.heartbeat_interval, assignment.heartbeat_timeout) == (interval, 3.0)
+
+
+def test_a_worker_is_told_how_it_is_confined() -> None:
+    assignment = identity(nice=5, umask=0o27, limits={"core": -1}).assignment(Path("/run/m"), b"", ())
+    assert (assignment.nice, assignment.umask, assignment.limits) == (5, 0o27, {"core": -1})
+
+
+def test_another_user_does_not_get_our_home_unless_that_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "USER", "LOGNAME"):
+        monkeypatch.setenv(name, "ours")
+    own = identity(class_path=None, command=("a",)).environment(MARK)
+    other = identity(class_path=None, command=("a",), user="nobody", env={"USER": "x"}).environment(MARK)
+    assert [own.get(name) for name in ("HOME", "USER", "LOGNAME")] == ["ours"] * 3
+    assert [other.get(name) for name in ("HOME", "USER", "LOGNAME")] == [None, "x", None]
+
+
+def test_the_secret_of_a_run_is_the_files_or_a_new_one(tmp_path: Path) -> None:
+    assert len(run_secret(MeshSection("m"))) == 32
+    assert run_secret(MeshSection("m")) != run_secret(MeshSection("m"))
+    file = tmp_path / "secret"
+    file.write_text("sixteen bytes...\n")
+    file.chmod(0o600)
+    assert run_secret(MeshSection("m", secret_file=file)) == b"sixteen bytes..."
+    file.chmod(0o604)
+    with pytest.raises(SupervisorError, match=r'^mesh.secret_file: ".*" is open to others \(mode 0604\)'):
+        run_secret(MeshSection("m", secret_file=file))

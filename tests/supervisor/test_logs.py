@@ -132,6 +132,16 @@ def test_a_log_can_be_one_json_object_a_line(tmp_path: Path) -> None:
     ]
 
 
+def test_a_log_can_be_kept_otherwise_from_now_on(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "a.log", pytest.fail, slot="a")
+    log.write([("stdout", "x" * 100)])
+    log.reconfigure(LogOptions(LogFormat.JSON, max_size=50, keep=1))
+    log.write([("stdout", "y")])
+    log.close()
+    assert json.loads((tmp_path / "a.log").read_text())["text"] == "y"
+    assert (tmp_path / "a.log.1").read_text().endswith(" stdout " + "x" * 100 + "\n")
+
+
 def test_a_log_that_cannot_be_written_warns_once_and_says_when_it_can_again(tmp_path: Path) -> None:
     lost: list[str] = []
     restored: list[int] = []
