@@ -8,7 +8,10 @@ progress: shown in place and overwritten by the next, so it is passed on and not
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import struct
+import termios
 import time
 from collections import deque
 from collections.abc import Callable
@@ -171,9 +174,10 @@ class Pump:
             self._linger = self._loop.call_later(_LINGER, self.finish)
 
     def finish(self) -> None:
-        """Hand over all that is in the pipe, and close."""
-        self._catch_up(_PIPE_SIZE)
-        self.close()
+        """Hand over all that is in the pipe now, however fast somebody refills it, and close."""
+        if self.is_open:
+            self._catch_up(_PIPE_SIZE, _waiting_in(self._descriptor))
+            self.close()
 
     def close(self) -> None:
         """Hand over the last words and stop reading."""
@@ -186,8 +190,8 @@ class Pump:
         self._descriptor = -1
         self._pass_on(self._cutter.finish())
 
-    def _catch_up(self, lines: int) -> None:
-        remaining, enough = _PIPE_SIZE, self._lines + lines
+    def _catch_up(self, lines: int, remaining: int = _PIPE_SIZE) -> None:
+        enough = self._lines + lines
         while self.is_open and remaining > 0 and self._lines < enough and (count := self._read()):
             remaining -= count
 
@@ -209,6 +213,13 @@ class Pump:
         if lines:
             self._lines += len(lines)
             self._printed(lines)
+
+
+def _waiting_in(pipe: int) -> int:
+    """Return how many bytes are in a pipe."""
+    count = bytearray(struct.calcsize("i"))
+    fcntl.ioctl(pipe, termios.FIONREAD, count)
+    return int(struct.unpack("i", count)[0])
 
 
 class Output:

@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -302,5 +303,24 @@ def test_a_pipe_that_is_held_open_is_emptied_before_it_is_given_up(pipe: tuple[i
         await asyncio.sleep(0.3)
         assert not pump.is_open
         assert len(lines) == 5000
+
+    run_virtual(main())
+
+
+def test_whoever_refills_a_pipe_while_it_is_emptied_for_the_last_time_is_not_waited_for(pipe: tuple[int, int]) -> None:
+    async def main() -> None:
+        lines: Lines = []
+
+        def refill(more: Lines) -> None:
+            lines.extend(more)
+            with suppress(BrokenPipeError):
+                os.write(pipe[1], b"more\n" * 1000)
+
+        pump = Pump(asyncio.get_running_loop(), pipe[0], "stdout", refill)
+        os.write(pipe[1], b"x\n" * 3000)
+        pump.finish()
+        assert not pump.is_open
+        assert 3000 <= len(lines) < 5000
+        assert lines[:3000] == out(*["x"] * 3000)
 
     run_virtual(main())
