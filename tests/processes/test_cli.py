@@ -181,12 +181,21 @@ def test_the_second_signal_stops_at_once(session: Session) -> None:
     assert is_gone(worker["pid"])
 
 
-def test_sighup_reloads_nothing_yet_and_says_so(session: Session) -> None:
+def test_sighup_reloads_and_a_file_with_faults_changes_nothing(session: Session) -> None:
     session.write(MESH + SLEEPER)
     run = session.run()
     run.until("the mesh is ready")
+    session.write(MESH + SLEEPER + '[workers.other]\ncommand = "no list"\n')
     run.process.send_signal(signal.SIGHUP)
-    run.until("SIGHUP is ignored: reloading mesh.toml is not supported yet")
+    run.until("the reload failed: ")
+    session.write(MESH + SLEEPER + '[workers.other]\ncommand = ["sleep", "600"]\n')
+    run.process.send_signal(signal.SIGHUP)
+    run.until("• reloaded")
+    workers = json.loads(session.supervise("status", "--json").stdout)["workers"]
+    assert [(worker["name"], worker["state"], worker["incarnation"]) for worker in workers] == [
+        ("sleeper", "ready", 1),
+        ("other", "ready", 1),
+    ]
     run.process.terminate()
     assert run.end() == (0, "")
 
