@@ -19,15 +19,13 @@ Make = Callable[[WorkerConfig, str, int], Slot]
 class Fleet:
     """The workers in the order of the file, and their slots by number. ``make`` makes the slots."""
 
-    def __init__(self, workers: Iterable[WorkerConfig], make: Make) -> None:
+    def __init__(self, make: Make) -> None:
         self._make = make
         self._slots: dict[str, list[Slot]] = {}
         self._single: dict[str, bool] = {}  # whether the slot of replica 0 is called as its worker
         self._workers: dict[str, WorkerConfig] = {}
         self.levels: list[list[Slot]] = []
         self.children: dict[str, list[Child]] = {}
-        for worker in workers:
-            self.add(worker)
 
     def __iter__(self) -> Iterator[Slot]:
         for slots in self._slots.values():
