@@ -108,14 +108,16 @@ class Attendant:
 
     def reconfigure(self, config: WorkerConfig) -> None:
         """Judge by other limits and another health check from now on; readiness stays what it was."""
-        self._end_of_health()
+        is_other_health = config.health != self._config.health
         self._config = config
         if self._is_over or not self._pid:
             return
-        self._health = self._new_health()
         self._watch_memory()
-        if self._is_ready and self._health is not None:
-            self._health.start()
+        if is_other_health:
+            self._end_of_health()
+            self._health = self._new_health()
+            if self._is_ready and self._health is not None:
+                self._health.start()
 
     def stopping(self) -> None:
         """It is to end: nothing is judged any more."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 # What the event before it has already told: a view that shows one line per incident leaves these out.
-_MINOR = frozenset({"slot-starting", "slot-backoff", "slot-stopping", "slot-stopped", "slot-failed"})
+_MINOR = frozenset({"slot-starting", "slot-backoff", "slot-stopping", "slot-stopped", "slot-failed", "slot-parked"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,9 @@ class Event:
         slot-starting     pid
         slot-ready        pid, duration (since the start), after? (since the death of the incarnation before)
         slot-exited       pid?, cause, code, signal, uptime, ready (had it been), delay (None: not started again),
-                          next (restart, stopped or failed), text? (why), traceback?, tail (its last lines)
+                          next (restart, stopped, failed or parked), text? (why), traceback?, tail (its last lines)
         slot-backoff      delay
+        slot-parked       delay (until it is tried again)
         slot-stopping     pid
         slot-stopped, slot-failed
         log-lost          file, text
@@ -117,6 +118,8 @@ def _end(event: Event) -> str:
         return f"was not ready within {uptime} and was killed" + (f": {text}" if text else "")
     if details["cause"] == "stopped":
         return f"stopped{_how_it_stopped(details)}"
+    if (fault := _FAULTS.get(details["cause"])) is not None:
+        return f"{fault} after {uptime}" + (f": {text}" if text else "")
     if details["signal"] is not None:
         return f"was killed by {details['signal']} after {uptime}" + (f": {text}" if text else "")
     code = details["code"]
@@ -124,6 +127,14 @@ def _end(event: Event) -> str:
         return f"could not start: {text}" + ("" if code is None else f" (exit status {code})")
     status = "" if code is None else f" with status {code}"
     return f"ended{status} after {uptime}" + (f": {text}" if text else "")
+
+
+_FAULTS = {
+    "hung": "hung and was killed",
+    "frozen": "was frozen and was killed",
+    "memory": "grew too large and was ended",
+    "oom": "was killed by the kernel, out of memory,",
+}
 
 
 def _how_it_stopped(details: Mapping[str, Any]) -> str:
@@ -138,11 +149,17 @@ def _consequence(event: Event) -> str:
         if event.details["cause"] == "stopped" or event.details["next"] == "stopped":
             return ""
         return "; not starting it again"
+    if event.details["next"] == "parked":
+        return f"; it has failed too often and is parked, next try in {duration(delay)}"
     return "; starting again at once" if delay < 0.0005 else f"; starting again in {duration(delay)}"
 
 
 def _slot_backoff(event: Event) -> str:
     return f"{event.slot} waits {duration(event.details['delay'])} before its next start"
+
+
+def _slot_parked(event: Event) -> str:
+    return f"{event.slot} is parked and is tried again in {duration(event.details['delay'])}"
 
 
 def _log_lost(event: Event) -> str:
@@ -168,6 +185,7 @@ _SENTENCES: dict[str, Callable[[Event], str]] = {
     "slot-ready": _slot_ready,
     "slot-exited": _slot_exited,
     "slot-backoff": _slot_backoff,
+    "slot-parked": _slot_parked,
     "slot-stopping": lambda event: f"{event.slot} is stopping",
     "slot-stopped": lambda event: f"{event.slot} is stopped",
     "slot-failed": lambda event: f"{event.slot} has failed and is not started again",

@@ -7,7 +7,9 @@ import os
 import signal
 import sys
 
+from ..shared.config import load_config
 from ..shared.config.model import MeshConfig
+from ..shared.errors import MeshError
 from .control import ControlServer
 from .notify import Notifier
 from .output import Look, Output
@@ -34,7 +36,9 @@ class _Foreground:
         self._writer = Writer(_STDOUT)
         self._output = Output(slots, Look.of(_STDOUT, encoding), self._writer.write)
         self._notifier = Notifier()
+        self._config = config
         self._supervisor = Supervisor(config)
+        self._reloading: asyncio.Task[None] | None = None
         self._stops_asked = 0
         self._is_started = False
 
@@ -69,6 +73,9 @@ class _Foreground:
             raise
         finally:
             control.close()
+            if self._reloading is not None:
+                self._reloading.cancel()
+                await asyncio.wait([self._reloading])
 
     def _interrupted(self, number: signal.Signals) -> None:
         self._stops_asked += 1
@@ -80,8 +87,18 @@ class _Foreground:
         if any(not os.isatty(descriptor) for descriptor in self._terminals):
             self._stops_asked += 1
             self._obey(signal.SIGHUP)
+        elif self._is_started and (self._reloading is None or self._reloading.done()):
+            self._reloading = asyncio.get_running_loop().create_task(self._reload())
+
+    async def _reload(self) -> None:
+        """Go over to what the file says now; a file with faults, or a slot that does not become ready, is reported."""
+        self._output.note(f"reloading {self._config.file}")
+        try:
+            changes = await self._supervisor.reload(load_config(str(self._config.file)))
+        except MeshError as error:
+            self._output.note(f"the reload failed: {error}")
         else:
-            self._output.note("SIGHUP is ignored: reloading mesh.toml is not supported yet")
+            self._output.note("nothing has changed" if changes.is_empty else "reloaded")
 
     def _obey(self, number: signal.Signals | None = None) -> None:
         """Stop once asked, at once if asked again; what comes before the start is obeyed after it."""

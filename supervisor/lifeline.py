@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from ..shared.control import lifeline
 from ..shared.core.roster import NodeRecord
@@ -36,15 +36,17 @@ class Lifeline:
         self._ended = ended
         self._reader = lifeline.supervisor_end()
         self._outgoing = b""
+        self._descriptors: tuple[int, ...] = ()
         self._news: dict[str, NodeRecord] = {}
         self._stopping = False
         self._writing = False
         self._closed = False
         loop.add_reader(sock, self._read)
 
-    def assign(self, assignment: lifeline.Assignment) -> None:
-        """Say the first word: who the worker is."""
+    def assign(self, assignment: lifeline.Assignment, descriptors: Sequence[int] = ()) -> None:
+        """Say the first word: who the worker is. It gets copies of ``descriptors``, as the assignment names them."""
         self._outgoing += lifeline.encode(assignment)
+        self._descriptors = tuple(descriptors)
         self._flush()
 
     def tell(self, records: Iterable[NodeRecord]) -> None:
@@ -73,7 +75,10 @@ class Lifeline:
             if not self._outgoing:
                 break
             try:
-                sent = self._socket.send(self._outgoing)
+                if self._descriptors:
+                    sent = socket.send_fds(self._socket, [self._outgoing], self._descriptors)
+                else:
+                    sent = self._socket.send(self._outgoing)
             except (BlockingIOError, InterruptedError):
                 break
             except OSError:
@@ -82,7 +87,7 @@ class Lifeline:
                 self._news.clear()
                 self._stopping = False
                 break
-            self._outgoing = self._outgoing[sent:]
+            self._outgoing, self._descriptors = self._outgoing[sent:], ()
         self._watch_for_room()
 
     def _next_batch(self) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from ..shared.config.report import closest
 from ..shared.errors import SupervisorError
@@ -26,5 +26,11 @@ def slots_named(name: str, slots: Collection[str]) -> list[str]:
     workers = {slot: match[1] for slot in slots if (match := _NUMBERED.fullmatch(slot))}
     if found := [slot for slot in slots if workers.get(slot) == name]:
         return found
-    hint = closest(name, [*slots, *workers.values()])
-    raise UnknownSlot(f'no slot or worker is called "{name}"' + (f' (did you mean "{hint}"?)' if hint else ""))
+    raise unknown(name, [*slots, *workers.values()])
+
+
+def unknown(name: str, known: Iterable[str]) -> UnknownSlot:
+    """Return the error about a name that is none of ``known``, with the one that was most likely meant."""
+    hint = closest(name, known)
+    text = f'there is no worker and no slot called "{name}"'
+    return UnknownSlot(text + (f' (did you mean "{hint}"?)' if hint else ""))

@@ -29,7 +29,8 @@ from .lifeline import Lifeline
 from .logs import LogFile, Output
 from .memory import MemoryWatch, OomWatch
 from .reaper import kill_group, reap, send
-from .snapshot import ExitCause, LastExit, WorkerState, WorkerStatus
+from .snapshot import ExitCause, WorkerState, WorkerStatus
+from .teller import Teller, Words
 from .usage import Usage
 
 _LIFELINE_GRACE = 0.5  # from the end of a lifeline to the death that should follow it by itself
@@ -40,12 +41,13 @@ def _unheard(line: str) -> None:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class MeshRun:
     """What all slots of one running mesh share. ``secret`` authenticates its links; it is new in each run.
 
-    ``count`` is told of every end and answers whether the restart limit is exceeded; ``changed`` is called whenever
-    a slot may have become ready or over.
+    ``config`` is replaced by a reload, and counts for a slot from its next start on. ``ended`` is told of every end
+    and what it means, and returns that, changed if the restart limit is exceeded; ``changed`` is called whenever the
+    state of a slot may allow something to another one.
     """
 
     config: MeshConfig
@@ -59,7 +61,7 @@ class MeshRun:
     memory: MemoryWatch
     oom: OomWatch
     is_stopping: Callable[[], bool]
-    count: Callable[[Ending], bool]
+    ended: Callable[[Slot, Ending], Ending]
     changed: Callable[[], None]
 
 
@@ -68,11 +70,12 @@ class Slot:
 
     def __init__(self, run: MeshRun, config: WorkerConfig, name: str, replica: int, draw: Callable[[], float]) -> None:
         self.name = name
-        self.config = config
+        self.replica = replica
         self.child = Child(config, draw)
-        self.ready_by: float | None = None  # when its first start, tries included, has taken its whole start_timeout
+        self.ready_by: float | None = None  # when its present start, tries included, has taken its whole start_timeout
         self._run = run
         self._identity = Identity(run.config.mesh, config, name, replica)
+        self._teller = Teller(name, self.child, run.hub, run.herald, is_node=config.command is None)
         self._process: spawn.Process | None = None
         self._lifeline: Lifeline | None = None
         self._usage: Usage | None = None
@@ -83,17 +86,19 @@ class Slot:
         self._failure = ""
         self._traceback = ""
         self._blame = ""
-        self._cause: ExitCause | None = None  # decided by us, for the end that is to come
-        self._is_killed = False
-        self._rss = 0
+        self._is_killed = False  # by us
         self._attendant: Attendant | None = None
         self._history: deque[PastEnd] = deque(maxlen=HISTORY)
-        self._last_exit: LastExit | None = None
         log = LogFile(self._log_path, self._log_lost, config.log, slot=name, restored=self._log_restored)
         self._output = Output(run.loop, log, lambda kind, text: run.hub.output.notify(name, kind, text))
         self._announce(NodeStatus.DOWN)
 
     # Asked by the supervisor.
+
+    @property
+    def config(self) -> WorkerConfig:
+        """What the slot runs, and by which rules."""
+        return self.child.config
 
     @property
     def pid(self) -> int | None:
@@ -111,18 +116,51 @@ class Slot:
         """Why the slot is not ready, as far as known."""
         return self._failure or self._blame or self._traceback.strip().rpartition("\n")[2]
 
+    def configure(self, config: WorkerConfig) -> None:
+        """Go by another configuration: its policy from now on, what concerns the process from the next start on."""
+        self.child.config = config
+        self._output.reconfigure(config.log)
+        if self._attendant is not None:
+            self._attendant.reconfigure(config)
+
     def release(self) -> None:
-        """Start: nothing that the slot depends on is missing."""
-        self.ready_by = self._run.loop.time() + self.config.start_timeout
-        self._act(self.child.release(self._run.loop.time()))
+        """Start: nothing that the slot waits for is missing."""
+        if self.ready_by is None:
+            self.ready_by = self._now() + self.config.start_timeout
+        self._act(self.child.release(self._now()))
+
+    def start(self) -> None:
+        """Have it started as an operator wants it: at once, and whatever was before."""
+        if not self.child.is_alive:
+            self.ready_by = None
+        self._obey(self.child.start)
+
+    def restart(self) -> None:
+        """Have it stopped and started again as an operator wants it."""
+        self.ready_by = None
+        self._obey(self.child.restart)
+
+    def hold(self) -> None:
+        """Stop as an operator wants it: nothing but an operator starts it again."""
+        self._obey(self.child.hold)
+
+    def take_down(self, *, comes_back: bool) -> None:
+        """Stop because a sibling restarts, and come back with it, or not."""
+        self.ready_by = None
+        self._obey(lambda now: self.child.stop(now, comes_back=comes_back))
 
     def stop(self) -> None:
         """Ask the process to end; it is killed when ``stop_timeout`` has passed. Nothing is restarted after that."""
-        self._stop(self.child.stop)
+        self._obey(self.child.stop)
 
     def kill(self) -> None:
         """Kill the process group; nothing is restarted after that."""
-        self._stop(self.child.kill)
+        self._obey(self.child.kill)
+
+    def remove(self) -> None:
+        """Have everybody forget the slot, which is over."""
+        self._announce(NodeStatus.REMOVED)
+        self.close()
 
     def close(self) -> None:
         """Release what outlives the process: the log and what is left in the pipes."""
@@ -131,9 +169,10 @@ class Slot:
 
     def status(self) -> WorkerStatus:
         """Return the facts of this moment."""
-        child, now = self.child, self._run.loop.time()
+        child, now = self.child, self._now()
         uptime = now - child.started_at if self._process and child.started_at is not None else 0.0
         cpu, rss = self._usage.measure(uptime) if self._usage else (0.0, 0)
+        is_parked = child.view is WorkerState.PARKED and child.deadline is not None
         return WorkerStatus(
             name=self.name,
             state=child.view,
@@ -141,38 +180,37 @@ class Slot:
             incarnation=child.incarnation,
             restarts=child.restarts,
             uptime=round(uptime, 3),
-            ready=child.view is WorkerState.READY,
+            ready=child.state is State.READY,
             cpu=cpu,
             rss=rss,
             peers_up=self._links.up,
             peers_total=self._links.total,
-            last_exit=self._last_exit,
+            last_exit=self._teller.last_exit,
+            next_try=round(max(0.0, (child.deadline or now) - now), 3) if is_parked else None,
         )
 
     # Actions.
 
     def _act(self, actions: tuple[Action, ...]) -> None:
+        if self._attendant is not None and self.child.state in (State.CONDEMNED, State.STOPPING):
+            self._attendant.stopping()
         for action in actions:
-            if action is Action.SPAWN:
-                self._spawn()
-            elif action is Action.ASK:
-                self._ask()
-            else:
-                self._kill()
+            _ACTIONS[action](self)
         self._arm()
 
-    def _stop(self, ask: Callable[[float], tuple[Action, ...]]) -> None:
+    def _obey(self, ask: Callable[[float], tuple[Action, ...]]) -> None:
+        """Do what was asked for, and say so if it changes anything."""
         before = self.child.state
-        if self._attendant is not None:
-            self._attendant.stopping()
-        self._act(ask(self._run.loop.time()))
+        self._act(ask(self._now()))
         if self.child.state is before:
             return
         if self.child.is_over:
             self._announce(NodeStatus.GONE)
-            self._publish("slot-stopped")
+            self._teller.publish("slot-stopped")
+        elif self.child.state is State.STOPPING:
+            self._teller.publish("slot-stopping", pid=self.pid)
         else:
-            self._publish("slot-stopping", pid=self.pid)
+            self._announce(NodeStatus.DOWN)
 
     def _arm(self) -> None:
         if self._timer is not None:
@@ -183,15 +221,17 @@ class Slot:
 
     def _tick(self) -> None:
         # The loop may call a timer earlier than asked by its clock's resolution; the machine is exact.
-        deadline = self.child.deadline
-        now = self._run.loop.time()
+        deadline, now = self.child.deadline, self._now()
         self._act(self.child.tick(now if deadline is None else max(now, deadline)))
+        if self.child.state is State.WAITING:
+            self._run.changed()
 
     def _spawn(self) -> None:
-        self._identity = self._identity.next(self.child.incarnation)
+        identity = replace(self._identity, mesh=self._run.config.mesh, config=self.config)
+        self._identity = identity.next(self.child.incarnation)
         self._endpoints, self._links = (), messages.Links(0, 0)
         self._failure = self._traceback = self._blame = ""
-        self._cause, self._is_killed = None, False
+        self._is_killed = False
         try:
             process = self._start_process()
         except spawn.SpawnError as error:
@@ -213,7 +253,7 @@ class Slot:
             self._run.loop.add_reader(process.report, self._executed)
         if process.lifeline is not None:
             self._lifeline = self._open_lifeline(process.lifeline)
-        self._publish("slot-starting", pid=process.pid)
+        self._teller.starting(process.pid)
 
     def _start_process(self) -> spawn.Process:
         environment = self._identity.environment(self._run.mark)
@@ -251,7 +291,9 @@ class Slot:
             return
         if self._lifeline is not None:
             self._lifeline.stop()
-        send(self._process.pidfd, signal.Signals[self.config.stop_signal])
+        # A worker knows the signal that was configured when it started; a command may be told another one since.
+        config = self.config if self._lifeline is None else self._identity.config
+        send(self._process.pidfd, signal.Signals[config.stop_signal])
 
     def _kill(self) -> None:
         if self._process is not None:
@@ -279,20 +321,17 @@ class Slot:
             self._grace = self._run.loop.call_later(_LIFELINE_GRACE, self._lose, reason)
 
     def _lose(self, reason: str) -> None:
+        self._condemn(None, reason)
+
+    def _condemn(self, fault: ExitCause | None, reason: str) -> None:
         self._blame = reason
-        if self._attendant is not None:
-            self._attendant.stopping()
-        self._act(self.child.lose(self._run.loop.time()))
+        self._act(self.child.lose(self._now(), fault))
 
-    def _condemn(self, cause: ExitCause, why: str) -> None:
-        self._cause = cause
-        self._lose(why)
-
-    def _retire(self, why: str) -> None:
+    def _retire(self, reason: str) -> None:
         if self.child.state is State.READY:
-            self._cause, self._blame = ExitCause.MEMORY, why
-            self._act(self.child.retire(self._run.loop.time()))
-            self._publish("slot-stopping", pid=self.pid)
+            self._blame = reason
+            self._act(self.child.retire(self._now()))
+            self._teller.publish("slot-stopping", pid=self.pid)
 
     def _executed(self) -> None:
         """Hear from a command's launcher: it ended its report by becoming the command, or says why it could not."""
@@ -310,17 +349,14 @@ class Slot:
             self._attendant.executed()
 
     def _became_ready(self) -> None:
-        child, now = self.child, self._run.loop.time()
-        if child.state is not State.STARTING or child.started_at is None:
+        child, now = self.child, self._now()
+        if child.state is not State.STARTING or self.pid is None:
             return
         self._act(child.become_ready(now))
         if self._attendant is not None:
             self._attendant.ready()
         self._announce(NodeStatus.READY)
-        details: dict[str, float] = {"duration": now - child.started_at}
-        if child.ended_at is not None:
-            details["after"] = now - child.ended_at
-        self._publish("slot-ready", pid=self.pid, **details)
+        self._teller.ready(self.pid, now)
         self._run.changed()
 
     def _died(self) -> None:
@@ -341,101 +377,63 @@ class Slot:
             self._run.herald.dismiss(self._lifeline)
             self._lifeline.close()
         self._output.drain()
-        self._rss = self._usage.rss if self._usage else 0
+        exit = replace(exit, rss=exit.rss or (self._usage.rss if self._usage else 0))
         self._process = self._lifeline = self._usage = None
         self._ended(exit)
 
     def _ended(self, exit: Exit) -> None:
         self._cancel_timers()
-        child, now = self.child, self._run.loop.time()
+        child, now = self.child, self._now()
         if self._failure and not exit.failure:
             exit = replace(exit, failure=self._failure)
-        ending = child.end(exit, now, draining=self._run.is_stopping())
-        ending = replace(ending, cause=self._true_cause(ending))
-        is_one_too_many = self._run.count(ending)
-        if is_one_too_many:
-            self._act(child.give_up(now))
-            ending = replace(ending, delay=None)
-        self._run.directory.remove(self._identity.socket_name)
-        self._tell_of_the_end(ending, is_one_too_many=is_one_too_many)
-        self._dismiss_attendant()
-        if ending.delay is not None and ending.delay <= 0:
-            self._act(child.tick(now))
-        else:
-            self._arm()
-        self._run.changed()
-
-    def _true_cause(self, ending: Ending) -> ExitCause:
-        """Return why a process ended that did not end as it was asked to: what we know better than its status says."""
-        is_ours = self._cause is not None or self._is_killed
-        is_oom = self._run.oom.explains(ending.exit if not is_ours else Exit())
-        if ending.cause is ExitCause.START_TIMEOUT and self._attendant is not None and not self.trouble:
+        exit = replace(exit, oom=self._run.oom.explains(exit if not self._is_killed else Exit()))
+        judged = child.end(exit, now, draining=self._run.is_stopping())
+        if judged.cause is ExitCause.START_TIMEOUT and self._attendant is not None and not self.trouble:
             self._blame = self._attendant.complaint
-        if ending.cause not in (ExitCause.EXITED, ExitCause.SIGNALED):
-            return ending.cause
-        if is_oom:
-            self._blame = self._blame or "the kernel had run out of memory"
-        return self._cause or (ExitCause.OOM if is_oom else ending.cause)
+        self._dismiss_attendant()
+        ending = self._run.ended(self, judged)
+        self._run.directory.remove(self._identity.socket_name)
+        self._links, self._endpoints = messages.Links(0, 0), ()
+        said = self._teller.ended(ending, Words(exit.failure or self.trouble, self._traceback, self._output.tail))
+        self._remember(said, ending, mesh_stops=judged.delay is not None and ending.delay is None)
+        is_gone = ending.delay is None or child.state is State.PARKED
+        self._announce(NodeStatus.GONE if is_gone else NodeStatus.DOWN)
+        self._teller.follows(ending)
+        self._act(child.tick(now))  # the first restart waits for nothing
+        self._run.changed()
 
     # Telling others.
 
-    def _tell_of_the_end(self, ending: Ending, *, is_one_too_many: bool) -> None:
-        exit = ending.exit
-        said = self._publish_exit(ending)
-        rss = exit.rss or self._rss
-        if incident := incident_of(said, rss, tuple(self._history), mesh_stops=is_one_too_many):
+    def _announce(self, status: NodeStatus) -> None:
+        self._teller.announce(self._identity, status, self._endpoints)
+
+    def _remember(self, said: Event, ending: Ending, *, mesh_stops: bool) -> None:
+        if incident := incident_of(said, ending.exit.rss, tuple(self._history), mesh_stops=mesh_stops):
             self._run.incidents.append(incident)
         self._history.append(PastEnd(said.at, ending.cause, round(ending.uptime, 3)))
-        self._last_exit = LastExit(ending.cause, exit.code, exit.signal, said.at, round(ending.uptime, 3))
-        self._links, self._endpoints = messages.Links(0, 0), ()
-        if ending.delay is None:
-            self._announce(NodeStatus.GONE)
-            self._publish(f"slot-{self.child.view}")
-            return
-        self._announce(NodeStatus.DOWN)
-        if ending.delay > 0:
-            self._publish("slot-backoff", delay=ending.delay)
-
-    def _announce(self, status: NodeStatus) -> None:
-        """Bring the slot's record in the roster up to date; a command is supervised and is no node."""
-        if self.config.command is not None:
-            return
-        why = str(self.child.view) if status is NodeStatus.GONE else ""
-        self._run.herald.announce(self._identity.record(status, self._endpoints, why))
-
-    def _publish_exit(self, ending: Ending) -> Event:
-        exit = ending.exit
-        details: dict[str, object] = {
-            "cause": str(ending.cause),
-            "code": exit.code,
-            "signal": exit.signal,
-            "uptime": round(ending.uptime, 6),
-            "ready": ending.was_ready,
-            "delay": ending.delay,
-            "next": "restart" if ending.delay is not None else str(self.child.view),
-            "tail": self._output.tail,
-        }
-        if text := exit.failure or self.trouble:
-            details["text"] = text
-        if self._traceback:
-            details["traceback"] = self._traceback
-        return self._publish("slot-exited", **details)
-
-    def _publish(self, event: str, **details: object) -> Event:
-        return self._run.hub.publish(event, self.name, self.child.incarnation, **details)
 
     @property
     def _log_path(self) -> Path:
         return self._run.config.log_dir / f"{self.name}.log"
 
     def _log_lost(self, reason: str) -> None:
-        self._publish("log-lost", file=str(self._log_path), text=reason)
+        self._teller.publish("log-lost", file=str(self._log_path), text=reason)
 
     def _log_restored(self, count: int) -> None:
-        self._publish("log-restored", file=str(self._log_path), count=count)
+        self._teller.publish("log-restored", file=str(self._log_path), count=count)
+
+    def _now(self) -> float:
+        return self._run.loop.time()
 
     def _cancel_timers(self) -> None:
         for timer in (self._timer, self._grace):
             if timer is not None:
                 timer.cancel()
         self._timer = self._grace = None
+
+
+_ACTIONS: dict[Action, Callable[[Slot], None]] = {
+    Action.SPAWN: Slot._spawn,
+    Action.ASK: Slot._ask,
+    Action.KILL: Slot._kill,
+}

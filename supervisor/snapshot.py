@@ -21,9 +21,11 @@ class WorkerState(StrEnum):
     STOPPED = "stopped"  # ended well, or stopped by request
     STARTING = "starting"  # with a process, or waiting for its dependencies
     READY = "ready"
+    SUSPECT = "suspect"  # alive, and late: its loop made no turn for four beats
     STOPPING = "stopping"
     BACKOFF = "backoff"  # waiting for its next try
     FAILED = "failed"  # ended badly, and is not started again
+    PARKED = "parked"  # failed too often, and is tried again now and then
 
 
 class ExitCause(StrEnum):
@@ -31,10 +33,10 @@ class ExitCause(StrEnum):
 
     EXITED = "exited"  # by itself, with a status (none: it could not be started at all)
     SIGNALED = "signaled"  # by a signal that nobody here had a reason to send, or that answered a breach of protocol
-    HUNG = "hung"  # killed: it did not answer, or its loop made no turn
-    FROZEN = "frozen"  # killed: somebody had stopped it (SIGSTOP)
-    OOM = "oom"  # killed by the kernel, which had no memory left
-    MEMORY = "memory"  # ended because it used more than its limit
+    HUNG = "hung"  # killed because its loop stood still, or (a command) its health check failed
+    FROZEN = "frozen"  # killed because it was stopped by a signal
+    OOM = "oom"  # killed by the kernel when memory ran out
+    MEMORY = "memory"  # ended because it grew beyond memory_soft or max_memory
     START_TIMEOUT = "start-timeout"
     STOPPED = "stopped"  # because we asked it to, however long that took
 
@@ -49,8 +51,11 @@ class LastExit(msgspec.Struct, frozen=True):
     uptime: float
 
 
-class WorkerStatus(msgspec.Struct, frozen=True):
-    """One slot. ``uptime`` is in seconds and ``cpu`` in percent of one core, ``rss`` in bytes; 0 without a process."""
+class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One slot. ``uptime`` is in seconds and ``cpu`` in percent of one core, ``rss`` in bytes; 0 without a process.
+
+    ``next_try`` is in seconds from now, and there only while the slot is parked.
+    """
 
     name: str
     state: WorkerState
@@ -64,6 +69,7 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     peers_up: int
     peers_total: int
     last_exit: LastExit | None
+    next_try: float | None = None
 
 
 class MeshStatus(msgspec.Struct, frozen=True):

@@ -17,7 +17,9 @@ _COLOURS = {
     WorkerState.STARTING: YELLOW,
     WorkerState.STOPPING: YELLOW,
     WorkerState.BACKOFF: YELLOW,
+    WorkerState.SUSPECT: YELLOW,
     WorkerState.FAILED: RED,
+    WorkerState.PARKED: RED,
     WorkerState.STOPPED: DIM,
 }
 

@@ -6,30 +6,31 @@ import asyncio
 import os
 import random
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from ..shared.config.model import MeshConfig
+from ..shared.config.model import MeshConfig, WorkerConfig
 from ..shared.errors import SupervisorError
 from . import strategy
-from .child import Child, Ending, State
+from .changes import Changes, compare
+from .conductor import Conductor
 from .directory import RuntimeDirectory, base_directory
 from .event import Event
+from .fleet import Fleet
 from .herald import Herald
 from .hub import EventStream, Hub
 from .identity import run_secret
 from .incidents import IncidentLog
-from .intensity import RestartIntensity
 from .leftovers import Mark, kill_orphans, kill_strays
-from .levels import start_levels
 from .memory import MemoryWatch, OomWatch
-from .naming import slots_named
 from .reaper import check_kernel, reap_strangers
 from .slot import MeshRun, Slot
 from .snapshot import MeshState, MeshStatus
 from .whereabouts import whereabouts
+
+MAX_REPLICAS = 1000
 
 
 class Supervisor:
@@ -52,20 +53,15 @@ class Supervisor:
         self.config = config
         self._hub = Hub()
         self._incidents = IncidentLog(config.log_dir, self._incidents_lost, self._incidents_restored)
-        self._intensity = RestartIntensity(config.supervisor.max_restarts, config.supervisor.max_restarts_window)
-        self._levels: list[list[Slot]] = []
-        self._slots: list[Slot] = []
-        self._children: dict[str, list[Child]] = {}
+        self._fleet = Fleet(self._make_slot)
+        self._conductor = Conductor(self._fleet, config.supervisor, self._publish, self._is_all_over)
+        self._run: MeshRun | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._started_at = 0.0
         self._begun = False
-        self._was_ready = False
-        self._limit_exceeded = False
-        self._outcome: strategy.Verdict | None = None
         self._mark: Mark | None = None
         self._winding_up: asyncio.Task[None] | None = None
         self._finished: asyncio.Future[int] | None = None
-        self._something_changed = asyncio.Event()
 
     # As a library.
 
@@ -78,7 +74,7 @@ class Supervisor:
         """
         await self.start_all()
         try:
-            await self._wait_ready()
+            await self._conductor.until_ready(list(self._fleet), once=True)
         except BaseException:
             await self._stop_and_wait()
             raise
@@ -88,6 +84,79 @@ class Supervisor:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._stop_and_wait()
+
+    async def start(self, name: str) -> None:
+        """Start a slot, or all of a worker, and wait until it is ready or has ended well. What is up stays up.
+
+        Raises:
+            SupervisorError: If there is no such slot or worker, or if one is not ready within its ``start_timeout``,
+                tries included.
+        """
+        slots = self._named(name)
+        for slot in slots:
+            slot.start()
+        self._conductor.advance()
+        await self._conductor.until_ready(slots)
+
+    async def stop(self, name: str) -> None:
+        """Stop a slot, or all of a worker, and wait until it is down; it stays down until it is started.
+
+        Raises:
+            SupervisorError: If there is no such slot or worker.
+        """
+        slots = self._named(name)
+        for slot in slots:
+            slot.hold()
+        self._conductor.advance()
+        await self._conductor.until(lambda: all(slot.child.is_over for slot in slots))
+
+    async def restart(self, name: str, *, at_once: bool = False) -> None:
+        """Restart a slot, or those of a worker one after the other (or ``at_once``), and wait until all are ready.
+
+        Raises:
+            SupervisorError: As ``start``. What comes after the one that failed is then left as it is.
+        """
+        slots = self._named(name)
+        for group in [slots] if at_once else [[slot] for slot in slots]:
+            for slot in group:
+                slot.restart()
+            self._conductor.advance()
+            await self._conductor.until_ready(group)
+
+    async def scale(self, name: str, replicas: int) -> None:
+        """Have ``replicas`` slots for a worker: new ones are started, those with the highest numbers stopped.
+
+        It lasts until a reload that changes ``replicas``, or the end of the mesh.
+
+        Raises:
+            SupervisorError: If there is no such worker, or as ``start``.
+            ValueError: If ``replicas`` is not a number from 0 to 1000.
+        """
+        if not isinstance(replicas, int) or isinstance(replicas, bool) or not 0 <= replicas <= MAX_REPLICAS:
+            raise ValueError(f"replicas must be a number from 0 to {MAX_REPLICAS}, not {replicas!r}")
+        self._check_running()
+        self._fleet.named(name)
+        worker = next((worker for worker in self.config.workers if worker.name == name), None)
+        if worker is None:
+            raise SupervisorError(f"{name} is a slot; it is its worker that is scaled")
+        await self._resize(replace(worker, replicas=replicas))
+
+    async def reload(self, config: MeshConfig) -> Changes:
+        """Go over to ``config``: what is changed in policy counts from now on, other changes replace processes.
+
+        Workers that are not there any more are stopped, new ones are started; those whose processes are replaced are
+        restarted one slot after the other. Returns what there was to do.
+
+        Raises:
+            SupervisorError: If something is changed that cannot be under a running mesh (nothing is done then), or as
+                ``start``.
+        """
+        self._check_running()
+        changes = compare(self.config, config)
+        if changes.refused:
+            raise SupervisorError("; ".join(changes.refused))
+        await self._go_over(config, changes)
+        return changes
 
     # Asked by whoever runs it.
 
@@ -109,30 +178,26 @@ class Supervisor:
             self._mark = Mark.of_this_process(name)
             if killed := await kill_orphans(name):
                 self._publish("leftovers-killed", pids=killed)
-            self._make_slots(loop, self._mark)
+            self._run = self._make_run(loop, self._mark)
+            for worker in self.config.workers:
+                self._fleet.add(worker)
         except BaseException:
             self.directory.close()
             raise
         self._finished = loop.create_future()
         self._begun = True
-        self._publish("mesh-started", pid=os.getpid(), slots=len(self._slots))
-        self._advance()
+        self._publish("mesh-started", pid=os.getpid(), slots=len(self._fleet))
+        self._conductor.begin()
 
     def request_stop(self, reason: str = "as requested") -> None:
         """Stop everything in reverse order, each slot within its ``stop_timeout``; again: no effect."""
-        self._end(strategy.Verdict(0, reason))
-        self._advance()
+        self._conductor.end(strategy.Verdict(0, reason))
+        self._conductor.advance()
 
     def request_kill(self) -> None:
         """Kill everything at once; the exit status is then 1, unless it was to be another failure."""
-        if self._winding_up is not None:
-            return
-        status = self._outcome.status if self._outcome else 0
-        self._outcome = strategy.Verdict(status or 1, "at once, as requested")
-        self._publish("mesh-stopping", reason=self._outcome.reason)
-        for slot in self._slots:
-            slot.kill()
-        self._advance()
+        if self._winding_up is None:
+            self._conductor.kill("at once, as requested")
 
     async def wait(self) -> int:
         """Wait until the mesh is over and return the exit status of ``run``.
@@ -149,28 +214,23 @@ class Supervisor:
 
     def reap_strangers(self) -> None:
         """Reap dead children that are not ours: for a program that is process 1, at each SIGCHLD."""
-        reap_strangers({pid for slot in self._slots for pid in slot.pids})
+        reap_strangers({pid for slot in self._fleet for pid in slot.pids})
 
     def status(self) -> MeshStatus:
         """Return the facts of this moment."""
-        workers = tuple(slot.status() for slot in self._slots)
+        workers = tuple(slot.status() for slot in self._fleet)
         return MeshStatus(self.config.mesh.name, os.getpid(), self._state(), round(self._uptime(), 3), workers)
 
     async def traces(self, name: str) -> str:
         """Return where the threads of a slot's process are now; of all slots of a worker, if it is one.
 
         Raises:
-            UnknownSlot: If there is no such slot.
-            SupervisorError: If none of them has a process now.
+            SupervisorError: If there is no such slot or worker, or no process in it now.
         """
-        by_name = {slot.name: slot for slot in self._slots}
-        parts = []
-        for slot in (by_name[found] for found in slots_named(name, by_name)):
-            if slot.pid is not None and (text := whereabouts(slot.pid)):
-                parts.append(f"{slot.name} (process {slot.pid})\n{text}")
-        if not parts:
+        found = [(slot.name, slot.pid, whereabouts(slot.pid)) for slot in self._named(name) if slot.pid is not None]
+        if not any(text for _, _, text in found):
             raise SupervisorError(f"{name} has no process now")
-        return "\n".join(parts)
+        return "\n".join(f"{slot} (process {pid})\n{text}" for slot, pid, text in found if text)
 
     def events(self) -> EventStream:
         """Return what happens from now on, for ``async for``; it ends with the mesh."""
@@ -184,10 +244,10 @@ class Supervisor:
         """Have ``callback`` called with slot, kind (``stdout``, ``stderr``, ``progress``) and line."""
         return self._hub.output.add(callback)
 
-    # Deciding.
+    # Making and ending it.
 
-    def _make_slots(self, loop: asyncio.AbstractEventLoop, mark: Mark) -> None:
-        run = MeshRun(
+    def _make_run(self, loop: asyncio.AbstractEventLoop, mark: Mark) -> MeshRun:
+        return MeshRun(
             config=self.config,
             loop=loop,
             directory=self.directory,
@@ -198,83 +258,23 @@ class Supervisor:
             incidents=self._incidents,
             memory=MemoryWatch(loop),
             oom=OomWatch(loop.time),
-            is_stopping=lambda: self._outcome is not None,
-            count=self._count,
-            changed=self._advance,
+            is_stopping=lambda: self._conductor.is_stopping,
+            ended=self._conductor.ended,
+            changed=self._conductor.advance,
         )
-        draw = random.SystemRandom().random
-        by_worker = {
-            worker.name: [Slot(run, worker, name, replica, draw) for replica, name in enumerate(worker.slots)]
-            for worker in self.config.workers
-        }
-        self._slots = [slot for slots in by_worker.values() for slot in slots]
-        self._children = {name: [slot.child for slot in slots] for name, slots in by_worker.items()}
-        levels = start_levels(self.config.workers)
-        self._levels = [[slot for worker in level for slot in by_worker[worker.name]] for level in levels]
 
-    def _count(self, ending: Ending) -> bool:
-        """Count an end against the restart limit; True: this slot must not be started again."""
-        if self._limit_exceeded:
-            return ending.delay is not None
-        if strategy.counts(ending, [slot.child for slot in self._slots]):
-            self._limit_exceeded = self._intensity.record(asyncio.get_running_loop().time())
-        return self._limit_exceeded
+    def _make_slot(self, worker: WorkerConfig, name: str, replica: int) -> Slot:
+        assert self._run is not None
+        return Slot(self._run, worker, name, replica, random.SystemRandom().random)
 
-    def _advance(self) -> None:
-        """Do what the states of the slots allow now: the next starts, or the next level of the stop."""
-        if not self._begun:
-            return
-        if self._outcome is None:
-            self._detect_the_end()
-        if self._outcome is None:
-            self._release_slots()
-            self._detect_readiness()
-        elif self._is_all_stopped() and self._winding_up is None:
-            wind_up = self._wind_up(self._outcome.status)
-            self._winding_up = asyncio.get_running_loop().create_task(wind_up, name="meshvisor-wind-up")
-        self._something_changed.set()
-
-    def _detect_the_end(self) -> None:
-        limit = self.config.supervisor
-        if self._limit_exceeded:
-            self._publish("limit-exceeded", max_restarts=limit.max_restarts, window=limit.max_restarts_window)
-            self._end(strategy.Verdict(3, "the restart limit is exceeded"))
-        elif verdict := strategy.verdict([(slot.config, slot.child) for slot in self._slots]):
-            self._end(verdict)
-
-    def _release_slots(self) -> None:
-        for slot in self._slots:
-            if slot.child.state is State.WAITING and strategy.may_start(slot.config, self._children):
-                slot.release()
-
-    def _detect_readiness(self) -> None:
-        if not self._was_ready and all(slot.child.ever_ready or slot.child.is_over for slot in self._slots):
-            self._was_ready = True
-            self._publish("mesh-ready", duration=self._uptime())
-
-    def _end(self, outcome: strategy.Verdict) -> None:
-        if self._outcome is not None:
-            return
-        self._outcome = outcome
-        self._publish("mesh-stopping", reason=outcome.reason)
-        for slot in self._slots:
-            if slot.pid is None and not slot.child.is_over:
-                slot.stop()
-
-    def _is_all_stopped(self) -> bool:
-        """Ask the highest level that still has processes to stop; say whether none has."""
-        for level in reversed(self._levels):
-            for slot in level:
-                if not slot.child.is_over:
-                    slot.stop()
-            if not all(slot.child.is_over for slot in level):
-                return False
-        return True
+    def _is_all_over(self, outcome: strategy.Verdict) -> None:
+        wind_up = self._wind_up(outcome.status)
+        self._winding_up = asyncio.get_running_loop().create_task(wind_up, name="meshvisor-wind-up")
 
     async def _wind_up(self, status: int) -> None:
         """Leave nothing behind: no process, no file, nobody who waits."""
         try:
-            for slot in self._slots:
+            for slot in self._fleet:
                 slot.close()
             self._incidents.close()
             if self._mark is not None:
@@ -285,31 +285,63 @@ class Supervisor:
             self._hub.end()
             if self._finished is not None:
                 self._finished.set_result(status)
-            self._something_changed.set()
 
-    async def _wait_ready(self) -> None:
-        """Wait until every slot is ready or has ended well; give each its start_timeout since it could first start."""
-        while True:
-            self._something_changed.clear()
-            self._raise_if_lost()
-            pending = [slot for slot in self._slots if not slot.child.ever_ready and not slot.child.is_over]
-            if not pending:
-                return
-            deadlines = [slot.ready_by for slot in pending if slot.ready_by is not None]
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(min(deadlines, default=None)):
-                    await self._something_changed.wait()
+    # Changing a running mesh.
 
-    def _raise_if_lost(self) -> None:
-        now = asyncio.get_running_loop().time()
-        for slot in self._slots:
-            late = slot.ready_by is not None and now >= slot.ready_by and not slot.child.ever_ready
-            if slot.child.state is State.FAILED or (late and not slot.child.is_over):
-                raise SupervisorError(
-                    f"{slot.name} did not become ready" + (f": {slot.trouble}" if slot.trouble else "")
-                )
-        if self._outcome is not None and self._outcome.status != 0:
-            raise SupervisorError(f"the mesh did not become ready: {self._outcome.reason}")
+    async def _resize(self, worker: WorkerConfig) -> None:
+        self._remember(worker)
+        new = self._fleet.grow(worker)
+        surplus = self._fleet.surplus(worker)
+        self._fleet.configure(worker)
+        self._conductor.advance()
+        await self._remove(surplus)
+        await self._conductor.until_ready(new)
+
+    async def _remove(self, slots: Sequence[Slot]) -> None:
+        for slot in slots:
+            slot.hold()
+        self._conductor.advance()
+        await self._conductor.until(lambda: all(slot.child.is_over for slot in slots))
+        for slot in slots:
+            slot.remove()
+            self._fleet.forget(slot)
+        self._conductor.advance()
+
+    async def _go_over(self, config: MeshConfig, changes: Changes) -> None:
+        assert self._run is not None
+        self.config = self._run.config = config
+        self._conductor.configure(config.supervisor)
+        workers = {worker.name: worker for worker in config.workers}
+        added = [slot for name in changes.added for slot in self._fleet.add(workers[name])]
+        for name in changes.replaced + tuple(changes.adjusted) + tuple(changes.rescaled):
+            self._fleet.configure(workers[name])
+        for name in changes.removed:
+            await self._remove(self._fleet.slots_of(name))
+            self._fleet.forget_worker(name)
+        self._fleet.sort(workers)
+        for name in changes.rescaled:
+            await self._resize(workers[name])
+        self._conductor.advance()
+        for name in changes.replaced:
+            if not all(slot.child.is_held for slot in self._fleet.slots_of(name)):
+                await self.restart(name)
+        await self._conductor.until_ready(added)
+
+    def _remember(self, worker: WorkerConfig) -> None:
+        workers = tuple(worker if known.name == worker.name else known for known in self.config.workers)
+        self.config = replace(self.config, workers=workers)
+        if self._run is not None:
+            self._run.config = self.config
+
+    def _named(self, name: str) -> list[Slot]:
+        self._check_running()
+        return self._fleet.named(name)
+
+    def _check_running(self) -> None:
+        if not self._begun:
+            raise SupervisorError("this supervisor has not been started")
+        if (outcome := self._conductor.outcome) is not None:
+            raise SupervisorError(f"the mesh is stopping: {outcome.reason}")
 
     async def _stop_and_wait(self) -> None:
         self.request_stop()
@@ -321,9 +353,9 @@ class Supervisor:
             raise
 
     def _state(self) -> MeshState:
-        if self._outcome is not None:
+        if self._conductor.is_stopping:
             return MeshState.STOPPING
-        return MeshState.RUNNING if self._was_ready else MeshState.STARTING
+        return MeshState.RUNNING if self._conductor.was_ready else MeshState.STARTING
 
     def _uptime(self) -> float:
         return self._loop.time() - self._started_at if self._loop is not None else 0.0

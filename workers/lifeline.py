@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
 
 from ..shared.control.lifeline import (
+    MAX_DESCRIPTORS,
     Assignment,
     FromWorker,
     LifelineError,
@@ -22,6 +24,8 @@ LINKS_INTERVAL = 0.05
 """Seconds between two reports of how many peers are linked."""
 
 _READ_SIZE = 256 * 1024
+_INT = array.array("i").itemsize
+_ANCILLARY_SIZE = socket.CMSG_SPACE(MAX_DESCRIPTORS * _INT)
 
 
 class Lifeline:
@@ -32,6 +36,7 @@ class Lifeline:
     """
 
     def __init__(self, sock: socket.socket) -> None:
+        self.descriptors: dict[str, int] = {}
         self._socket = sock
         self._reader = worker_end()
         self._early: list[Assignment | RosterNews | Stop] = []
@@ -42,21 +47,29 @@ class Lifeline:
         self._links_timer: asyncio.TimerHandle | None = None
 
     def receive_assignment(self) -> Assignment:
-        """Block until the first message is here.
+        """Block until the first message is here; ``descriptors`` then holds by name those that came with it.
 
         Raises:
             EOFError: If the supervisor ended instead.
             LifelineError: If something else came.
         """
         self._socket.setblocking(True)
+        descriptors: list[int] = []
         while not self._early:
-            data = self._socket.recv(_READ_SIZE)
+            # socket.recv_fds would leave them inheritable.
+            data, ancillary, _, _ = self._socket.recvmsg(_READ_SIZE, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC)
+            for level, kind, numbers in ancillary:
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                    descriptors += array.array("i", numbers[: len(numbers) - len(numbers) % _INT])
             if not data:
                 raise EOFError("the supervisor ended before it said what to run")
             self._early = self._reader.receive(data)
         first = self._early.pop(0)
         if not isinstance(first, Assignment):
             raise LifelineError("the first message must be the assignment")
+        if len(first.descriptors) != len(descriptors):
+            raise LifelineError(f"{len(descriptors)} descriptors came with an assignment of {len(first.descriptors)}")
+        self.descriptors = dict(zip(first.descriptors, descriptors, strict=True))
         return first
 
     def attach(self, on_message: Callable[[RosterNews | Stop], None], on_end: Callable[[str], None]) -> None:

@@ -26,6 +26,9 @@ from ..errors import MeshError
 MAX_MESSAGE = 64 * 1024 * 1024
 """The longest message accepted, in bytes; settings and rosters are far below it."""
 
+MAX_DESCRIPTORS = 8
+"""The most descriptors that come with an assignment."""
+
 _LENGTH = 4
 
 Message = TypeVar("Message")
@@ -41,8 +44,15 @@ class Assignment(msgspec.Struct, frozen=True, tag="assignment", array_like=True,
     ``listen`` are the endpoints it must bind, in order; ``secret`` authenticates the links of this run of the mesh
     and travels in no other way; ``path`` goes to the front of ``sys.path``; ``drain_timeout`` (seconds) is how long
     ``on_stop`` and the draining of links may take together. ``heartbeat_interval`` is None within one machine, where
-    the kernel tells of every death. ``nice``, ``umask`` and ``limits`` (-1: unlimited; both
-    soft and hard) are for the process as a whole, before anything of the user's is loaded.
+    the kernel tells of every death. ``nice``, ``umask`` and ``limits`` (-1: unlimited; both soft and hard) are for the
+    process as a whole, before anything of the user's is loaded. ``descriptors`` names the descriptors that come with
+    the message (SCM_RIGHTS, on its first byte), in their order:
+
+        blacklist  the table of bad endpoints      wake    the eventfd that its changes are announced on
+        board      the liveness board              traces  where tracebacks are dumped before a kill
+
+    ``board_index`` is the worker's record on the board, which it stamps each ``beat`` seconds at least where its loop
+    cannot stamp its own turns.
     """
 
     mesh: str
@@ -65,6 +75,9 @@ class Assignment(msgspec.Struct, frozen=True, tag="assignment", array_like=True,
     nice: int | None = None
     umask: int | None = None
     limits: dict[str, int] = {}
+    descriptors: tuple[str, ...] = ()
+    board_index: int = 0
+    beat: float = 0.025
 
 
 class RosterNews(msgspec.Struct, frozen=True, tag="roster", array_like=True, forbid_unknown_fields=True):

@@ -182,12 +182,21 @@ def test_the_second_signal_stops_at_once(session: Session) -> None:
     assert is_gone(worker["pid"])
 
 
-def test_sighup_reloads_nothing_yet_and_says_so(session: Session) -> None:
+def test_sighup_reloads_and_a_file_with_faults_changes_nothing(session: Session) -> None:
     session.write(MESH + SLEEPER)
     run = session.run()
     run.until("the mesh is ready")
+    session.write(MESH + SLEEPER + '[workers.other]\ncommand = "no list"\n')
     run.process.send_signal(signal.SIGHUP)
-    run.until("SIGHUP is ignored: reloading mesh.toml is not supported yet")
+    run.until("the reload failed: ")
+    session.write(MESH + SLEEPER + '[workers.other]\ncommand = ["sleep", "600"]\n')
+    run.process.send_signal(signal.SIGHUP)
+    run.until("• reloaded")
+    workers = json.loads(session.supervise("status", "--json").stdout)["workers"]
+    assert [(worker["name"], worker["state"], worker["incarnation"]) for worker in workers] == [
+        ("sleeper", "ready", 1),
+        ("other", "ready", 1),
+    ]
     run.process.terminate()
     assert run.end() == (0, "")
 
@@ -426,7 +435,7 @@ def test_why_tells_what_has_happened_and_what_happens_now(session: Session) -> N
     unknown = session.supervise("why", "sleper", "--now", "--name", "demo")
     assert (unknown.returncode, unknown.stderr) == (
         2,
-        'supervise: no slot or worker is called "sleper" (did you mean "sleeper"?)\n',
+        'supervise: there is no worker and no slot called "sleper" (did you mean "sleeper"?)\n',
     )
     named = session.supervise("why", "--name", "demo", "--json")
     assert json.loads(named.stdout)["signal"] == "SIGSEGV"

@@ -27,18 +27,34 @@ def started(**options: Any) -> Child:
     return one
 
 
+def again(one: Child, now: float) -> tuple[Action, ...]:
+    """Start it again: its wait is over and nothing holds it up."""
+    assert one.tick(now) == ()
+    assert one.state is State.WAITING
+    return one.release(now)
+
+
 def ready(at: float = 1.0, **options: Any) -> Child:
     one = started(**options)
     assert one.become_ready(at) == ()
     return one
 
 
-def test_every_state_can_be_reached_and_only_the_last_ones_have_no_way_out() -> None:
+def test_every_state_can_be_reached_and_only_the_last_ones_are_left_by_nobody_but_an_operator() -> None:
     reached = {State.WAITING} | {target for target, _ in TABLE.values()}
     assert reached == set(State)
     for state in State:
-        leaves = {target for (source, _), (target, _) in TABLE.items() if source is state} - {state}
-        assert bool(leaves) == (state not in OVER)
+        by_itself = {
+            target for (source, cue), (target, _) in TABLE.items() if source is state and cue is not Cue.START_ASKED
+        }
+        assert bool(by_itself - OVER - {state}) == (state not in OVER)
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_request_to_start_is_understood_in_every_state(state: State) -> None:
+    target, actions = TABLE[state, Cue.START_ASKED]
+    assert target is (state if state in ALIVE else State.WAITING)
+    assert actions == ()
 
 
 @pytest.mark.parametrize("state", State)
@@ -61,36 +77,6 @@ def test_what_is_not_in_the_table_is_a_mistake_and_changes_nothing() -> None:
     with pytest.raises(ValueError, match="became-ready means nothing to a slot that is waiting"):
         one.become_ready(0.0)
     assert one.state is State.WAITING
-
-
-def test_one_that_is_retired_is_asked_then_killed_and_comes_back_however_it_ends() -> None:
-    for policy in (RestartPolicy.ALWAYS, RestartPolicy.ON_FAILURE):
-        one = ready(restart=policy, stop_timeout=5.0)
-        assert one.retire(2.0) == (Action.ASK,)
-        assert one.retire(2.0) == ()
-        assert (one.view, one.deadline) == (WorkerState.STOPPING, 7.0)
-        assert one.end(WELL, 3.0).delay == 0.0
-    one = ready(stop_timeout=5.0)
-    one.retire(2.0)
-    assert one.tick(6.9) == ()
-    assert one.tick(7.0) == (Action.KILL,)
-    assert one.end(KILLED, 7.1).delay == 0.0
-    assert ready(stop_timeout=0.0).retire(2.0) == (Action.KILL,)
-    assert started().retire(2.0) == ()
-
-
-def test_one_that_is_retired_can_be_stopped_or_killed_all_the_same() -> None:
-    one = ready(stop_timeout=5.0)
-    one.retire(2.0)
-    assert (one.stop(3.0), one.deadline) == ((Action.ASK,), 8.0)
-    assert one.end(WELL, 4.0).cause is ExitCause.STOPPED
-    one = ready(stop_timeout=5.0)
-    one.retire(2.0)
-    assert one.lose(3.0) == (Action.KILL,)
-    one = ready(restart=RestartPolicy.NEVER)
-    one.retire(2.0)
-    one.end(WELL, 3.0)
-    assert one.state is State.FAILED
 
 
 def test_a_slot_that_waits_for_its_dependencies_looks_like_starting() -> None:
@@ -173,7 +159,7 @@ def test_restarts_in_a_row_wait_longer_and_the_row_ends_after_a_time_of_being_re
         delays.append(ending.delay)
         now += ending.delay
         assert one.deadline == now
-        assert one.tick(now) == (Action.SPAWN,)
+        assert again(one, now) == (Action.SPAWN,)
         one.become_ready(now)
     assert delays == [0.0, 1.0, 2.0, 3.0, 3.0, 0.0, 1.0]
     assert (one.incarnation, one.restarts) == (8, 7)
@@ -183,14 +169,14 @@ def test_being_up_without_being_ready_does_not_end_the_row() -> None:
     backoff = Backoff(initial=1.0, jitter=0.0, reset_after=10.0)
     one = started(backoff=backoff, start_timeout=100.0)
     one.end(KILLED, 50.0)
-    one.tick(50.0)
+    again(one, 50.0)
     assert one.end(KILLED, 99.0).delay == 1.0
 
 
 def test_jitter_shortens_the_wait_by_what_is_drawn() -> None:
     one = ready(draw=lambda: 0.25, backoff=Backoff(initial=1.0, jitter=0.5))
     one.end(KILLED, 1.0)
-    one.tick(1.0)
+    again(one, 1.0)
     assert one.end(KILLED, 2.0).delay == 1.0 - 0.5 * 1.0 * 0.25
 
 
@@ -234,7 +220,6 @@ def test_ready_comes_too_late_when_a_stop_was_asked_for() -> None:
 def test_a_process_that_breaks_the_protocol_is_killed_and_started_again() -> None:
     one = ready()
     assert one.lose(2.0) == (Action.KILL,)
-    assert one.lose(2.0) == ()
     ending = one.end(KILLED, 2.1)
     assert (ending.cause, one.state) == (ExitCause.SIGNALED, State.BACKOFF)
 
@@ -265,6 +250,135 @@ def test_who_is_ready_or_over_holds_nobody_up() -> None:
     assert one.holds_nobody_up
 
 
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [(ExitCause.FROZEN, ExitCause.FROZEN), (ExitCause.MEMORY, ExitCause.MEMORY), (None, ExitCause.SIGNALED)],
+)
+def test_the_fault_that_a_process_is_killed_for_is_the_cause_of_its_end(
+    fault: ExitCause | None, cause: ExitCause
+) -> None:
+    one = ready()
+    assert one.lose(2.0, fault) == (Action.KILL,)
+    assert one.end(KILLED, 2.1).cause is cause
+
+
+def test_a_hung_process_says_where_before_it_is_killed() -> None:
+    one = ready()
+    assert one.hang(2.0) == (Action.DUMP,)
+    assert (one.view, one.deadline) == (WorkerState.STOPPING, 2.1)
+    assert one.tick(2.1) == (Action.KILL,)
+    ending = one.end(KILLED, 2.2)
+    assert (ending.cause, ending.delay, ending.is_incident) == (ExitCause.HUNG, 0.0, True)
+
+
+def test_a_process_that_grew_too_large_may_end_by_itself_before_it_is_killed() -> None:
+    one = ready(stop_timeout=5.0)
+    assert one.retire(2.0) == (Action.ASK,)
+    assert one.deadline == 7.0
+    ending = one.end(WELL, 3.0)
+    assert (ending.cause, ending.delay, one.state) == (ExitCause.MEMORY, 0.0, State.BACKOFF)
+    one = ready(stop_timeout=5.0)
+    one.retire(2.0)
+    assert one.tick(7.0) == (Action.KILL,)
+    assert ready(stop_timeout=0.0).retire(2.0) == (Action.KILL,)
+
+
+def test_the_first_fault_counts() -> None:
+    one = ready()
+    one.hang(2.0)
+    assert one.lose(2.05, ExitCause.FROZEN) == (Action.KILL,)
+    assert one.end(KILLED, 2.1).cause is ExitCause.HUNG
+
+
+def test_memory_that_ran_out_is_told_apart_from_other_kills() -> None:
+    assert ready().end(Exit(signal="SIGKILL", oom=True), 2.0).cause is ExitCause.OOM
+
+
+def test_a_suspect_is_ready_until_it_has_ended() -> None:
+    one = ready()
+    one.is_suspect = True
+    assert (one.view, one.holds_nobody_up) == (WorkerState.SUSPECT, True)
+    one.end(KILLED, 2.0)
+    assert not one.is_suspect
+
+
+def test_a_restart_is_a_stop_that_comes_back_and_is_no_incident() -> None:
+    one = ready(stop_timeout=5.0, restart=RestartPolicy.NEVER)
+    assert one.restart(10.0) == (Action.ASK,)
+    ending = one.end(KILLED, 11.0)
+    assert (ending.cause, ending.delay, ending.is_incident) == (ExitCause.STOPPED, 0.0, False)
+    assert one.state is State.WAITING
+    assert one.release(11.0) == (Action.SPAWN,)
+    assert (one.incarnation, one.restarts) == (2, 0)
+
+
+def test_a_sibling_of_a_crash_comes_back_and_that_counts_as_a_restart_of_it() -> None:
+    one = ready(stop_timeout=5.0)
+    one.stop(10.0, comes_back=True)
+    one.end(WELL, 11.0)
+    one.release(11.0)
+    assert (one.incarnation, one.restarts) == (2, 1)
+
+
+def test_the_latest_wish_counts_while_a_stop_goes_on() -> None:
+    """circus 965 (supervisors.md B 22): what an operator stopped stays down, whatever else wanted it up."""
+    one = ready()
+    one.stop(10.0, comes_back=True)
+    assert one.hold(10.5) == ()
+    one.end(WELL, 11.0)
+    assert (one.state, one.is_held) == (State.STOPPED, True)
+    one = ready()
+    one.hold(10.0)
+    assert one.start(10.5) == ()
+    one.end(WELL, 11.0)
+    assert (one.state, one.is_held) == (State.WAITING, False)
+
+
+def test_a_mesh_that_stops_takes_every_wish_back() -> None:
+    one = ready()
+    one.restart(10.0)
+    one.end(WELL, 11.0, draining=True)
+    assert one.state is State.STOPPED
+
+
+def test_an_operator_starts_anything_that_is_down_at_once() -> None:
+    backoff = Backoff(initial=1.0, jitter=0.0)
+    one = ready(backoff=backoff)
+    one.end(KILLED, 2.0)
+    again(one, 2.0)
+    assert one.end(KILLED, 3.0).delay == 1.0
+    one.start(3.1)
+    assert (one.state, one.deadline) == (State.WAITING, None)
+    one.release(3.1)
+    assert one.restarts == 1
+    # Manual starts are not counted, and the waits begin anew (supervisors.md B 19).
+    assert one.end(KILLED, 4.0).delay == 0.0
+
+
+def test_a_parked_slot_is_tried_now_and_then_until_it_has_been_well_for_long_enough() -> None:
+    one = ready(backoff=Backoff(max=7.0, reset_after=10.0))
+    one.end(KILLED, 2.0)
+    assert one.park(2.0) == 7.0
+    assert (one.view, one.deadline, one.is_on_probation) == (WorkerState.PARKED, 9.0, True)
+    again(one, 9.0)
+    one.become_ready(9.5)
+    one.end(KILLED, 19.4)
+    assert one.is_on_probation
+    one.park(19.4)
+    again(one, 26.4)
+    one.become_ready(26.5)
+    one.end(KILLED, 36.5)
+    assert not one.is_on_probation
+
+
+def test_a_parked_slot_waits_for_five_seconds_at_least_and_an_operator_does_not_wait() -> None:
+    one = ready(backoff=Backoff(max=0.1))
+    one.end(KILLED, 2.0)
+    assert one.park(2.0) == 5.0
+    one.start(3.0)
+    assert (one.state, one.is_on_probation) == (State.WAITING, False)
+
+
 class Life:
     """Drives a child as its actor would, at whatever moment, and checks what must hold at every one of them."""
 
@@ -286,6 +400,13 @@ class Life:
         elif step in ("well", "badly") and self.has_process:
             self.has_process = False
             self.child.end(WELL if step == "well" else BADLY, self.now, draining=self.stop_asked)
+        elif step in ("hang", "retire", "down") and self.child.state is State.READY:
+            ask = {"hang": self.child.hang, "retire": self.child.retire, "down": self.take_down}[step]
+            self.carry_out(ask(self.now))
+        elif step == "restart" and not self.stop_asked:
+            self.carry_out(self.child.restart(self.now))
+        elif step == "park" and self.child.state is State.BACKOFF:
+            self.child.park(self.now)
         elif step in ("stop", "kill"):
             self.stop_asked = True
             self.carry_out(self.child.stop(self.now) if step == "stop" else self.child.kill(self.now))
@@ -298,6 +419,9 @@ class Life:
             assert (self.child.state, self.child.deadline) == before
         self.check()
 
+    def take_down(self, now: float) -> tuple[Action, ...]:
+        return self.child.stop(now, comes_back=True)
+
     def carry_out(self, actions: tuple[Action, ...]) -> None:
         if Action.SPAWN in actions:
             assert not self.has_process, "two incarnations of a slot"
@@ -308,16 +432,17 @@ class Life:
     def check(self) -> None:
         one = self.child
         assert (one.state in ALIVE) == self.has_process
-        assert (one.deadline is not None) or one.state not in (State.STARTING, State.BACKOFF)
-        assert one.restarts == max(one.incarnation - 1, 0)
-        assert not (self.stop_asked and one.state in (State.WAITING, State.STARTING, State.READY, State.BACKOFF))
+        assert (one.deadline is not None) or one.state not in (State.STARTING, State.BACKOFF, State.PARKED)
+        assert one.restarts <= max(one.incarnation - 1, 0)
+        assert not self.stop_asked or one.state in (State.STOPPING, State.STOPPED, State.FAILED)
 
 
-STEPS = ["release", "ready", "lose", "well", "badly", "stop", "kill", "deadline", "early"]
+LIVING = ["release", "ready", "lose", "well", "badly", "deadline", "early", "hang", "retire", "down", "restart", "park"]
+STEPS = [*LIVING, "stop", "kill"]
 
 
 @settings(deadline=None, derandomize=True)
-@given(st.lists(st.sampled_from([*STEPS[:5], *STEPS[7:]]), max_size=30), st.lists(st.sampled_from(STEPS), max_size=10))
+@given(st.lists(st.sampled_from(LIVING), max_size=30), st.lists(st.sampled_from(STEPS), max_size=10))
 def test_whatever_happens_there_is_one_process_at_most_and_none_after_a_stop(run: list[str], end: list[str]) -> None:
     life = Life()
     for step in ("release", *run, *end):

@@ -1,6 +1,7 @@
 """The supervisor's end of a lifeline, against a worker that is slow, silent, rude or dead."""
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -81,6 +82,19 @@ def assignment(settings: dict[str, Any]) -> Assignment:
 async def turns(count: int = 5) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+def test_descriptors_go_out_once_with_the_first_byte_of_the_assignment(talk: Any) -> None:
+    async def scenario(talk: Talk) -> None:
+        talk.lifeline.assign(assignment({}), [talk.theirs.fileno()])
+        talk.lifeline.tell([record("b")])
+        _, descriptors, _, _ = socket.recv_fds(talk.theirs, 1, 8)
+        assert len(descriptors) == 1
+        os.close(descriptors[0])
+        _, more, _, _ = socket.recv_fds(talk.theirs, 1 << 20, 8)
+        assert more == []
+
+    talk(scenario)
 
 
 def test_what_is_said_arrives_in_order(talk: Any) -> None:

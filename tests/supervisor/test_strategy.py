@@ -5,9 +5,17 @@ from typing import Any
 
 import pytest
 
-from meshvisor.shared.config.model import RestartPolicy, WorkerConfig
+from meshvisor.shared.config.model import RestartPolicy, StrategyName, WorkerConfig
 from meshvisor.supervisor.child import Child, Exit
-from meshvisor.supervisor.strategy import Verdict, counts, may_start, verdict
+from meshvisor.supervisor.strategy import (
+    Verdict,
+    comes_back,
+    concerned,
+    counts,
+    is_taken_down,
+    may_start,
+    verdict,
+)
 
 NEVER = RestartPolicy.NEVER
 
@@ -83,7 +91,64 @@ def test_only_ends_that_ask_for_a_restart_count() -> None:
     one = child("ready")
     assert counts(one.end(Exit(code=1), 2.0), [one])
     one.tick(2.0)
+    one.release(2.0)
     assert counts(one.end(Exit(failure="Too many open files"), 2.0), [one])
+
+
+def test_what_an_operator_asked_for_does_not_count() -> None:
+    """supervisors.md B 19: a limit that counts manual restarts."""
+    one = child("ready")
+    one.restart(2.0)
+    assert not counts(one.end(Exit(code=1), 3.0), [one])
+
+
+def test_a_limit_that_only_parks_the_slot_itself_counts_every_failed_start() -> None:
+    assert counts(failed_start(), [child("ready")], is_park=True)
+
+
+ORDER = ("db", "cache-0", "cache-1", "web")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "failed", "others"),
+    [
+        (StrategyName.ONE_FOR_ONE, "cache-0", ()),
+        (StrategyName.ONE_FOR_ALL, "cache-0", ("db", "cache-1", "web")),
+        (StrategyName.REST_FOR_ONE, "cache-0", ("cache-1", "web")),
+        (StrategyName.REST_FOR_ONE, "db", ("cache-0", "cache-1", "web")),
+        (StrategyName.REST_FOR_ONE, "web", ()),
+    ],
+)
+def test_the_strategy_says_who_restarts_with_a_slot(
+    strategy: StrategyName, failed: str, others: tuple[str, ...]
+) -> None:
+    """OTP (reliability.md 4.1): all, or the failed one's successors."""
+    assert concerned(strategy, failed, ORDER) == others
+
+
+@pytest.mark.parametrize(
+    ("state", "is_stopped"),
+    [("waiting", False), ("starting", True), ("ready", True), ("stopped", False), ("failed", False)],
+)
+def test_a_strategy_stops_what_runs_and_leaves_the_rest_alone(state: str, is_stopped: bool) -> None:
+    assert is_taken_down(child(state)) is is_stopped
+
+
+def test_a_sibling_that_is_never_restarted_does_not_come_back() -> None:
+    """OTP (reliability.md 4.1): the spec of a temporary child is forgotten when it is terminated."""
+    assert comes_back(child("ready"))
+    assert comes_back(child("ready", restart=RestartPolicy.ON_FAILURE))
+    assert not comes_back(child("ready", restart=NEVER))
+
+
+def test_what_an_operator_stopped_has_not_ended() -> None:
+    """OTP (reliability.md 4.1): auto_shutdown only by a child's own exit, never by terminate_child."""
+    held = child("ready")
+    held.hold(2.0)
+    held.end(Exit(code=0), 3.0)
+    assert verdict([(config(), held)]) is None
+    assert verdict([(config(significant=True), held)]) is None
+    assert verdict([(config(significant=True), held), (config(significant=True), child("failed"))]) is not None
 
 
 def failed_start() -> Any:
@@ -105,4 +170,5 @@ def test_a_slot_that_is_in_its_second_start_is_no_hope_for_the_mesh() -> None:
     other = child("starting")
     other.end(Exit(code=1), 0.1)
     other.tick(0.1)
+    other.release(0.1)
     assert counts(failed_start(), [other])

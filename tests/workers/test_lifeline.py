@@ -1,9 +1,11 @@
 """A worker's end of its lifeline, over a real socket pair."""
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable, Iterator
 
+import msgspec
 import pytest
 
 from meshvisor.shared.control.lifeline import (
@@ -55,6 +57,29 @@ def test_what_came_right_behind_the_assignment_is_kept(ends: tuple[socket.socket
         await eventually(lambda: got == [RosterNews(()), Stop()])
 
     asyncio.run(main())
+
+
+def test_the_descriptors_that_come_with_the_assignment_are_known_by_name(
+    ends: tuple[socket.socket, Lifeline],
+) -> None:
+    ours, lifeline = ends
+    assignment = msgspec.structs.replace(ASSIGNMENT, descriptors=("blacklist", "board"))
+    message = encode(assignment)
+    with open(os.devnull, "rb") as one, open(os.devnull, "rb") as two:
+        socket.send_fds(ours, [message[:5]], [one.fileno(), two.fileno()])
+        ours.sendall(message[5:])
+        assert lifeline.receive_assignment() == assignment
+    assert list(lifeline.descriptors) == ["blacklist", "board"]
+    for descriptor in lifeline.descriptors.values():
+        assert not os.get_inheritable(descriptor)
+        os.close(descriptor)
+
+
+def test_an_assignment_without_the_descriptors_it_names_is_refused(ends: tuple[socket.socket, Lifeline]) -> None:
+    ours, lifeline = ends
+    ours.sendall(encode(msgspec.structs.replace(ASSIGNMENT, descriptors=("board",))))
+    with pytest.raises(LifelineError, match="0 descriptors came with an assignment of 1"):
+        lifeline.receive_assignment()
 
 
 @pytest.mark.parametrize("sent", [encode(Stop()), b"\0\0\0\1\xc1", b"\xff\xff\xff\xff"])
