@@ -108,10 +108,11 @@ class Attendant:
 
     def reconfigure(self, config: WorkerConfig) -> None:
         """Judge by other limits and another health check from now on; readiness stays what it was."""
+        is_other_process = (config.class_path, config.command) != (self._config.class_path, self._config.command)
+        if self._is_over or not self._pid or is_other_process:  # it is about to be replaced: that is for the next one
+            return
         is_other_health = config.health != self._config.health
         self._config = config
-        if self._is_over or not self._pid:
-            return
         self._watch_memory()
         if is_other_health:
             self._end_of_health()

@@ -3,7 +3,8 @@
 Every child carries ``MESHVISOR_MESH=NAME:PID:START:BOOT``, the mesh and the identity of its supervisor (a pid is only
 an identity together with the time at which its process started, and with the boot). What children start inherits it.
 The parent-death signal and the lifeline end the children themselves; this is for descendants that went their own way.
-Only processes of our own user and pid namespace are looked at: a pid says nothing about another namespace.
+Only processes of our own pid namespace are looked at, for a pid says nothing about another one; and only those of our
+own user, unless we are root, whose commands may run as anybody.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def _marked_processes() -> list[tuple[int, Mark]]:
 
 def _mark_of(pid: int) -> Mark | None:
     try:
-        if os.stat(f"/proc/{pid}").st_uid != os.getuid():
+        if os.getuid() not in (0, os.stat(f"/proc/{pid}").st_uid):
             return None
         with open(f"/proc/{pid}/environ", "rb") as file:
             environment = file.read()

@@ -32,5 +32,5 @@ def slots_named(name: str, slots: Collection[str]) -> list[str]:
 def unknown(name: str, known: Iterable[str]) -> UnknownSlot:
     """Return the error about a name that is none of ``known``, with the one that was most likely meant."""
     hint = closest(name, known)
-    text = f'there is no worker and no slot called "{name}"'
+    text = f"there is no worker and no slot called {name!r}"
     return UnknownSlot(text + (f' (did you mean "{hint}"?)' if hint else ""))

@@ -435,7 +435,7 @@ def test_why_tells_what_has_happened_and_what_happens_now(session: Session) -> N
     unknown = session.supervise("why", "sleper", "--now", "--name", "demo")
     assert (unknown.returncode, unknown.stderr) == (
         2,
-        'supervise: there is no worker and no slot called "sleper" (did you mean "sleeper"?)\n',
+        "supervise: there is no worker and no slot called 'sleper' (did you mean \"sleeper\"?)\n",
     )
     named = session.supervise("why", "--name", "demo", "--json")
     assert json.loads(named.stdout)["signal"] == "SIGSEGV"

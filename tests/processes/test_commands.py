@@ -122,6 +122,20 @@ def test_a_command_of_another_user_can_notify_us(workshop: Any) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_what_another_user_has_sent_away_ends_with_the_mesh(workshop: Any, witness: Any) -> None:
+    async def main() -> None:
+        script = "setsid sleep 1000 & echo sent $!; " + FOREVER
+        async with workshop.running(workshop.shell("a", script, user="nobody", cwd=Path("/"))) as mesh:
+            sent = witness(int(await mesh.printed("a", "sent ")))
+            await mesh.happened("slot-ready", "a")
+            mesh.supervisor.request_stop()
+            assert await mesh.supervisor.wait() == 0
+            assert sent.saw_the_end(0.0)
+
+    asyncio.run(main())
+
+
 def test_a_limit_that_cannot_be_set_is_a_failed_start(workshop: Any) -> None:
     worker = workshop.shell("a", FOREVER, limits={"nofile": 2**62}, restart=RestartPolicy.NEVER)
     status, mesh = workshop.outcome(worker)

@@ -164,7 +164,7 @@ def past(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["why"], 0, "gone ended with status 4, "),
         (["why", "a"], 0, "a-1 ended with status 3, "),
         (["why", "b"], 0, "b has had no incident\n"),
-        (["why", "gon"], 2, 'supervise: there is no worker and no slot called "gon" (did you mean "gone"?)\n'),
+        (["why", "gon"], 2, "supervise: there is no worker and no slot called 'gon' (did you mean \"gone\"?)\n"),
         (["why", "--now"], 2, "Usage: supervise why"),
         (["why", "a-1", "--now"], 4, "supervise: the mesh 'demo' is not running"),
         (["why", "--name", "demo"], 4, "supervise: the mesh 'demo' is not running"),

@@ -127,7 +127,7 @@ def test_a_request_that_takes_its_time_is_answered_when_it_is_done(
 @pytest.mark.parametrize(
     ("slot", "kind", "message"),
     [
-        ("b", UnknownSlot, 'there is no worker and no slot called "b"'),
+        ("b", UnknownSlot, "there is no worker and no slot called 'b'"),
         ("ended", SupervisorError, "refused: ended has no process now"),
     ],
 )

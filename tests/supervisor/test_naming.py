@@ -22,7 +22,7 @@ def test_a_name_is_a_slot_or_else_a_worker(name: str, meant: list[str]) -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_one_that_was_meant() -> None:
-    with pytest.raises(UnknownSlot, match=r'called "conter" \(did you mean "counter"\?\)$'):
+    with pytest.raises(UnknownSlot, match=r"called 'conter' \(did you mean \"counter\"\?\)$"):
         slots_named("conter", SLOTS)
-    with pytest.raises(UnknownSlot, match=r'^there is no worker and no slot called "zzz"$'):
+    with pytest.raises(UnknownSlot, match=r"^there is no worker and no slot called 'zzz'$"):
         slots_named("zzz", SLOTS)

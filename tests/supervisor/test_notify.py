@@ -11,7 +11,8 @@ from meshvisor.supervisor.notify import Notifier
 READY = Event(0.0, "mesh-ready", details={"duration": 0.5})
 CRASHED = Event(
     0.0, "slot-exited", "a", 1,
-    {"cause": "exited", "code": 3, "signal": None, "uptime": 2.0, "ready": True, "delay": 0.0, "next": "restart", "text": "two\nlines"},
+    {"cause": "exited", "code": 3, "signal": None, "uptime": 2.0, "ready": True, "delay": 0.0, "next": "restart",
+     "text": "two\nlines"},
 )  # fmt: skip
 STOPPING = Event(0.0, "mesh-stopping", details={"reason": "as requested"})
 
