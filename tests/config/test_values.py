@@ -1,6 +1,7 @@
 """Each kind of value, at its edges."""
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +192,11 @@ def test_paths_are_taken_from_the_files_folder(where: Where, tmp_path: Path) -> 
     assert values.directory(".", where) == tmp_path
     with pytest.raises(Unfit, match="no directory"):
         values.directory("missing", where)
+
+
+def test_only_root_becomes_another_user(where: Where, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 65_432)
+    with pytest.raises(Unfit, match='only root can run a command as "root"'):
+        values.user("root", where)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert values.user("root", where) == "root"

@@ -98,3 +98,23 @@ def test_other_limits_and_another_check_apply_at_once() -> None:
         assert len(room.said) == 1
 
     run_virtual(main())
+
+
+def test_another_health_check_applies_at_once_unless_it_is_for_another_program() -> None:
+    async def main() -> None:
+        nowhere = Path("/nowhere/at/all")  # where no check can be run
+        health = Health(exec=("true",), period=1.0, failures=2)
+        room = Room(command=("x",))
+        room.attendant.begin(1)
+        room.attendant.ready()
+        room.attendant.reconfigure(WorkerConfig("a", nowhere, command=("y",), health=health))
+        await asyncio.sleep(5.0)
+        assert room.said == []
+        room.attendant.reconfigure(WorkerConfig("a", nowhere, command=("x",), health=health))
+        await asyncio.sleep(1.5)
+        room.attendant.reconfigure(WorkerConfig("a", nowhere, command=("x",), health=health, max_memory=1))
+        await asyncio.sleep(5.0)
+        assert [at for at, _ in room.said] == [7.0]
+        assert room.said[0][1].startswith("hung: its health check failed 2 times in a row: cannot enter the directory")
+
+    run_virtual(main())

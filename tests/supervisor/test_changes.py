@@ -82,10 +82,12 @@ def test_another_mesh_section_replaces_the_workers_and_no_command() -> None:
 
 def test_what_cannot_change_under_a_running_mesh_is_refused_by_name() -> None:
     old = mesh(worker())
-    new = replace(mesh(worker(), log_dir=Path("/elsewhere"), max_restarts=1), mesh=MeshSection("n"))
+    section = MeshSection("n", secret_file=Path("/secret"))
+    new = replace(mesh(worker(), log_dir=Path("/elsewhere"), max_restarts=1), mesh=section)
     changes = compare(old, new)
     assert changes.refused == (
         "mesh.name cannot change while the mesh runs",
+        "mesh.secret_file cannot change while the mesh runs",
         "supervisor.log_dir cannot change while the mesh runs",
     )
     assert changes.supervisor == ("max_restarts", "log_dir")
