@@ -192,43 +192,43 @@ class Segment:
         """Return the descriptor to hand on to another process, which attaches by it; -1 once closed."""
         return self._descriptor
 
-    def lock(self) -> bool:
+    def lock(self, *, wait: bool = True) -> bool:
         """Take the lock of all processes and threads; False, and counted, if it is not to be had within a millisecond.
 
-        A process that is killed has lost it by the time that its death is known; one that is stopped keeps it.
+        A process that is killed has lost it by the time that its death is known; one that is stopped keeps it. Without
+        ``wait`` there is one attempt, which does not count.
         """
         mutex = self._mutex
-        if not mutex.acquire(False) and not mutex.acquire(timeout=LOCK_PATIENCE):
-            self.contended += 1
+        if not mutex.acquire(False) and not (wait and mutex.acquire(timeout=LOCK_PATIENCE)):
+            self.contended += wait
             return False
         try:
-            if self._try() or self._insist():
+            fcntl.flock(self._locked, _TRY)
+            return True
+        except BlockingIOError:
+            if wait and self._insist():
                 return True
+        except ValueError:  # -1: closed, or not opened anew after a fork
+            if self.is_closed:
+                mutex.release()
+                raise self.layout.error(self.name, "is closed") from None
         except BaseException:
             mutex.release()
             raise
-        self.contended += 1
+        self.contended += wait
         mutex.release()
         return False
-
-    def _try(self) -> bool:
-        try:
-            fcntl.flock(self._locked, _TRY)
-        except BlockingIOError:
-            return False
-        except ValueError:  # -1
-            if self.is_closed:
-                raise self.layout.error(self.name, "is closed") from None
-            return False  # it could not be opened anew after a fork
-        return True
 
     def _insist(self) -> bool:
         """Go on trying to get the lock until the patience is over."""
         deadline = time.monotonic() + LOCK_PATIENCE
         while time.monotonic() < deadline:
             time.sleep(_PAUSE)
-            if self._try():
-                return True
+            try:
+                fcntl.flock(self._locked, _TRY)
+            except BlockingIOError:
+                continue
+            return True
         return False
 
     def unlock(self) -> None:
