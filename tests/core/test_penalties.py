@@ -102,6 +102,6 @@ def test_a_new_incarnation_is_forgiven_but_what_its_endpoint_asked_for_stands() 
     for key in ("asked", "failed", "unknown"):
         penalties.forgive(key)
     assert penalties.remaining("asked", 0.0) == 4.0
-    assert penalties.asked("asked", 1.0) == 3.0
+    assert penalties.firm("asked", 1.0) == 3.0
     assert penalties.remaining("failed", 0.0) == 0.0
     assert penalties.fail("asked", 5.0) == 10.0
