@@ -24,6 +24,7 @@ from .lifeline import Lifeline
 from .logs import LogFile, Output
 from .reaper import kill_group, reap, send
 from .snapshot import LastExit, WorkerState, WorkerStatus
+from .tables import Tables
 from .usage import Usage
 
 _COMMAND_READY_AFTER = 0.1
@@ -44,6 +45,7 @@ class MeshRun:
     directory: RuntimeDirectory
     herald: Herald
     hub: Hub
+    tables: Tables
     mark: Mark
     secret: bytes
     is_stopping: Callable[[], bool]
@@ -194,7 +196,9 @@ class Slot:
     def _open_lifeline(self, sock: socket.socket) -> Lifeline:
         run = self._run
         lifeline = Lifeline(run.loop, sock, self._heard, self._lifeline_ended)
-        lifeline.assign(self._identity.assignment(run.directory.path, run.secret, run.herald.records))
+        descriptors = run.tables.descriptors
+        assignment = self._identity.assignment(run.directory.path, run.secret, run.herald.records, descriptors)
+        lifeline.assign(assignment, tuple(descriptors.values()))
         run.herald.enroll(lifeline)
         return lifeline
 

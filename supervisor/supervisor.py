@@ -26,6 +26,7 @@ from .levels import start_levels
 from .reaper import check_kernel, reap_strangers
 from .slot import MeshRun, Slot
 from .snapshot import MeshState, MeshStatus
+from .tables import Tables
 
 
 class Supervisor:
@@ -58,6 +59,7 @@ class Supervisor:
         self._limit_exceeded = False
         self._outcome: strategy.Verdict | None = None
         self._mark: Mark | None = None
+        self._tables: Tables | None = None
         self._winding_up: asyncio.Task[None] | None = None
         self._finished: asyncio.Future[int] | None = None
         self._something_changed = asyncio.Event()
@@ -104,8 +106,10 @@ class Supervisor:
             self._mark = Mark.of_this_process(name)
             if killed := await kill_orphans(name):
                 self._publish("leftovers-killed", pids=killed)
-            self._make_slots(loop, self._mark)
+            self._tables = Tables(loop, self.directory.fd, name)
+            self._make_slots(loop, self._mark, self._tables)
         except BaseException:
+            self._close_tables()
             self.directory.close()
             raise
         self._finished = loop.create_future()
@@ -149,7 +153,9 @@ class Supervisor:
     def status(self) -> MeshStatus:
         """Return the facts of this moment."""
         workers = tuple(slot.status() for slot in self._slots)
-        return MeshStatus(self.config.mesh.name, os.getpid(), self._state(), round(self._uptime(), 3), workers)
+        penalties = self._tables.penalties() if self._tables else ()
+        uptime = round(self._uptime(), 3)
+        return MeshStatus(self.config.mesh.name, os.getpid(), self._state(), uptime, workers, penalties)
 
     def events(self) -> EventStream:
         """Return what happens from now on, for ``async for``; it ends with the mesh."""
@@ -165,13 +171,14 @@ class Supervisor:
 
     # Deciding.
 
-    def _make_slots(self, loop: asyncio.AbstractEventLoop, mark: Mark) -> None:
+    def _make_slots(self, loop: asyncio.AbstractEventLoop, mark: Mark, tables: Tables) -> None:
         run = MeshRun(
             config=self.config,
             loop=loop,
             directory=self.directory,
             herald=Herald(loop),
             hub=self._hub,
+            tables=tables,
             mark=mark,
             secret=secrets.token_bytes(32),
             is_stopping=lambda: self._outcome is not None,
@@ -255,12 +262,17 @@ class Supervisor:
             if self._mark is not None:
                 await kill_strays(self._mark)
         finally:
+            self._close_tables()
             self.directory.close()
             self._publish("mesh-stopped", status=status)
             self._hub.end()
             if self._finished is not None:
                 self._finished.set_result(status)
             self._something_changed.set()
+
+    def _close_tables(self) -> None:
+        if self._tables is not None:
+            self._tables.close()
 
     async def _wait_ready(self) -> None:
         """Wait until every slot is ready or has ended well; give each its start_timeout since it could first start."""

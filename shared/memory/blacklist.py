@@ -16,6 +16,7 @@ from ..errors import BlacklistError
 from . import entry as entries
 from .changes import Subscribers
 from .entry import SECOND, Entry, Penalty
+from .handover import fetched, is_socket
 from .segment import Segment, survivors
 from .table import GENERATION, LAYOUT, Table
 from .watch import INTERVAL, current_loop
@@ -120,11 +121,19 @@ class SharedBlacklist:
     ) -> SharedBlacklist:
         """Open the blacklist at a path, or of a descriptor; descriptors stay the caller's.
 
+        The path may be the ``attach.sock`` of a running mesh, which hands out the mesh's own, with its wake-up.
+
         Raises:
             BlacklistError: If it is not there, or not a blacklist of this user and this boot of the machine.
             ValueError: If ``source`` cannot be.
         """
         entries.reporter(source, 0)
+        if not isinstance(path_or_fd, int) and is_socket(path_or_fd):
+            with fetched(path_or_fd, BlacklistError) as descriptors:
+                if "blacklist" not in descriptors:
+                    raise BlacklistError(os.fspath(path_or_fd), "there is no blacklist to be had")
+                wake = descriptors.get("wake")
+                return cls.attach(descriptors["blacklist"], source=source, wake_fd=wake, clock=clock)
         segment = Segment.attach(LAYOUT, path_or_fd)
         try:
             return cls(segment, source=source, wake_fd=_own(wake_fd), clock=clock)
