@@ -192,6 +192,9 @@ class Mesh:
 
     def _apply_one(self, record: NodeRecord, *, newcomer_is_other: bool) -> None:
         peer = self._peers.get(record.name)
+        if peer is not None:
+            # Somebody may have dialled the dying peer before the news was here.
+            self._forgive(set(peer.record.endpoints).difference(record.endpoints))
         if record.status is NodeStatus.REMOVED:
             self._forget(record.name)
             return
@@ -206,14 +209,17 @@ class Mesh:
         if not record.is_listening or has_begun:
             peer.cancel_dial()
         if has_begun:
-            # To a newcomer all are new, and that is no reason to forget what the others know of them.
-            for endpoint in () if is_first_sight else record.endpoints:
-                self._dialer.penalties.forgive(endpoint)
+            if not is_first_sight:  # to a newcomer all are new; others may know something against them
+                self._forgive(record.endpoints)
             peer.backoff.reset()
             me = self._me.node
             delay = courtesy(me, record.name, newcomer_is_other=newcomer_is_other, together=self._is_announced)
             self._plan_dial(peer, delay)
         peer.wake()
+
+    def _forgive(self, endpoints: Iterable[str]) -> None:
+        for endpoint in endpoints:
+            self._dialer.penalties.forgive(endpoint)
 
     def _forget(self, name: str) -> None:
         peer = self._peers.pop(name, None)

@@ -60,16 +60,6 @@ def test_many_who_dialled_a_dead_endpoint_at_once_count_one_strike_and_all_bear_
     virtually(scenario)
 
 
-def test_a_private_table_agrees_about_one_trouble_told_twice() -> None:
-    from meshvisor.shared.core.penalties import Penalties
-
-    table = Penalties(10.0)
-    assert table.fail(A, 100.0, known=99.0) == 10.0
-    assert table.fail(A, 101.0, FailureSeverity.FATAL, known=99.0) == 9.0
-    assert table.firm(A, 101.0) == 9.0
-    assert table.fail(A, 102.0, known=110.0) == 20.0
-
-
 def test_what_cannot_be_written_is_kept_for_ourselves() -> None:
     async def scenario() -> None:
         one = FakeBlacklist()
@@ -317,6 +307,34 @@ def test_a_new_incarnation_lifts_the_penalty_of_its_endpoint_for_everybody(play:
         one.set_penalty("memory:beta-1", "hard", 300.0)
         await fleet.start("beta")
         await fleet.until(lambda: bool(alpha.up))
+        assert one.get_penalty("memory:beta-1") is None
+
+    play(scenario)
+
+
+def test_a_newcomer_to_whom_all_are_new_forgives_nobody(play: Any) -> None:
+    async def scenario(fleet: Fleet) -> None:
+        one = FakeBlacklist()
+        await fleet.start("alpha")
+        one.set_penalty("memory:alpha-1", "hard", 300.0)
+        await fleet.start("beta", blacklist=one)
+        assert one.get_penalty("memory:alpha-1") is not None
+
+    play(scenario)
+
+
+def test_a_replacement_leaves_no_penalty_behind(play: Any) -> None:
+    """Whoever dials a dead peer before the news of its death is here takes its penalty back with the news."""
+
+    async def scenario(fleet: Fleet) -> None:
+        one = FakeBlacklist()
+        (alpha,) = await fleet.start("alpha", blacklist=one)
+        (beta,) = await fleet.start("beta", blacklist=one)
+        await fleet.until(lambda: bool(alpha.up and beta.up))
+        gone = beta.record(NodeStatus.DOWN)
+        await fleet.kill("beta")
+        await fleet.until(lambda: one.get_penalty("memory:beta-1") is not None)
+        fleet.tell(gone)
         assert one.get_penalty("memory:beta-1") is None
 
     play(scenario)
