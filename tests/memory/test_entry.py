@@ -5,7 +5,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshvisor.shared.core.penalties import MAX_PENALTY, FailureSeverity, Penalties
@@ -176,6 +176,7 @@ reports = st.tuples(
 )
 
 
+@settings(deadline=None, derandomize=True)
 @given(st.lists(reports, max_size=30))
 def test_any_series_of_reports_is_what_a_plain_model_makes_of_it(series: list[tuple[int, int, int, bool, int]]) -> None:
     """The model keeps every report of the present life of an entry, and derives everything from all of them."""
@@ -224,6 +225,7 @@ entries = st.builds(
 )
 
 
+@settings(deadline=None, derandomize=True)
 @given(entries)
 def test_what_was_written_is_read(entry: Entry) -> None:
     payload = encode(entry)
@@ -231,11 +233,13 @@ def test_what_was_written_is_read(entry: Entry) -> None:
     assert decode(payload, LONGEST) == entry
 
 
+@settings(deadline=None, derandomize=True)
 @given(st.binary(max_size=PAYLOAD), st.integers(0, 2**63))
 def test_random_bytes_are_nothing_or_an_entry_that_could_be(payload: bytes, now: int) -> None:
     assert _is_sound(decode(payload, now), now)
 
 
+@settings(deadline=None, derandomize=True)
 @given(entries, st.integers(0, 100), st.integers(0, 255))
 def test_a_changed_byte_makes_nothing_or_an_entry_that_could_be(entry: Entry, at: int, value: int) -> None:
     payload = bytearray(encode(entry))
