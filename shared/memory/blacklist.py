@@ -248,7 +248,7 @@ class SharedBlacklist:
             self._table.store(new, now)
         finally:
             self._segment.unlock()
-        if old is not None and old.until > now and entries.is_same(old, new.until, new.severity, new.asked):
+        if old is not None and old.until > now and entries.is_same(old, new):
             return False  # one more reporter
         self._changed()
         return True
@@ -339,10 +339,12 @@ class SharedBlacklist:
 
     def _begin(self, key: str) -> tuple[Entry | None, int]:
         """Return what is known about ``key`` and the time, under the lock, with the table in order."""
-        self._table.recover()
+        table = self._table
+        if table.generation & 1:
+            table.recover()
         now = self._clock()
-        self._table.tidy(now)
-        return self._table.find(key), now
+        table.tidy(now)
+        return table.find(key), now
 
     def _repair(self) -> None:
         """End the write of a writer that is dead; one that is stopped has the lock."""

@@ -16,7 +16,7 @@ def changes(before: dict[str, Entry], after: dict[str, Entry], now: int) -> Iter
     """Yield what differs between the living entries of then and of ``now``; what has only expired does not."""
     for key, entry in after.items():
         old = before.get(key)
-        if old is None or not is_same(old, entry.until, entry.severity, entry.asked):
+        if old is None or not is_same(old, entry):
             yield entry.penalty(now)
     for key, old in before.items():
         if key not in after and old.until > now:

@@ -49,6 +49,7 @@ MAX_REPORTERS = 8
 PAYLOAD = 32 + 4 * MAX_REPORTERS + MAX_KEY + MAX_SOURCE
 """The longest payload, in bytes."""
 
+_SHORTEST = SHORTEST / SECOND
 _HEAD = Struct("=QQQIBBBB")
 _REPORTER = 4
 _MAX_STRIKES = 0xFFFFFFFF
@@ -163,8 +164,9 @@ def nanoseconds(duration: float) -> int:
     Raises:
         ValueError: If it is not a finite number above 0.
     """
-    number = type(duration) is float or (isinstance(duration, (int, float)) and not isinstance(duration, bool))
-    if not number or not 0 < duration < math.inf:
+    if type(duration) is float and _SHORTEST <= duration < MAX_PENALTY:
+        return int(duration * SECOND + 0.5)
+    if isinstance(duration, bool) or not isinstance(duration, int | float) or not 0 < duration < math.inf:
         raise ValueError(f"duration must be a finite number of seconds above 0, not {duration!r}")
     if duration >= MAX_PENALTY:
         return LONGEST
@@ -182,17 +184,22 @@ def penalised(
     if old.until <= now:
         strikes = _unforgiven(old, now, old.pace)
         return Entry(key, until, severity, asked_until, old.pace if strikes else 0, strikes, by.mark, by.source)
-    until = max(until, old.until)
-    severity = max(severity, old.severity)
-    asked_until = max(asked_until, old.asked)
-    reporters = _joined(old.reporters, by.mark)
-    if is_same(old, until, severity, asked_until):
-        if reporters is old.reporters:
-            return old
-        source = old.source
-    else:
-        source = by.source
-    return Entry(key, until, severity, asked_until, old.pace, old.strikes, reporters, source)
+    reporters = old.reporters
+    if reporters != by.mark:
+        reporters = _joined(reporters, by.mark)
+    is_news = until > old.until or severity > old.severity or asked_until > old.asked
+    if not is_news and reporters is old.reporters:
+        return old
+    return Entry(
+        key,
+        until if until > old.until else old.until,
+        severity if severity > old.severity else old.severity,
+        asked_until if asked_until > old.asked else old.asked,
+        old.pace,
+        old.strikes,
+        reporters,
+        by.source if is_news else old.source,
+    )
 
 
 def struck(old: Entry | None, key: str, severity: int, duration: int, now: int, by: Reporter) -> Entry:
@@ -213,9 +220,9 @@ def forgiven(old: Entry, now: int) -> Entry | None:
     return Entry(old.key, old.asked, 0, old.asked, 0, 0, old.reporters, old.source)
 
 
-def is_same(old: Entry, until: int, severity: int, asked: int) -> bool:
-    """Whether ``old`` bars exactly as these do."""
-    return old.until == until and old.severity == severity and old.asked == asked
+def is_same(one: Entry, other: Entry) -> bool:
+    """Whether both bar in the same way, whoever reported it."""
+    return one.until == other.until and one.severity == other.severity and one.asked == other.asked
 
 
 def encode(entry: Entry) -> bytes:
@@ -270,8 +277,10 @@ def _unforgiven(old: Entry, now: int, pace: int) -> int:
 
 def _joined(reporters: bytes, mark: bytes) -> bytes:
     """Return ``reporters`` with ``mark`` among them, if it was not and there is room."""
-    marks = range(0, len(reporters), _REPORTER)
-    if len(marks) == MAX_REPORTERS or any(reporters[at : at + _REPORTER] == mark for at in marks):
+    at = reporters.find(mark)
+    while at % _REPORTER > 0 and at >= 0:  # across two of them
+        at = reporters.find(mark, at + 1)
+    if at >= 0 or len(reporters) == _REPORTER * MAX_REPORTERS:
         return reporters
     return reporters + mark
 

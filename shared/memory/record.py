@@ -37,7 +37,7 @@ from zlib import crc32
 
 from .segment import WORD, Segment
 
-_TRIES = 8
+_TRIES = (1, 2, 3, 4, 5, 6, 7, 8)
 _LOW = 0xFFFFFFFF
 _WHOLE = 0xFFFFFFFFFFFFFFFF
 
@@ -77,7 +77,7 @@ class Records:
         """
         words, data = self._words, self._data
         at = self._first + index * self._stride
-        for _ in range(_TRIES):
+        for _ in _TRIES:
             sequence = words[at]
             if not sequence:
                 return 0, b""
