@@ -1,4 +1,4 @@
-"""Writers of shared memory are killed and stopped at random, and nobody else notices (tests/memory_storm.py goes further)."""
+"""Writers of shared memory are killed and stopped at random, and nobody else notices; see ``tests.memory_storm``."""
 
 import subprocess
 import sys
