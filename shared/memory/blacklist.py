@@ -211,15 +211,15 @@ class SharedBlacklist:
 
     def active(self) -> list[Penalty]:
         """Return all penalties, by key."""
-        now = self._clock()
-        return [entry.penalty(now) for _, entry in sorted(self._table.living(now).items())]
+        living, now = self._table.living()
+        return [entry.penalty(now) for _, entry in sorted(living.items())]
 
     def statistics(self) -> BlacklistStatistics:
         """Return how the blacklist is doing."""
         table = self._table
-        living = len(table.living(self._clock()))
+        living, _ = table.living()
         return BlacklistStatistics(
-            living, table.capacity, table.evictions, self._segment.contended, table.skipped, table.generation
+            len(living), table.capacity, table.evictions, self._segment.contended, table.skipped, table.generation
         )
 
     # What bars, and what ends it.
@@ -378,7 +378,7 @@ class SharedBlacklist:
             if subscribers is None:
                 if self._wake_fd < 0:
                     log.info("%s has no wake-up: it is looked at every %g s", self._segment.name, INTERVAL)
-                subscribers = self._subscribers[loop] = Subscribers(self._table, self._clock, self._wake_fd)
+                subscribers = self._subscribers[loop] = Subscribers(self._table, self._wake_fd)
             subscribers.add(ticket, callback)
 
         def unsubscribe() -> None:

@@ -26,12 +26,11 @@ def changes(before: dict[str, Entry], after: dict[str, Entry], now: int) -> Iter
 class Subscribers:
     """The functions that are called on one event loop, or in a thread; made by the first of them, ended by the last."""
 
-    def __init__(self, table: Table, clock: Callable[[], int], wake_fd: int) -> None:
+    def __init__(self, table: Table, wake_fd: int) -> None:
         self._table = table
-        self._clock = clock
         self._functions: dict[object, Callable[[Penalty], None]] = {}
         self._generation = table.generation
-        self._known = table.living(clock())
+        self._known, _ = table.living()
         self._watcher: Watcher | None = watch(self._look, wake_fd)
 
     def add(self, ticket: object, function: Callable[[Penalty], None]) -> None:
@@ -65,8 +64,8 @@ class Subscribers:
         if generation == self._generation or not self._functions:
             return
         self._generation = generation
-        now = self._clock()
-        before, self._known = self._known, self._table.living(now)
+        before = self._known
+        self._known, now = self._table.living()
         for penalty in changes(before, self._known, now):
             for ticket, function in list(self._functions.items()):
                 if ticket not in self._functions:

@@ -143,10 +143,11 @@ class Table:
         tags = self._words[HEADER_WORDS + begin : HEADER_WORDS + end].tolist()
         return (slot for slot, tag in enumerate(tags, begin) if tag > _TOMB)
 
-    def living(self, now: int) -> dict[str, Entry]:
-        """Return all entries that live, by key."""
-        found = map(self.entry, self.taken())
-        return {entry.key: entry for entry in found if entry is not None and entry.until > now}
+    def living(self) -> tuple[dict[str, Entry], int]:
+        """Return all entries that live, by key, and the time that this is true of."""
+        found = [self.entry(slot) for slot in self.taken()]
+        now = self._clock()  # after them all: none of them was written later
+        return {entry.key: entry for entry in found if entry is not None and entry.until > now}, now
 
     # Under the lock.
 

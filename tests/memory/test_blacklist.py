@@ -19,6 +19,8 @@ from meshvisor.shared.memory.entry import Penalty
 from meshvisor.shared.memory.segment import HEADER_WORDS, Layout, Segment
 from meshvisor.shared.memory.table import GENERATION
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+
 Attach = Callable[..., SharedBlacklist]
 KEY, OTHER = "tcp:127.0.0.1:4500", "unix:/run/a.sock"
 
@@ -202,6 +204,19 @@ def test_penalties_outlive_the_process_that_set_them(blacklist: SharedBlacklist)
 
     assert in_child(child)
     assert [(penalty.key, penalty.source) for penalty in blacklist.active()] == [(KEY, "gone"), (OTHER, "first")]
+
+
+def test_a_penalty_that_comes_while_all_are_read_is_not_longer_than_it_was_set(
+    blacklist: SharedBlacklist, attach: Attach, clock: Clock
+) -> None:
+    def late() -> int:
+        now = clock()
+        clock.advance(1.0)
+        blacklist.set_penalty(KEY, "hard", 10.0)
+        return now
+
+    other = attach(clock=late)
+    assert [penalty.remaining <= 10.0 for penalty in other.active() + other.active()] == [True]
 
 
 def test_without_a_name_each_process_is_one_reporter(clock: Clock) -> None:

@@ -17,6 +17,8 @@ from meshvisor.shared.memory.entry import Entry, Penalty
 from meshvisor.shared.memory.watch import INTERVAL
 from meshvisor.workers.testing import run_virtual
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+
 Attach = Callable[..., SharedBlacklist]
 KEY, OTHER = "tcp:127.0.0.1:4500", "unix:/run/a.sock"
 HARD = FailureSeverity.HARD

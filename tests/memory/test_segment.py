@@ -18,6 +18,8 @@ from meshvisor.shared.errors import BlacklistError, SegmentError
 from meshvisor.shared.memory import segment as module
 from meshvisor.shared.memory.segment import FIRST_FREE, HEADER_WORDS, LOCK_PATIENCE, Layout, Segment
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+
 LAYOUT = Layout(kind=77, version=3, name="test table", unit=32)
 SIZE = HEADER_WORDS * 8 + 4 * 32
 
@@ -272,27 +274,31 @@ def test_a_forked_child_is_excluded_by_its_parent_and_by_nobody_else(segment: Se
 
 
 def test_a_dead_holder_holds_nothing_though_its_descriptors_live_on_elsewhere(segment: Segment) -> None:
-    here, there = socket.socketpair()
+    here, there = socket.socketpair(type=socket.SOCK_SEQPACKET)
     with here, there:
         pid = os.fork()
         if not pid:
             mine = Segment.attach(LAYOUT, segment.fileno())
-            if mine.lock() and not os.fork():
-                signal.pause()  # everything inherited stays open here, until the socket ends
-            socket.send_fds(there, [b"locked"], [mine.fileno()])
+            locked = mine.lock()
+            grandchild = os.fork()
+            if not grandchild:
+                there.send(b"inherited")
+                signal.pause()
+            socket.send_fds(there, [f"{locked} {grandchild}".encode()], [mine.fileno()])
             signal.pause()
-        data, descriptors, _, _ = socket.recv_fds(here, 16, 1)
-        assert data == b"locked"
+        received = [socket.recv_fds(here, 64, 1) for _ in range(2)]
+        (descriptor,) = [descriptor for _, descriptors, *_ in received for descriptor in descriptors]
+        ((answer, number),) = [data.split() for data, descriptors, *_ in received if descriptors]
+        assert answer == b"True"
         assert not segment.lock()
-        grandchild = int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         try:
             assert segment.lock()
             segment.unlock()
         finally:
-            os.kill(grandchild, signal.SIGKILL)
-            os.close(descriptors[0])
+            os.kill(int(number), signal.SIGKILL)
+            os.close(descriptor)
 
 
 def test_a_segment_that_is_out_of_descriptors_after_a_fork_can_be_read_and_not_locked(
