@@ -30,6 +30,9 @@ from meshvisor.shared.memory.blacklist import SharedBlacklist
 PENALTY = 0.5
 """Seconds that the first failure bars an endpoint; short, so that a run of seconds sees several penalties end."""
 
+REST = 0.2
+"""Seconds between two sessions of a worker."""
+
 BODY = b"x" * 64
 
 
@@ -40,6 +43,8 @@ async def work(number: int, bad: str, good: str, seconds: float, memory: int, wa
     options = ConnectionOptions(
         node_id=f"worker-{number}",
         endpoints=[Endpoint.parse(bad, priority=0), Endpoint.parse(good, priority=1)],
+        connect_timeout=None,
+        attempt_timeout=30.0,
         endpoint_blacklist_duration=PENALTY,
         max_dials_per_minute_per_endpoint=0,
         enable_network_monitoring=False,
@@ -56,7 +61,7 @@ async def work(number: int, bad: str, good: str, seconds: float, memory: int, wa
         await connection.send(BODY)
         await manager.disconnect()
         sessions += 1
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(REST)
     await manager.close()
     print(sessions, flush=True)
 
