@@ -19,8 +19,8 @@ from ..memory.entry import Penalty
 
 log = logging.getLogger("meshvisor.blacklist")
 
-_SAME = 0.001
-"""Seconds by which an expiry may differ that was read at two moments."""
+_SAME = 0.05
+"""Seconds by which one expiry may seem to differ, since the clock and the table are not read at one instant."""
 
 _SHORTEST = 0.001
 _SPREAD = 0.1
@@ -98,9 +98,10 @@ class SharedPenalties:
             return
         if not personal and _fits(key):
             try:
-                self._shared.set_penalty(key, FailureSeverity.SOFT, seconds, retry_after=True)
+                if self._shared.set_penalty(key, FailureSeverity.SOFT, seconds, retry_after=True):
+                    return
                 # Unchanged, because a longer one is there, or because it could not be written?
-                if self._shared.asked(key) >= min(seconds, MAX_PENALTY) - _SAME:
+                if self._shared.asked(key) > min(seconds, MAX_PENALTY) - _SAME:
                     return
             except BlacklistError as error:
                 log.debug("the shared blacklist: %s", error)

@@ -74,6 +74,18 @@ def test_what_cannot_be_written_is_kept_for_ourselves() -> None:
     virtually(scenario)
 
 
+def test_a_pause_that_is_there_already_is_not_kept_twice() -> None:
+    async def scenario() -> None:
+        one = FakeBlacklist("one")
+        ours, theirs = SharedPenalties(one, 10.0), SharedPenalties(one.seen_by("two"), 10.0)
+        theirs.bar(A, 60.0, now())
+        ours.bar(A, 4.0, now())
+        theirs.clear(A)
+        assert ours.remaining(A, now()) == 0.0
+
+    virtually(scenario)
+
+
 def test_a_table_that_is_gone_is_replaced_by_one_of_our_own() -> None:
     async def scenario() -> None:
         one = FakeBlacklist()
