@@ -182,10 +182,15 @@ def compare(workers: int, seconds: float, rounds: int) -> None:
     alone = [statistics.median(row[column] for row in rows) for column in range(3)]
     together = [statistics.median(row[column] for row in rows) for column in range(3, 6)]
     print(f"{workers} workers, {seconds:g} s, penalty {PENALTY:g} s x strikes, median of {rounds}")
-    print(f"{'dials of the bad endpoint':28}{'at first':>10}{'later':>10}{'sessions':>10}")
+    print(f"{'dials of the bad endpoint':28}{'at first':>10}{'later':>10}{'all':>10}{'sessions':>10}")
     for name, (first, later, sessions) in (("each for itself", alone), ("one shared blacklist", together)):
-        print(f"{name:28}{first / 2:>10,.0f}{later / 2:>10,.0f}{sessions:>10,.0f}")
-    ratios = (alone[0] / max(1, together[0]), alone[1] / max(1, together[1]), together[2] / max(1, alone[2]))
+        print(f"{name:28}{first / 2:>10,.0f}{later / 2:>10,.0f}{(first + later) / 2:>10,.0f}{sessions:>10,.0f}")
+    ratios = (
+        alone[0] / max(1, together[0]),
+        alone[1] / max(1, together[1]),
+        (alone[0] + alone[1]) / max(1, together[0] + together[1]),
+        together[2] / max(1, alone[2]),
+    )
     print(f"{'ratio':28}" + "".join(f"{ratio:>9.1f}x" for ratio in ratios))
 
 
