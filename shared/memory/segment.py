@@ -212,8 +212,8 @@ class Segment:
             if self.is_closed:
                 mutex.release()
                 raise self.layout.error(self.name, "is closed") from None
-        except BaseException:
-            mutex.release()
+        except BaseException:  # a signal handler has raised, before or after the lock was taken
+            self.unlock()
             raise
         self.contended += wait
         mutex.release()

@@ -115,9 +115,11 @@ class Table:
             yield slot, words[HEADER_WORDS + slot]
 
     def _remember(self, slot: int, tag: int, entry: Entry) -> None:
+        sequence, current = self._read[slot]
+        if current is not entry:
+            return  # another thread has met a later one meanwhile
         if len(self._known) >= self._slots:
             self._known.clear()
-        sequence = self._read[slot][0]
         self._known[entry.key] = slot, HEADER_WORDS + slot, tag, self._records.word(slot), sequence, entry
 
     def entry(self, slot: int) -> Entry | None:
