@@ -202,33 +202,34 @@ class Segment:
         if not mutex.acquire(False) and not (wait and mutex.acquire(timeout=LOCK_PATIENCE)):
             self.contended += wait
             return False
+        taken = False
+        try:
+            taken = self._try() or (wait and self._insist())
+        finally:
+            # Also when a signal handler raises, before or after the lock was taken.
+            if not taken:
+                self.contended += wait
+                self.unlock()
+        return taken
+
+    def _try(self) -> bool:
         try:
             fcntl.flock(self._locked, _TRY)
-            return True
         except BlockingIOError:
-            if wait and self._insist():
-                return True
-        except ValueError:  # -1: closed, or not opened anew after a fork
+            return False
+        except ValueError:  # -1
             if self.is_closed:
-                mutex.release()
                 raise self.layout.error(self.name, "is closed") from None
-        except BaseException:  # a signal handler has raised, before or after the lock was taken
-            self.unlock()
-            raise
-        self.contended += wait
-        mutex.release()
-        return False
+            return False  # it could not be opened anew after a fork
+        return True
 
     def _insist(self) -> bool:
         """Go on trying to get the lock until the patience is over."""
         deadline = time.monotonic() + LOCK_PATIENCE
         while time.monotonic() < deadline:
             time.sleep(_PAUSE)
-            try:
-                fcntl.flock(self._locked, _TRY)
-            except BlockingIOError:
-                continue
-            return True
+            if self._try():
+                return True
         return False
 
     def unlock(self) -> None:
