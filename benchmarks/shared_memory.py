@@ -203,8 +203,8 @@ def measure(rounds: int, times: int) -> dict[tuple[str, str], list[float]]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.shared_memory", description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=41)
+    parser.add_argument("--count", type=int, default=1_000)
     arguments = parser.parse_args()
     for name, how in _missing().items():
         print(f"{name} is left out: not installed ({how})")

@@ -184,8 +184,8 @@ class SharedBlacklist:
 
     def _look(self, key: str) -> Entry | None:
         """Find ``key`` in the table, and remember what was found as long as nobody writes."""
-        table = self._table
-        generation = table.generation
+        words, table = self._words, self._table
+        generation = words[GENERATION]
         entry = table.find(key)
         if generation & 1:
             self._repair()
@@ -193,7 +193,7 @@ class SharedBlacklist:
         found = self._found
         if found[0] != generation or len(found[1]) >= 4 * table.capacity:
             found = self._found = generation, {}
-        if table.generation == generation:
+        if words[GENERATION] == generation:
             found[1][key] = entry
         return entry
 
@@ -306,7 +306,7 @@ class SharedBlacklist:
             return None
         try:
             table = self._table
-            if table.generation & 1:
+            if self._words[GENERATION] & 1:
                 table.recover()
             now = self._clock()
             table.tidy(now)
@@ -366,6 +366,8 @@ class SharedBlacklist:
 
     def _changed(self) -> None:
         """Wake everyone who wants to hear of a change."""
+        if self._wake_fd < 0 and not self._subscribers:
+            return
         with self._guard:
             if self._wake_fd >= 0:
                 ring(self._wake_fd)

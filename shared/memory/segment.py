@@ -33,6 +33,7 @@ import threading
 import time
 import weakref
 from dataclasses import dataclass
+from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 from functools import cache
 from pathlib import Path
 from typing import NoReturn, Protocol
@@ -58,7 +59,7 @@ _MAGIC = int.from_bytes(b"meshvisr", "little")
 _CHECKED = 5
 _CHECK, _BOOT = 5, 6
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-_TRY = fcntl.LOCK_EX | fcntl.LOCK_NB
+_TRY = LOCK_EX | LOCK_NB
 _PAUSE = 0.00005
 
 
@@ -204,7 +205,13 @@ class Segment:
             return False
         taken = False
         try:
-            taken = self._try() or (wait and self._insist())
+            flock(self._locked, _TRY)
+            taken = True
+        except BlockingIOError:
+            taken = wait and self._insist()
+        except ValueError:  # -1: closed, or not opened anew after a fork
+            if self.is_closed:
+                raise self.layout.error(self.name, "is closed") from None
         finally:
             # Also when a signal handler raises, before or after the lock was taken.
             if not taken:
@@ -212,31 +219,23 @@ class Segment:
                 self.unlock()
         return taken
 
-    def _try(self) -> bool:
-        try:
-            fcntl.flock(self._locked, _TRY)
-        except BlockingIOError:
-            return False
-        except ValueError:  # -1
-            if self.is_closed:
-                raise self.layout.error(self.name, "is closed") from None
-            return False  # it could not be opened anew after a fork
-        return True
-
     def _insist(self) -> bool:
         """Go on trying to get the lock until the patience is over."""
         deadline = time.monotonic() + LOCK_PATIENCE
         while time.monotonic() < deadline:
             time.sleep(_PAUSE)
-            if self._try():
-                return True
+            try:
+                flock(self._locked, _TRY)
+            except BlockingIOError:
+                continue
+            return True
         return False
 
     def unlock(self) -> None:
         """Give the lock back."""
         try:
             if self._locked >= 0:
-                fcntl.flock(self._locked, fcntl.LOCK_UN)
+                flock(self._locked, LOCK_UN)
         finally:
             self._mutex.release()
 
@@ -355,13 +354,13 @@ def _renew(descriptor: int, layout: Layout, name: str) -> None:
     """Erase what an earlier boot has left in a file, unless somebody is at it already."""
     try:
         capacity = _check(descriptor, layout, name, any_boot=True)
-        fcntl.flock(descriptor, _TRY)
+        flock(descriptor, _TRY)
         if os.pread(descriptor, len(boot_id()), _BOOT * WORD) != boot_id():
             nothing = bytes(layout.size(capacity) - FIRST_FREE * WORD)
             os.pwrite(descriptor, nothing, FIRST_FREE * WORD)
             # Last: nobody else believes the file before.
             os.pwrite(descriptor, boot_id(), _BOOT * WORD)
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        flock(descriptor, LOCK_UN)
     except BlockingIOError:
         pass
     except BaseException as error:
