@@ -187,8 +187,8 @@ def _time(operation: Operation, times: int) -> float:
     return (time.perf_counter_ns() - empty - (empty - begin)) / times
 
 
-def measure(rounds: int, times: int) -> dict[tuple[str, str], float]:
-    """Return the median of each contender in each row, in nanoseconds."""
+def measure(rounds: int, times: int) -> dict[tuple[str, str], list[float]]:
+    """Return what each contender took in each row, round by round, in nanoseconds."""
     samples: dict[tuple[str, str], list[float]] = {}
     with ExitStack() as stack:
         contenders = {name: stack.enter_context(make()) for name, make in PEERS.items() if name not in _missing()}
@@ -197,24 +197,25 @@ def measure(rounds: int, times: int) -> dict[tuple[str, str], float]:
                 for name, contender in contenders.items():
                     few = max(1, times // 100) if name in SLOW else times
                     samples.setdefault((name, row), []).append(_time(contender[row], few))
-    return {key: statistics.median(values) for key, values in samples.items()}
+    return samples
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.shared_memory", description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=41)
+    parser.add_argument("--count", type=int, default=1_000)
     arguments = parser.parse_args()
     for name, how in _missing().items():
         print(f"{name} is left out: not installed ({how})")
-    medians = measure(arguments.rounds, arguments.count)
+    samples = measure(arguments.rounds, arguments.count)
     names = [name for name in PEERS if name not in _missing()]
-    print(f"{'ns':<22}" + "".join(f"{name:>12}" for name in names) + f"{'x LMDB':>10}")
+    print(f"{'ns, median':<22}" + "".join(f"{name:>12}" for name in names) + f"{'x LMDB':>10}{'our best':>10}")
     for row in ROWS:
-        figures = [medians[name, row] for name in names]
-        ratio = f"{medians['LMDB', row] / medians['meshvisor', row]:>10.2f}" if "LMDB" in names else ""
-        print(f"{row:<22}" + "".join(f"{figure:>12,.0f}" for figure in figures) + ratio)
+        medians = {name: statistics.median(samples[name, row]) for name in names}
+        ratio = f"{medians['LMDB'] / medians['meshvisor']:.2f}" if "LMDB" in names else ""
+        figures = "".join(f"{median:>12,.0f}" for median in medians.values())
+        print(f"{row:<22}{figures}{ratio:>10}{min(samples['meshvisor', row]):>10,.0f}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ as fast as they can, and check whatever they read. Meanwhile one after the other
 for a moment and continued. Exit with 1 if anything was wrong:
 
     torn       a record whose bytes do not belong together, or a penalty that nobody has set
-    slow       a call that took more than 5 ms of processor time of its own thread
+    slow       a call that took more than 5 ms of its own thread's processor time; one in 100,000 is let pass, since
+               what the host of a virtual machine takes away is counted as the thread's, too
     lost       a record that cannot be read or written when it is over
 """
 
@@ -60,7 +61,7 @@ class Outcome:
     @property
     def is_good(self) -> bool:
         """Whether nothing was wrong."""
-        return not (self.torn or self.slow or self.lost)
+        return not (self.torn or self.lost or self.slow > self.calls // 100_000)
 
 
 class Tally:

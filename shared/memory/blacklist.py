@@ -19,7 +19,7 @@ from .entry import SECOND, Entry, Penalty
 from .handover import fetched, is_socket
 from .segment import Segment, survivors
 from .table import GENERATION, LAYOUT, Table
-from .watch import INTERVAL, current_loop
+from .watch import INTERVAL, current_loop, eventfd_of, ring
 
 log = logging.getLogger("meshvisor.blacklist")
 
@@ -101,10 +101,7 @@ class SharedBlacklist:
         entries.reporter(source, 0)
         segment = Segment.create(LAYOUT, capacity, path)
         try:
-            if path is None and wake_fd is None:
-                wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            else:
-                wake = _own(wake_fd)
+            wake = eventfd_of(wake_fd, new=path is None)
             return cls(segment, source=source, wake_fd=wake, clock=clock)
         except BaseException:
             segment.close()
@@ -136,7 +133,7 @@ class SharedBlacklist:
                 return cls.attach(descriptors["blacklist"], source=source, wake_fd=wake, clock=clock)
         segment = Segment.attach(LAYOUT, path_or_fd)
         try:
-            return cls(segment, source=source, wake_fd=_own(wake_fd), clock=clock)
+            return cls(segment, source=source, wake_fd=eventfd_of(wake_fd), clock=clock)
         except BaseException:
             segment.close()
             raise
@@ -196,8 +193,8 @@ class SharedBlacklist:
 
     def _look(self, key: str) -> Entry | None:
         """Find ``key`` in the table, and remember what was found as long as nobody writes."""
-        table = self._table
-        generation = table.generation
+        words, table = self._words, self._table
+        generation = words[GENERATION]
         entry = table.find(key)
         if generation & 1:
             self._repair()
@@ -205,7 +202,7 @@ class SharedBlacklist:
         found = self._found
         if found[0] != generation or len(found[1]) >= 4 * table.capacity:
             found = self._found = generation, {}
-        if table.generation == generation:
+        if words[GENERATION] == generation:
             found[1][key] = entry
         return entry
 
@@ -236,20 +233,14 @@ class SharedBlacklist:
             ValueError: If ``key`` is not a text of 1 to 255 bytes, ``duration`` not a finite number above 0, or
                 ``severity`` none.
         """
-        entries.encoded_key(key)
-        rank, length = entries.rank(severity), entries.nanoseconds(duration)
-        if not self._segment.lock():
+        rank, length, by = entries.rank(severity), entries.nanoseconds(duration), self._reporter
+        done = self._update(key, lambda old, now: entries.penalised(old, key, rank, length, now, by, asked=retry_after))
+        if done is None:
             return False
-        try:
-            old, now = self._begin(key)
-            new = entries.penalised(old, key, rank, length, now, self._reporter, asked=retry_after)
-            if new is old:
-                return False
-            self._table.store(new, now)
-        finally:
-            self._segment.unlock()
-        if old is not None and old.until > now and entries.is_same(old, new):
-            return False  # one more reporter
+        old, new, now = done
+        # Nothing, or one more reporter.
+        if new is old or (old is not None and new is not None and old.until > now and entries.is_same(old, new)):
+            return False
         self._changed()
         return True
 
@@ -262,54 +253,35 @@ class SharedBlacklist:
         Raises:
             ValueError: As ``set_penalty``.
         """
-        entries.encoded_key(key)
-        rank, length = entries.rank(severity), entries.nanoseconds(duration)
-        if not self._segment.lock():
+        rank, length, by = entries.rank(severity), entries.nanoseconds(duration), self._reporter
+        done = self._update(key, lambda old, now: entries.struck(old, key, rank, length, now, by))
+        if done is None:
             return None
-        try:
-            old, now = self._begin(key)
-            new = entries.struck(old, key, rank, length, now, self._reporter)
-            self._table.store(new, now)
-        finally:
-            self._segment.unlock()
+        _, new, now = done
         self._changed()
-        return (new.until - now) / SECOND
+        return 0.0 if new is None else (new.until - now) / SECOND
 
     def forgive(self, key: str) -> bool:
         """Forget what ``key`` did, but not what it asked for: there is another incarnation behind it now.
 
         Return False if there was nothing to forget, or the lock was not to be had.
         """
-        entries.encoded_key(key)
         # Without the lock: every new incarnation is forgiven by every node, and hardly ever there is anything.
-        if self._table.find(key) is None or not self._segment.lock():
+        if self._table.find(key) is None:
             return False
-        try:
-            old, now = self._begin(key)
-            if old is None:
-                return False
-            left = entries.forgiven(old, now)
-            if left is None:
-                self._table.remove(key)
-            else:
-                self._table.store(left, now)
-        finally:
-            self._segment.unlock()
+        done = self._update(key, lambda old, now: None if old is None else entries.forgiven(old, now))
+        if done is None or done[0] is None:
+            return False
         self._changed()
         return True
 
     def clear_penalty(self, key: str) -> bool:
         """Forget everything about ``key``; False if it was not barred, or the lock was not to be had."""
-        entries.encoded_key(key)
         # Without the lock: every link that is established clears its endpoint, and hardly ever there is anything.
-        if self._table.find(key) is None or not self._segment.lock():
+        if self._table.find(key) is None:
             return False
-        try:
-            _, now = self._begin(key)
-            old = self._table.remove(key)
-        finally:
-            self._segment.unlock()
-        if old is None or old.until <= now:
+        done = self._update(key, lambda old, now: None)
+        if done is None or done[0] is None or done[0].until <= done[2]:
             return False
         self._changed()
         return True
@@ -337,14 +309,31 @@ class SharedBlacklist:
             self._segment.unlock()
         return True
 
-    def _begin(self, key: str) -> tuple[Entry | None, int]:
-        """Return what is known about ``key`` and the time, under the lock, with the table in order."""
-        table = self._table
-        if table.generation & 1:
-            table.recover()
-        now = self._clock()
-        table.tidy(now)
-        return table.find(key), now
+    def _update(
+        self, key: str, rule: Callable[[Entry | None, int], Entry | None]
+    ) -> tuple[Entry | None, Entry | None, int] | None:
+        """Apply ``rule`` to what is known about ``key`` and to the time, under the lock, and store what it returns.
+
+        Return what was known, what is known now, and the time; None if the lock was not to be had.
+        """
+        entries.encoded_key(key)
+        if not self._segment.lock():
+            return None
+        try:
+            table = self._table
+            if self._words[GENERATION] & 1:
+                table.recover()
+            now = self._clock()
+            table.tidy(now)
+            old = table.find(key)
+            new = rule(old, now)
+            if new is None:
+                table.remove(key)
+            elif new is not old:
+                table.store(new, now)
+        finally:
+            self._segment.unlock()
+        return old, new, now
 
     def _repair(self) -> None:
         """End the write of a writer that is dead; one that is stopped has the lock."""
@@ -392,13 +381,11 @@ class SharedBlacklist:
 
     def _changed(self) -> None:
         """Wake everyone who wants to hear of a change."""
+        if self._wake_fd < 0 and not self._subscribers:
+            return
         with self._guard:
             if self._wake_fd >= 0:
-                try:
-                    os.eventfd_write(self._wake_fd, 1)
-                except BlockingIOError:  # somebody has counted up to the end: begin anew
-                    os.eventfd_read(self._wake_fd)
-                    os.eventfd_write(self._wake_fd, 1)
+                ring(self._wake_fd)
             else:
                 for subscribers in self._subscribers.values():
                     subscribers.poke()
@@ -424,18 +411,3 @@ class SharedBlacklist:
         for subscribers in inherited.values():
             subscribers.abandon()
         self._reporter = entries.reporter(self._source, os.getpid())
-
-
-def _own(wake_fd: int | None) -> int:
-    """Return a descriptor of our own for the eventfd of somebody else; -1 for none."""
-    if wake_fd is None or wake_fd < 0:
-        return -1
-    name = f"descriptor {wake_fd}"
-    try:
-        if os.readlink(f"/proc/self/fd/{wake_fd}") != "anon_inode:[eventfd]":
-            raise BlacklistError(name, "not an eventfd")
-        own = os.dup(wake_fd)
-    except OSError as error:
-        raise BlacklistError(name, f"cannot be used: {error.strerror}") from error
-    os.set_blocking(own, False)
-    return own

@@ -33,6 +33,7 @@ import threading
 import time
 import weakref
 from dataclasses import dataclass
+from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 from functools import cache
 from pathlib import Path
 from typing import NoReturn, Protocol
@@ -58,7 +59,7 @@ _MAGIC = int.from_bytes(b"meshvisr", "little")
 _CHECKED = 5
 _CHECK, _BOOT = 5, 6
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-_TRY = fcntl.LOCK_EX | fcntl.LOCK_NB
+_TRY = LOCK_EX | LOCK_NB
 _PAUSE = 0.00005
 
 
@@ -202,22 +203,21 @@ class Segment:
         if not mutex.acquire(False) and not (wait and mutex.acquire(timeout=LOCK_PATIENCE)):
             self.contended += wait
             return False
+        taken = False
         try:
-            fcntl.flock(self._locked, _TRY)
-            return True
+            flock(self._locked, _TRY)
+            taken = True
         except BlockingIOError:
-            if wait and self._insist():
-                return True
+            taken = wait and self._insist()
         except ValueError:  # -1: closed, or not opened anew after a fork
             if self.is_closed:
-                mutex.release()
                 raise self.layout.error(self.name, "is closed") from None
-        except BaseException:
-            mutex.release()
-            raise
-        self.contended += wait
-        mutex.release()
-        return False
+        finally:
+            # Also when a signal handler raises, before or after the lock was taken.
+            if not taken:
+                self.contended += wait
+                self.unlock()
+        return taken
 
     def _insist(self) -> bool:
         """Go on trying to get the lock until the patience is over."""
@@ -225,7 +225,7 @@ class Segment:
         while time.monotonic() < deadline:
             time.sleep(_PAUSE)
             try:
-                fcntl.flock(self._locked, _TRY)
+                flock(self._locked, _TRY)
             except BlockingIOError:
                 continue
             return True
@@ -235,7 +235,7 @@ class Segment:
         """Give the lock back."""
         try:
             if self._locked >= 0:
-                fcntl.flock(self._locked, fcntl.LOCK_UN)
+                flock(self._locked, LOCK_UN)
         finally:
             self._mutex.release()
 
@@ -354,13 +354,13 @@ def _renew(descriptor: int, layout: Layout, name: str) -> None:
     """Erase what an earlier boot has left in a file, unless somebody is at it already."""
     try:
         capacity = _check(descriptor, layout, name, any_boot=True)
-        fcntl.flock(descriptor, _TRY)
+        flock(descriptor, _TRY)
         if os.pread(descriptor, len(boot_id()), _BOOT * WORD) != boot_id():
             nothing = bytes(layout.size(capacity) - FIRST_FREE * WORD)
             os.pwrite(descriptor, nothing, FIRST_FREE * WORD)
             # Last: nobody else believes the file before.
             os.pwrite(descriptor, boot_id(), _BOOT * WORD)
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        flock(descriptor, LOCK_UN)
     except BlockingIOError:
         pass
     except BaseException as error:

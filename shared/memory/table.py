@@ -4,7 +4,7 @@ Behind the header lie ``2 * capacity`` tags, one word each, and as many records.
 
     0            free, and so was every record behind it that a search would reach
     1            free, but a search goes on behind it
-    else         the record of a key with this tag (a hash, with the highest bit set)
+    else         the record of a key with this tag: its CRC-32, its length << 32, and 1 << 40
 
 A key is searched from the place that its tag gives on, tag by tag, until a 0 (linear probing); a record never moves,
 so a search needs no lock. Each change is published by one store of one word: the sequence of a record (record.py), or
@@ -42,7 +42,7 @@ LAYOUT = Layout(
 
 _USED, _EVICTIONS, _PRUNED_AT, _CURSOR = 9, 10, 11, 12
 _FREE, _TOMB = 0, 1
-_TAG = 1 << 63
+_TAG = 1 << 40
 _WHOLE = (1 << 64) - 1
 _PRUNE_EVERY = entries.SECOND // 4
 _PRUNE_AT_ONCE = 1024
@@ -95,6 +95,8 @@ class Table:
     def _search(self, key: str) -> int:
         """Return the slot of ``key``, -1 if it has none."""
         tag = _tag(entries.encoded_key(key))
+        if self._words[HEADER_WORDS + tag % self._slots] == _FREE:
+            return -1  # as most are, most of the time
         for slot, found in self._from(tag):
             if found == _FREE:
                 break
@@ -115,9 +117,11 @@ class Table:
             yield slot, words[HEADER_WORDS + slot]
 
     def _remember(self, slot: int, tag: int, entry: Entry) -> None:
+        sequence, current = self._read[slot]
+        if current is not entry:
+            return  # another thread has met a later one meanwhile
         if len(self._known) >= self._slots:
             self._known.clear()
-        sequence = self._read[slot][0]
         self._known[entry.key] = slot, HEADER_WORDS + slot, tag, self._records.word(slot), sequence, entry
 
     def entry(self, slot: int) -> Entry | None:

@@ -17,8 +17,38 @@ import select
 import threading
 from collections.abc import Callable
 
+from ..errors import BlacklistError
+
 INTERVAL = 0.1
 """How often a watcher looks that nothing wakes, in seconds."""
+
+
+def eventfd_of(wake_fd: int | None, *, new: bool = False) -> int:
+    """Return a descriptor of our own for the eventfd ``wake_fd``; without one, of a new one, or -1.
+
+    Raises:
+        BlacklistError: If it is not an eventfd.
+    """
+    if wake_fd is None or wake_fd < 0:
+        return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) if new else -1
+    name = f"wake-up (descriptor {wake_fd})"
+    try:
+        if os.readlink(f"/proc/self/fd/{wake_fd}") != "anon_inode:[eventfd]":
+            raise BlacklistError(name, "not an eventfd")
+        own = os.dup(wake_fd)
+    except OSError as error:
+        raise BlacklistError(name, f"cannot be used: {error.strerror}") from error
+    os.set_blocking(own, False)
+    return own
+
+
+def ring(wake_fd: int) -> None:
+    """Wake every watcher of an eventfd, in all processes."""
+    try:
+        os.eventfd_write(wake_fd, 1)
+    except BlockingIOError:  # somebody has counted up to the end: begin anew
+        os.eventfd_read(wake_fd)
+        os.eventfd_write(wake_fd, 1)
 
 
 class Watcher:

@@ -15,7 +15,7 @@ from tests.memory.tools import Clock, Dying, Interrupted
 from meshvisor.shared.core.penalties import FailureSeverity
 from meshvisor.shared.errors import BlacklistError
 from meshvisor.shared.memory.blacklist import BlacklistStatistics, SharedBlacklist
-from meshvisor.shared.memory.entry import Penalty
+from meshvisor.shared.memory.entry import Entry, Penalty
 from meshvisor.shared.memory.segment import HEADER_WORDS, Layout, Segment
 from meshvisor.shared.memory.table import GENERATION
 
@@ -274,6 +274,26 @@ def test_a_closed_blacklist_says_so_and_leaves_no_descriptor() -> None:
     ):
         with pytest.raises(BlacklistError, match="is closed"):
             use()
+
+
+def test_a_thread_that_is_overtaken_while_it_reads_does_not_keep_what_it_read(
+    blacklist: SharedBlacklist, attach: Attach, clock: Clock
+) -> None:
+    """Between reading a record and remembering its key, another thread of the process reads a later one."""
+    other = attach()
+    blacklist.set_penalty(KEY, "hard", 10.0)
+    table = other._table
+    remember = table._remember
+
+    def overtaken(slot: int, tag: int, entry: Entry) -> None:
+        table._remember = remember  # type: ignore[method-assign]
+        blacklist.set_penalty(KEY, "hard", 20.0)
+        table.entry(slot)
+        remember(slot, tag, entry)
+
+    table._remember = overtaken  # type: ignore[method-assign]
+    other.remaining(KEY)
+    assert other.remaining(KEY) == 20.0
 
 
 def test_threads_share_one_handle(blacklist: SharedBlacklist) -> None:

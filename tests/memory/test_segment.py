@@ -255,6 +255,24 @@ def test_the_lock_excludes_another_thread_and_the_thread_itself(segment: Segment
     segment.unlock()
 
 
+def test_a_signal_handler_that_raises_while_the_lock_is_waited_for_leaves_it_to_be_taken(
+    segment: Segment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    other = Segment.attach(LAYOUT, segment.fileno())
+    other.lock()
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "sleep", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            segment.lock()
+    other.unlock()
+    assert segment.lock()
+    segment.unlock()
+    other.close()
+
+
 def test_a_forked_child_is_excluded_by_its_parent_and_by_nobody_else(segment: Segment) -> None:
     def excluded() -> bool:
         return not segment.lock()
