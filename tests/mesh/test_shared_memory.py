@@ -106,3 +106,18 @@ def test_a_mesh_shares_it_too(play: Any) -> None:
             await asyncio.gather(*(node.mesh.close() for node in fleet.nodes.values()))
 
     play(scenario)
+
+
+def test_success_and_news_about_endpoints_that_nobody_has_penalised_take_no_lock() -> None:
+    """Each of thousands of links in a mesh is such a success, and each takes place while many others do."""
+
+    async def main() -> None:
+        with SharedBlacklist.create() as table, attached(table, "stopped") as stopped:
+            assert stopped._segment.lock()
+            penalties = SharedPenalties(table, 10.0)
+            penalties.clear(HOST)
+            penalties.forgive(HOST)
+            assert table.statistics().contended == 0
+            stopped._segment.unlock()
+
+    on_real_time(main())
