@@ -1,7 +1,7 @@
 """What an operator sees of the blacklist, and does with it.
 
-It is done on the shared memory itself, without the supervisor: that has better things to do, and a mesh whose
-supervisor is busy or stopped can still be helped.
+It is done on the shared memory itself: the supervisor hands out the descriptors (attach.py) and has no part in what
+follows, so that listing a full table or waiting for its lock never takes time from supervision.
 """
 
 from __future__ import annotations
