@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -68,6 +69,7 @@ async def work(number: int, bad: str, good: str, seconds: float, memory: int, wa
 
 async def listen(memory: int, wake: int, count: int) -> None:
     """Be a process with ``count`` subscribers; print when the last of them was called, for each change."""
+    loop, print_ = asyncio.get_running_loop(), functools.partial(print, flush=True)
     tables = [SharedBlacklist.attach(memory, wake_fd=wake) for _ in range(count)]
     called = 0
 
@@ -76,7 +78,8 @@ async def listen(memory: int, wake: int, count: int) -> None:
         called += 1
         if called == count:
             called = 0
-            print(time.monotonic_ns(), flush=True)
+            # Later: while one process writes, another one waits for its processor.
+            loop.call_later(0.05, print_, time.monotonic_ns())
 
     for table in tables:
         table.subscribe(note)
@@ -161,7 +164,7 @@ def wake(processes: int, subscribers: int, rounds: int) -> list[float]:
         for number in range(rounds):
             time.sleep(0.02)
             at = time.monotonic_ns()
-            table.set_penalty(f"memory:{number}", "hard", 10.0)
+            table.set_penalty("memory:bad", "hard", 100.0 + number)
             latencies.append((max(int(line.readline()) for line in lines) - at) / 1e6)
         for child in children:
             child.send_signal(signal.SIGTERM)
