@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import random
 from typing import Any
 
 import pytest
@@ -266,7 +267,7 @@ def test_those_who_wait_for_one_penalty_do_not_all_dial_at_its_end() -> None:
         one = FakeBlacklist()
         one.set_penalty(HOST, "hard", 5.0)
         way.behaviour[HOST] = ConnectionRefusedError("dead")
-        managers = [shared(way, one, HOST, node_id=f"c{number}", connect_timeout=None) for number in range(50)]
+        managers = [shared(way, one, HOST, rng=random.Random(number), connect_timeout=None) for number in range(50)]
         connecting = [asyncio.create_task(manager.connect()) for manager in managers]
         await asyncio.sleep(5 + SPREAD)
         assert [name for _, name in way.dialled] == ["host"]
