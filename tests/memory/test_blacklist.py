@@ -324,6 +324,7 @@ def test_what_was_looked_up_is_not_kept_without_bound(clock: Clock) -> None:
             blacklist.remaining(f"never set {number}")
         assert len(blacklist._found[1]) <= 16
         assert len(blacklist._table._known) <= 8
+        assert len(blacklist._table._homes) <= 8
         assert len(blacklist._table._read) <= 8
 
 
