@@ -213,10 +213,11 @@ class Table:
         words = self._words
         self._writing()
         # All of them first: a 0 in between would hide the ones behind it, if this were the end.
+        tags = words[HEADER_WORDS : HEADER_WORDS + self._slots].tolist()
+        used = [HEADER_WORDS + slot for slot, tag in enumerate(tags) if tag != _FREE]
         for free in (_TOMB, _FREE):
-            for slot in range(HEADER_WORDS, HEADER_WORDS + self._slots):
-                if words[slot] != _FREE:
-                    words[slot] = free
+            for slot in used:
+                words[slot] = free
         words[_USED] = 0
         self._written()
 
