@@ -5,6 +5,7 @@ as fast as they can, and check whatever they read. Meanwhile one after the other
 for a moment and continued. Exit with 1 if anything was wrong:
 
     torn       a record whose bytes do not belong together, or a penalty that nobody has set
+    blind      a record that had no good copy when it was read
     slow       a call that took more than 5 ms of its own thread's processor time; one in 100,000 is let pass, since
                what the host of a virtual machine takes away is counted as the thread's, too
     lost       a record that cannot be read or written when it is over
@@ -53,6 +54,7 @@ class Outcome:
     calls: int = 0
     refused: int = 0
     torn: int = 0
+    blind: int = 0
     slow: int = 0
     worst: int = 0  # nanoseconds of a thread's own time in one call
     lost: list[str] = field(default_factory=list)
@@ -61,13 +63,13 @@ class Outcome:
     @property
     def is_good(self) -> bool:
         """Whether nothing was wrong."""
-        return not (self.torn or self.lost or self.slow > self.calls // 100_000)
+        return not (self.torn or self.blind or self.lost or self.slow > self.calls // 100_000)
 
 
 class Tally:
     """Counts of one writer, in memory that outlives it."""
 
-    COUNTS = ("calls", "refused", "torn", "slow", "worst")
+    COUNTS = ("calls", "refused", "torn", "blind", "slow", "worst")
 
     def __init__(self, memory: memoryview, writer: int) -> None:
         self._memory = memory
@@ -131,7 +133,7 @@ class Writer:
             key = self._rng.choice(KEYS)
             self._write_penalty(key)
             self._read_penalty(self._rng.choice(KEYS))
-            self._write_record(self._rng.randrange(RECORDS))
+            self._write_records()
             self._read_record(self._rng.randrange(RECORDS))
 
     def _write_penalty(self, key: str) -> None:
@@ -157,18 +159,19 @@ class Writer:
             found = tally.timed(blacklist.active)
             tally.add("torn", sum(not is_sound(penalty.key, penalty) for penalty in found))
 
-    def _write_record(self, index: int) -> None:
+    def _write_records(self) -> None:
         payload = pattern(self._rng.getrandbits(64))
         if not self._tally.timed(self._segment.lock):
             self._tally.add("refused")
             return
         try:
-            self._tally.timed(lambda: self._records.write(index, payload))
+            self._tally.timed(lambda: [self._records.write(index, payload) for index in range(RECORDS)])
         finally:
             self._segment.unlock()
 
     def _read_record(self, index: int) -> None:
         record = self._tally.timed(lambda: self._records.read(index))
+        self._tally.add("blind", record is None)
         self._tally.add("torn", record is not None and not is_whole(record[1]))
 
 
@@ -282,8 +285,9 @@ def main() -> int:
     sys.stdout.write(
         f"{outcome.kills} kills ({outcome.killed_writing} while the table was being written), "
         f"{outcome.stops} stops ({outcome.stopped_writing}), {arguments.writers} writers, {outcome.seconds:.1f} s\n"
-        f"{outcome.calls:,} calls, {outcome.refused:,} refused, {outcome.torn} torn, {outcome.slow} slow "
-        f"(longest {outcome.worst / 1e6:.2f} ms of its own), {len(outcome.lost)} lost {outcome.lost[:5] or ''}\n"
+        f"{outcome.calls:,} calls, {outcome.refused:,} refused, {outcome.torn} torn, {outcome.blind} blind, "
+        f"{outcome.slow} slow (longest {outcome.worst / 1e6:.2f} ms of its own), "
+        f"{len(outcome.lost)} lost {outcome.lost[:5] or ''}\n"
     )
     return 0 if outcome.is_good else 1
 

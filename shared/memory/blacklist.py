@@ -1,4 +1,9 @@
-"""The blacklist that all processes of a mesh share: which endpoints are left alone, and for how long."""
+"""The blacklist that all processes of a mesh share: which endpoints are left alone, and for how long.
+
+Measured by ``benchmarks.shared_memory`` (Python 3.11, two cores, where locking and unlocking by ``flock`` are 0.9 us of
+system calls): a check 0.1 us when the key is free and 0.2 us when it is barred; 0.3 us when something else has changed
+since, 1.4 us when the record itself has; an update 5 us, 6.5 us with the wake-up of subscribers.
+"""
 
 from __future__ import annotations
 
@@ -363,6 +368,7 @@ class SharedBlacklist:
             raise BlacklistError(self._segment.name, "is closed")
         loop, ticket = current_loop(), object()
         with self._guard:
+            self._forget_closed_loops()
             subscribers = self._subscribers.get(loop)
             if subscribers is None:
                 if self._wake_fd < 0:
@@ -378,6 +384,10 @@ class SharedBlacklist:
             subscribers.stop()
 
         return unsubscribe
+
+    def _forget_closed_loops(self) -> None:
+        for loop in [loop for loop in self._subscribers if loop is not None and loop.is_closed()]:
+            self._subscribers.pop(loop).stop()
 
     def _changed(self) -> None:
         """Wake everyone who wants to hear of a change."""

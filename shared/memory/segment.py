@@ -102,8 +102,8 @@ class Segment:
             self._locked = _open_anew(descriptor)
         except BaseException as error:
             self.close()
-            if isinstance(error, OSError):
-                raise layout.error(name, f"cannot be mapped: {error.strerror}") from error
+            if isinstance(error, OSError | ValueError):  # ValueError: it has shrunk since it was checked
+                raise layout.error(name, f"cannot be mapped: {error}") from error
             raise
         self.words = memoryview(self.data).cast("Q")
         survivors.add(self)
@@ -354,8 +354,10 @@ def _renew(descriptor: int, layout: Layout, name: str) -> None:
     """Erase what an earlier boot has left in a file, unless somebody is at it already."""
     try:
         capacity = _check(descriptor, layout, name, any_boot=True)
+        if _is_of_this_boot(descriptor):
+            return
         flock(descriptor, _TRY)
-        if os.pread(descriptor, len(boot_id()), _BOOT * WORD) != boot_id():
+        if not _is_of_this_boot(descriptor):
             nothing = bytes(layout.size(capacity) - FIRST_FREE * WORD)
             os.pwrite(descriptor, nothing, FIRST_FREE * WORD)
             # Last: nobody else believes the file before.
@@ -368,3 +370,7 @@ def _renew(descriptor: int, layout: Layout, name: str) -> None:
         if isinstance(error, OSError):
             raise layout.error(name, f"cannot be made anew: {error.strerror}") from error
         raise
+
+
+def _is_of_this_boot(descriptor: int) -> bool:
+    return os.pread(descriptor, len(boot_id()), _BOOT * WORD) == boot_id()

@@ -65,6 +65,8 @@ class Table:
         self._read: dict[int, tuple[int, Entry | None]] = {}
         # By key: slot, the word and the value of its tag, the word and the value of its sequence, and its entry.
         self._known: dict[str, tuple[int, int, int, int, int, Entry]] = {}
+        # By key that was not there: the word where its search begins, and ends if nothing has come there since.
+        self._homes: dict[str, int] = {}
 
     @property
     def evictions(self) -> int:
@@ -89,14 +91,21 @@ class Table:
             # The same record, which has not been written since, still belongs to the key.
             if words[sequence_at] == sequence and words[tag_at] == tag:
                 return entry
+        home = self._homes.get(key)
+        if home is not None and self._words[home] == _FREE:
+            return None
         slot = self._search(key)
         return None if slot < 0 else self.entry(slot)
 
     def _search(self, key: str) -> int:
         """Return the slot of ``key``, -1 if it has none."""
         tag = _tag(entries.encoded_key(key))
-        if self._words[HEADER_WORDS + tag % self._slots] == _FREE:
-            return -1  # as most are, most of the time
+        home = HEADER_WORDS + tag % self._slots
+        if self._words[home] == _FREE:
+            if len(self._homes) >= self._slots:
+                self._homes.clear()
+            self._homes[key] = home
+            return -1
         for slot, found in self._from(tag):
             if found == _FREE:
                 break
@@ -204,10 +213,11 @@ class Table:
         words = self._words
         self._writing()
         # All of them first: a 0 in between would hide the ones behind it, if this were the end.
+        tags = words[HEADER_WORDS : HEADER_WORDS + self._slots].tolist()
+        used = [HEADER_WORDS + slot for slot, tag in enumerate(tags) if tag != _FREE]
         for free in (_TOMB, _FREE):
-            for slot in range(HEADER_WORDS, HEADER_WORDS + self._slots):
-                if words[slot] != _FREE:
-                    words[slot] = free
+            for slot in used:
+                words[slot] = free
         words[_USED] = 0
         self._written()
 

@@ -2,8 +2,10 @@
 
 import os
 import random
+import re
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from tests.memory.tools import Clock, Dying, Interrupted
 
 from meshvisor.shared.core.penalties import FailureSeverity
 from meshvisor.shared.errors import BlacklistError
+from meshvisor.shared.memory import table as table_module
 from meshvisor.shared.memory.blacklist import BlacklistStatistics, SharedBlacklist
 from meshvisor.shared.memory.entry import Entry, Penalty
 from meshvisor.shared.memory.segment import HEADER_WORDS, Layout, Segment
@@ -157,6 +160,22 @@ def test_a_full_table_loses_what_ends_soonest_and_counts_it(clock: Clock) -> Non
         assert blacklist.set_penalty("g", "hard", 1.0)
         assert [penalty.key for penalty in blacklist.active()] == ["a", "d", "f", "g"]
         assert blacklist.statistics().evictions == 1
+
+
+def test_the_words_of_the_table_are_as_drawn(clock: Clock) -> None:
+    assert table_module.__doc__ is not None
+    drawn = {name: int(word) for word, name in re.findall(r"^    word (\d+) +([a-z ]+)", table_module.__doc__, re.M)}
+    with SharedBlacklist.create(capacity=1, clock=clock) as blacklist:
+        words = blacklist._words
+        for number, key in enumerate(("a", "b"), 1):
+            blacklist.set_penalty(key, "hard", 1.0)
+            assert words[drawn["generation"]] == 2 * number
+        assert words[drawn["used"]] == words[drawn["evictions"]] == 1
+        assert words[drawn["when the expired were last looked for"]] == clock.now
+        assert words[drawn["the tag from which they are looked for next"]] == 0
+        assert len(drawn) == 5
+        tags = words[HEADER_WORDS : HEADER_WORDS + 2].tolist()
+        assert sorted(tags) in ([0, zlib.crc32(b"b") | 1 << 32 | 1 << 40], [1, zlib.crc32(b"b") | 1 << 32 | 1 << 40])
 
 
 def test_what_is_remembered_for_its_strikes_alone_makes_room_uncounted(clock: Clock) -> None:
@@ -324,6 +343,7 @@ def test_what_was_looked_up_is_not_kept_without_bound(clock: Clock) -> None:
             blacklist.remaining(f"never set {number}")
         assert len(blacklist._found[1]) <= 16
         assert len(blacklist._table._known) <= 8
+        assert len(blacklist._table._homes) <= 8
         assert len(blacklist._table._read) <= 8
 
 

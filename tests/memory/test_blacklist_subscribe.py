@@ -161,12 +161,15 @@ def test_closing_ends_all_subscriptions(blacklist: SharedBlacklist) -> None:
     assert our_threads() == 0
 
 
-def test_a_loop_that_has_ended_leaves_nothing_that_could_not_be_closed(blacklist: SharedBlacklist) -> None:
-    async def main() -> None:
+def test_what_a_loop_that_has_ended_leaves_goes_with_the_next_subscription(blacklist: SharedBlacklist) -> None:
+    async def main() -> set[str]:
         blacklist.subscribe(Heard())
+        return set(os.listdir("/proc/self/fd"))
 
-    asyncio.run(main())
+    first = asyncio.run(main())
     blacklist.set_penalty(KEY, "hard", 1.0)
+    assert asyncio.run(main()) == first
+    assert len(blacklist._subscribers) == 1
     blacklist.close()
 
 

@@ -4,11 +4,14 @@ import fcntl
 import mmap
 import os
 import random
+import re
 import signal
 import socket
 import struct
 import threading
 import time
+import uuid
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -57,6 +60,26 @@ def open_descriptors() -> set[str]:
 def test_a_new_segment_is_zero_behind_its_header(segment: Segment) -> None:
     assert segment.capacity == 4
     assert segment.words[FIRST_FREE:].tolist() == [0] * (HEADER_WORDS - FIRST_FREE + 4 * 32 // 8)
+
+
+def test_the_header_is_laid_out_as_drawn(segment: Segment) -> None:
+    assert module.__doc__ is not None
+    rows = re.findall(r"^    (\d+)(?:(?:,| \.\.) (\d+))? +([a-zA-Z-]+)", module.__doc__, re.MULTILINE)
+    assert rows == [
+        ("0", "", "magic"),
+        ("1", "", "kind"),
+        ("2", "", "size"),
+        ("3", "", "capacity"),
+        ("4", "", "unit"),
+        ("5", "", "CRC-"),
+        ("6", "7", "boot"),
+        ("8", "15", "for"),
+    ]
+    assert segment.words[:5].tolist() == [int.from_bytes(b"meshvisr", "little"), 77 | 3 << 32, SIZE, 4, 32]
+    assert segment.words[5] == zlib.crc32(segment.data[:40])
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert uuid.UUID(bytes=segment.data[48:64]) == uuid.UUID(boot)
+    assert (FIRST_FREE, HEADER_WORDS) == (8, 16)
 
 
 def test_who_attaches_sees_the_same_words(segment: Segment) -> None:
