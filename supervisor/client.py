@@ -29,6 +29,7 @@ from ..shared.control.requests import (
     encode_request,
 )
 from ..shared.errors import SupervisorError
+from .directory import NotRunning as NotRunning
 from .directory import find_running
 from .naming import UnknownSlot
 from .snapshot import MeshStatus
@@ -36,17 +37,6 @@ from .snapshot import MeshStatus
 TIMEOUT = 5.0
 """How long an answer may take, in seconds."""
 _LARGEST_REPLY = 64 * 1024 * 1024
-
-
-class NotRunning(SupervisorError):
-    """No supervisor runs the mesh."""
-
-    def __init__(self, mesh: str) -> None:
-        self.mesh = mesh
-        super().__init__(mesh)
-
-    def __str__(self) -> str:
-        return f"the mesh {self.mesh!r} is not running"
 
 
 class Client:

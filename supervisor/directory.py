@@ -4,6 +4,7 @@
       NAME/          0700: one mesh
         lock         held (flock) as long as its supervisor lives; "PID\\nCONFIGURATION FILE\\n"
         control      the supervisor's socket for clients
+        attach.sock  where other processes get at the shared memory
         SLOT.N.sock  a worker's listener
 
 The kernel frees the lock when its holder dies, however it dies: what else is in the directory is then stale.
@@ -60,6 +61,17 @@ def running_file(base: Path, name: str) -> Path | None:
     with suppress(OSError), open(base / name / _LOCK, "rb") as lock:
         return Path(_read_holder(lock.fileno())[1])
     return None
+
+
+class NotRunning(SupervisorError):
+    """No supervisor runs the mesh."""
+
+    def __init__(self, mesh: str) -> None:
+        self.mesh = mesh
+        super().__init__(mesh)
+
+    def __str__(self) -> str:
+        return f"the mesh {self.mesh!r} is not running"
 
 
 class RuntimeDirectory:

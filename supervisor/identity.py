@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,8 +73,10 @@ class Identity:
             VARIABLE: str(mark),
         }
 
-    def assignment(self, directory: Path, secret: bytes, roster: tuple[NodeRecord, ...]) -> Assignment:
-        """Return the first word over the lifeline of a worker."""
+    def assignment(
+        self, directory: Path, secret: bytes, roster: tuple[NodeRecord, ...], descriptors: Iterable[str] = ()
+    ) -> Assignment:
+        """Return the first word over the lifeline of a worker, which comes with the named ``descriptors``."""
         config, mesh = self.config, self.mesh
         return Assignment(
             mesh=mesh.name,
@@ -97,6 +100,7 @@ class Identity:
             nice=config.nice,
             umask=config.umask,
             limits=dict(config.limits),
+            descriptors=tuple(descriptors),
         )
 
     def record(self, status: NodeStatus, endpoints: tuple[str, ...] = (), why: str = "") -> NodeRecord:

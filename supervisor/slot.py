@@ -30,6 +30,7 @@ from .logs import LogFile, Output
 from .memory import MemoryWatch, OomWatch
 from .reaper import kill_group, reap, send
 from .snapshot import ExitCause, WorkerState, WorkerStatus
+from .tables import Tables
 from .teller import Teller, Words
 from .usage import Usage
 
@@ -55,6 +56,7 @@ class MeshRun:
     directory: RuntimeDirectory
     herald: Herald
     hub: Hub
+    tables: Tables
     mark: Mark
     secret: bytes
     incidents: IncidentLog
@@ -170,8 +172,7 @@ class Slot:
     def status(self) -> WorkerStatus:
         """Return the facts of this moment."""
         child, now = self.child, self._now()
-        uptime = now - child.started_at if self._process and child.started_at is not None else 0.0
-        cpu, rss = self._usage.measure(uptime) if self._usage else (0.0, 0)
+        uptime, cpu, rss = self._measure()
         is_parked = child.view is WorkerState.PARKED and child.deadline is not None
         return WorkerStatus(
             name=self.name,
@@ -188,6 +189,13 @@ class Slot:
             last_exit=self._teller.last_exit,
             next_try=round(max(0.0, (child.deadline or now) - now), 3) if is_parked else None,
         )
+
+    def _measure(self) -> tuple[float, float, int]:
+        """Return the process's age, its share of a core in percent, and its memory in bytes."""
+        if self._usage is None or self.child.started_at is None:
+            return 0.0, 0.0, 0
+        uptime = self._now() - self.child.started_at
+        return uptime, *self._usage.measure(uptime)
 
     # Actions.
 
@@ -282,7 +290,9 @@ class Slot:
     def _open_lifeline(self, sock: socket.socket) -> Lifeline:
         run = self._run
         lifeline = Lifeline(run.loop, sock, self._heard, self._lifeline_ended)
-        lifeline.assign(self._identity.assignment(run.directory.path, run.secret, run.herald.records))
+        descriptors = run.tables.descriptors
+        assignment = self._identity.assignment(run.directory.path, run.secret, run.herald.records, descriptors)
+        lifeline.assign(assignment, tuple(descriptors.values()))
         run.herald.enroll(lifeline)
         return lifeline
 
@@ -325,11 +335,13 @@ class Slot:
 
     def _condemn(self, fault: ExitCause | None, reason: str) -> None:
         self._blame = reason
+        self._measure()
         self._act(self.child.lose(self._now(), fault))
 
     def _retire(self, reason: str) -> None:
         if self.child.state is State.READY:
             self._blame = reason
+            self._measure()
             self._act(self.child.retire(self._now()))
             self._teller.publish("slot-stopping", pid=self.pid)
 

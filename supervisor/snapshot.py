@@ -6,6 +6,8 @@ from enum import StrEnum
 
 import msgspec
 
+from ..shared.memory.entry import Penalty
+
 
 class MeshState(StrEnum):
     """Where a mesh is in its life. It is ``running`` once every slot has been ready, or has ended, at least once."""
@@ -73,10 +75,14 @@ class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class MeshStatus(msgspec.Struct, frozen=True):
-    """The whole mesh; ``workers`` are in the order of the file, and by number within one worker."""
+    """The whole mesh; ``workers`` are in the order of the file, and by number within one worker.
+
+    ``blacklist`` are the endpoints that nobody dials now, the first to be free first.
+    """
 
     mesh: str
     pid: int
     state: MeshState
     uptime: float
     workers: tuple[WorkerStatus, ...]
+    blacklist: tuple[Penalty, ...] = ()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from .blacklist import penalties
+from .columns import table
 from .event import duration
 from .snapshot import LastExit, MeshStatus, WorkerState, WorkerStatus
 from .style import BOLD, DIM, GREEN, RED, YELLOW, paint
 
 _HEADERS = ("SLOT", "STATE", "PID", "UPTIME", "RESTARTS", "CPU", "MEMORY", "PEERS", "LAST EXIT")
 _NUMBERS = frozenset({"PID", "UPTIME", "RESTARTS", "CPU", "MEMORY", "PEERS"})
-_GAP = "  "
 
 _COLOURS = {
     WorkerState.READY: GREEN,
@@ -34,7 +33,10 @@ def render(status: MeshStatus, now: float, *, colour: bool = False) -> str:
     lines = [paint(headline, BOLD, on=colour)]
     if status.workers:
         rows = [_row(worker, now) for worker in status.workers]
-        lines += ["", *_table(rows, [_COLOURS.get(worker.state) for worker in status.workers], colour=colour)]
+        states = [_COLOURS.get(worker.state) for worker in status.workers]
+        lines += ["", *table(_HEADERS, rows, numbers=_NUMBERS, marks=(1, states), colour=colour)]
+    if status.blacklist:
+        lines += ["", *penalties(status.blacklist, colour=colour)]
     return "\n".join(lines) + "\n"
 
 
@@ -71,24 +73,3 @@ def memory(size: int) -> str:
     if size < 1024**3:
         return f"{size / 1024**2:.0f} MiB"
     return f"{size / 1024**3:.1f} GiB"
-
-
-def _table(rows: Sequence[tuple[str, ...]], states: Sequence[str | None], *, colour: bool) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(_HEADERS, *rows, strict=True)]
-    lines = [paint(_line(_HEADERS, widths), DIM, on=colour)]
-    for row, state_colour in zip(rows, states, strict=True):
-        cells = _padded(row, widths)
-        cells[1] = paint(cells[1], state_colour, on=colour)
-        lines.append(_GAP.join(cells).rstrip())
-    return lines
-
-
-def _line(row: tuple[str, ...], widths: Sequence[int]) -> str:
-    return _GAP.join(_padded(row, widths)).rstrip()
-
-
-def _padded(row: tuple[str, ...], widths: Sequence[int]) -> list[str]:
-    return [
-        cell.rjust(width) if header in _NUMBERS else cell.ljust(width)
-        for header, cell, width in zip(_HEADERS, row, widths, strict=True)
-    ]

@@ -28,6 +28,7 @@ from .memory import MemoryWatch, OomWatch
 from .reaper import check_kernel, reap_strangers
 from .slot import MeshRun, Slot
 from .snapshot import MeshState, MeshStatus
+from .tables import Tables
 from .whereabouts import whereabouts
 
 MAX_REPLICAS = 1000
@@ -60,6 +61,7 @@ class Supervisor:
         self._started_at = 0.0
         self._begun = False
         self._mark: Mark | None = None
+        self._tables: Tables | None = None
         self._winding_up: asyncio.Task[None] | None = None
         self._finished: asyncio.Future[int] | None = None
 
@@ -178,10 +180,12 @@ class Supervisor:
             self._mark = Mark.of_this_process(name)
             if killed := await kill_orphans(name):
                 self._publish("leftovers-killed", pids=killed)
-            self._run = self._make_run(loop, self._mark)
+            self._tables = Tables(loop, self.directory.fd, name)
+            self._run = self._make_run(loop, self._mark, self._tables)
             for worker in self.config.workers:
                 self._fleet.add(worker)
         except BaseException:
+            self._close_tables()
             self.directory.close()
             raise
         self._finished = loop.create_future()
@@ -219,7 +223,9 @@ class Supervisor:
     def status(self) -> MeshStatus:
         """Return the facts of this moment."""
         workers = tuple(slot.status() for slot in self._fleet)
-        return MeshStatus(self.config.mesh.name, os.getpid(), self._state(), round(self._uptime(), 3), workers)
+        penalties = self._tables.penalties() if self._tables else ()
+        uptime = round(self._uptime(), 3)
+        return MeshStatus(self.config.mesh.name, os.getpid(), self._state(), uptime, workers, penalties)
 
     async def traces(self, name: str) -> str:
         """Return where the threads of a slot's process are now; of all slots of a worker, if it is one.
@@ -246,13 +252,14 @@ class Supervisor:
 
     # Making and ending it.
 
-    def _make_run(self, loop: asyncio.AbstractEventLoop, mark: Mark) -> MeshRun:
+    def _make_run(self, loop: asyncio.AbstractEventLoop, mark: Mark, tables: Tables) -> MeshRun:
         return MeshRun(
             config=self.config,
             loop=loop,
             directory=self.directory,
             herald=Herald(loop),
             hub=self._hub,
+            tables=tables,
             mark=mark,
             secret=run_secret(self.config.mesh),
             incidents=self._incidents,
@@ -280,11 +287,16 @@ class Supervisor:
             if self._mark is not None:
                 await kill_strays(self._mark)
         finally:
+            self._close_tables()
             self.directory.close()
             self._publish("mesh-stopped", status=status)
             self._hub.end()
             if self._finished is not None:
                 self._finished.set_result(status)
+
+    def _close_tables(self) -> None:
+        if self._tables is not None:
+            self._tables.close()
 
     # Changing a running mesh.
 

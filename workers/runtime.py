@@ -20,6 +20,8 @@ from functools import partial
 from typing import NoReturn
 
 from ..shared.control.lifeline import Assignment, Failure, FromWorker, LifelineError, Ready, RosterNews, Stop
+from ..shared.errors import BlacklistError
+from ..shared.memory.blacklist import SharedBlacklist
 from ..shared.mesh.mesh import Mesh, MeshOptions
 from ..shared.transport.base import TransportAdapter
 from .ending import Ending, Manner, exit_status, user_traceback
@@ -138,7 +140,8 @@ async def _live(lifeline: Lifeline, assignment: Assignment, worker_class: type[W
         heartbeat_timeout=assignment.heartbeat_timeout,
         blacklist_duration=assignment.blacklist_duration,
     )
-    node.connect(Mesh(options, node, adapters=_adapters(assignment)), worker_class, assignment.roster)
+    mesh = Mesh(options, node, adapters=_adapters(assignment), blacklist=_blacklist(lifeline, assignment.name))
+    node.connect(mesh, worker_class, assignment.roster)
     with contextlib.suppress(OSError, RuntimeError):  # SIGKILL has no handler.
         stop_signal = signal.Signals[assignment.stop_signal]
         loop.add_signal_handler(stop_signal, node.request_stop)
@@ -151,6 +154,22 @@ async def _live(lifeline: Lifeline, assignment: Assignment, worker_class: type[W
 
     lifeline.attach(on_message, _gone)
     return await node.live()
+
+
+def _blacklist(lifeline: Lifeline, name: str) -> SharedBlacklist | None:
+    """Return the mesh's blacklist, if one came with the assignment; it is open as long as this process lives."""
+    descriptors = [lifeline.descriptors.pop(part, -1) for part in ("blacklist", "wake")]
+    try:
+        return (
+            None if descriptors[0] < 0 else SharedBlacklist.attach(descriptors[0], source=name, wake_fd=descriptors[1])
+        )
+    except BlacklistError as error:
+        log.error("going on with penalties of our own: %s", error)
+        return None
+    finally:
+        for descriptor in descriptors:
+            if descriptor >= 0:
+                os.close(descriptor)
 
 
 def _adapters(assignment: Assignment) -> list[TransportAdapter]:

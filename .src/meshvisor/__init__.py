@@ -34,9 +34,12 @@ if TYPE_CHECKING:
     from .shared.errors import QueueFull as QueueFull
     from .shared.errors import RemoteError as RemoteError
     from .shared.errors import RetryAfter as RetryAfter
+    from .shared.errors import SegmentError as SegmentError
     from .shared.errors import SendTimeout as SendTimeout
     from .shared.errors import SupervisorError as SupervisorError
     from .shared.errors import UnknownPeer as UnknownPeer
+    from .shared.memory.blacklist import SharedBlacklist as SharedBlacklist
+    from .shared.memory.entry import Penalty as Penalty
     from .shared.mesh.connection import ConnectionHandle as ConnectionHandle
     from .shared.mesh.host import ConnectionHost as ConnectionHost
     from .shared.mesh.manager import ConnectionManager as ConnectionManager
@@ -81,10 +84,13 @@ _NAMES = {
         "QueueFull",
         "RemoteError",
         "RetryAfter",
+        "SegmentError",
         "SendTimeout",
         "SupervisorError",
         "UnknownPeer",
     ],
+    "shared.memory.blacklist": ["SharedBlacklist"],
+    "shared.memory.entry": ["Penalty"],
     "shared.mesh.connection": ["ConnectionHandle"],
     "shared.mesh.host": ["ConnectionHost"],
     "shared.mesh.manager": ["ConnectionManager"],

@@ -148,6 +148,20 @@ def positive_duration(value: object, where: Where) -> float:
     return seconds
 
 
+def seconds(word: str) -> float:
+    """Return the seconds, more than 0, that somebody wrote on a command line: ``2.5``, ``250ms``, ``5m``.
+
+    Raises:
+        ValueError: If it is not a duration.
+    """
+    word = word.strip()
+    value: object = float(word) if re.fullmatch(_NUMBER, word, re.ASCII) else word
+    found = _seconds(value)
+    if not 0 < found <= LONGEST_DURATION:
+        raise Unfit(f"must be longer than 0 and at most {LONGEST_DURATION / 3600:.0f}h, not {show(word)}")
+    return found
+
+
 def duration_or_off(value: object, where: Where) -> float | None:
     """Seconds, more than 0, or None for ``"off"``."""
     return None if value == "off" else positive_duration(value, where)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from .dialplan import DialPlan
 from .endpoint import Endpoint
-from .penalties import Penalties
+from .penalties import PenaltyTable
 from .retry import EndpointDialTracker
 
 
@@ -15,11 +15,11 @@ class EndpointChoice:
 
     A barred endpoint is left out, unless so many are that little would be left: when more than half of them and at
     least two are barred, all are tried, those that come free first in front (Envoy's panic threshold). An endpoint
-    that asked for a pause is never dialled before it is over, and one whose dials failed ``max_per_minute`` times
-    within a minute waits for the minute to end.
+    that asked for a pause, or whose penalty is fatal, is never dialled before that is over, and one whose dials failed
+    ``max_per_minute`` times within a minute waits for the minute to end.
     """
 
-    def __init__(self, endpoints: Iterable[Endpoint], penalties: Penalties, *, max_per_minute: int) -> None:
+    def __init__(self, endpoints: Iterable[Endpoint], penalties: PenaltyTable, *, max_per_minute: int) -> None:
         self.endpoints = tuple(sorted(endpoints, key=lambda endpoint: endpoint.priority))
         self._penalties = penalties
         self._trackers = {endpoint.key: EndpointDialTracker(max_per_minute) for endpoint in self.endpoints}
@@ -28,31 +28,39 @@ class EndpointChoice:
         """Return the account of dials of ``endpoint``."""
         return self._trackers[endpoint.key]
 
+    def barred_for(self, endpoint: Endpoint, now: float) -> float:
+        """Return for how many seconds ``endpoint`` is still barred (0.0: not at all)."""
+        return self._penalties.remaining(endpoint.key, now)
+
     def candidates(self, now: float, *, above: int | None = None) -> list[Endpoint]:
         """Return what may be dialled now; with ``above``, only what is preferred to that priority."""
-        free = [endpoint for endpoint in self.endpoints if not self._penalties.remaining(endpoint.key, now)]
-        barred = len(self.endpoints) - len(free)
-        if barred >= 2 and 2 * barred > len(self.endpoints):
-            willing = [endpoint for endpoint in self.endpoints if not self._penalties.asked(endpoint.key, now)]
-            free = sorted(willing, key=lambda endpoint: self._penalties.remaining(endpoint.key, now))
+        order: Sequence[Endpoint] = self.endpoints
+        held = self._penalties.remaining
+        if self._is_panic(now):
+            order = sorted(order, key=lambda endpoint: self._penalties.remaining(endpoint.key, now))
+            held = self._penalties.firm
         return [
             endpoint
-            for endpoint in free
-            if self._is_within_rate(endpoint, now) and (above is None or endpoint.priority < above)
+            for endpoint in order
+            if not held(endpoint.key, now)
+            and self._is_within_rate(endpoint, now)
+            and (above is None or endpoint.priority < above)
         ]
 
     def wait(self, now: float) -> float:
         """Return how many seconds from ``now`` the first endpoint may be dialled; 0.0: at once."""
         if self.candidates(now):
             return 0.0
-        return min(
-            max(self._penalties.remaining(endpoint.key, now), self._trackers[endpoint.key].delay(now))
-            for endpoint in self.endpoints
-        )
+        held = self._penalties.firm if self._is_panic(now) else self._penalties.remaining
+        return min(max(held(endpoint.key, now), self._trackers[endpoint.key].delay(now)) for endpoint in self.endpoints)
 
     def barred(self, now: float) -> int:
         """Return how many endpoints are barred."""
         return sum(self._penalties.remaining(endpoint.key, now) > 0 for endpoint in self.endpoints)
+
+    def _is_panic(self, now: float) -> bool:
+        barred = self.barred(now)
+        return barred >= 2 and 2 * barred > len(self.endpoints)
 
     def _is_within_rate(self, endpoint: Endpoint, now: float) -> bool:
         return self._trackers[endpoint.key].may_dial(now)

@@ -6,6 +6,7 @@ What is read here is read exactly, never beyond the frame that is due: whatever 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import secrets
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from ..core import frames
 from ..core.endpoint import Endpoint
 from ..core.frames import HANDSHAKE_LIMIT, HEADER_SIZE, Channel, Frame, FrameFault, Kind
 from ..core.handshake import NONCE_SIZE, DiallingSide, Identity, RefusalCode, Refused
-from ..core.penalties import FailureSeverity, Penalties
+from ..core.penalties import FailureSeverity, PenaltyTable
 from ..core.retry import RetryBudget
 from ..errors import HandshakeError, RetryAfter
 from ..transport.base import Stream, TransportAdapter, TransportConnection, TransportOptions
@@ -191,9 +192,9 @@ class Dialer:
         *,
         adapters: Mapping[str, TransportAdapter],
         attempt_timeout: float,
-        penalty: float,
+        penalties: PenaltyTable,
     ) -> None:
-        self.penalties = Penalties(penalty)
+        self.penalties = penalties
         self.last_severity: FailureSeverity | None = None
         self._me = me
         self._secret = secret
@@ -204,36 +205,45 @@ class Dialer:
     async def attempt(self, endpoint: Endpoint, propose: Propose, *, gate: asyncio.Lock | None = None) -> Dialled:
         """Try one endpoint, for at most ``attempt_timeout`` seconds.
 
-        Success clears its penalty. Failure bars it, for as long as it asks or else by the rules of ``Penalties``;
+        Success clears its penalty. Failure bars it, for as long as it asks or else by the rules of ``PenaltyTable``;
         that another connection of the same pair wins is no failure.
 
         Raises:
             AttemptFailed: With the reason for people, whatever it was.
         """
-        adapter = self._adapters[endpoint.transport]
+        key, adapter = endpoint.key, self._adapters[endpoint.transport]
         now = asyncio.get_running_loop().time
+        began = now()
+        known = began + self.penalties.remaining(key, began)
         try:
             async with asyncio.timeout(self._timeout):
                 dialled = await dial(adapter, endpoint, self._options, self._me, self._secret, propose, gate=gate)
         except Refused as refusal:
-            self.last_severity = FailureSeverity.FATAL if refusal.fatal else FailureSeverity.SOFT
-            if refusal.retry_after:
-                self.penalties.bar(endpoint.key, refusal.retry_after, now())
-            elif refusal.code not in _NO_FAILURE:
-                self.penalties.fail(endpoint.key, now())
+            self._declined(key, refusal, known)
             is_stale = refusal.authenticated and refusal.code == RefusalCode.STALE
             raise AttemptFailed(str(refusal), refusal if refusal.fatal else None, is_stale=is_stale) from refusal
         except RetryAfter as asked:
             self.last_severity = FailureSeverity.SOFT
-            self.penalties.bar(endpoint.key, asked.seconds, now())
+            self.penalties.bar(key, asked.seconds, now())
             raise AttemptFailed(str(asked)) from asked
         except (OSError, HandshakeError) as error:
             fatal = error if isinstance(error, HandshakeError) and error.fatal else None
             self.last_severity = FailureSeverity.HARD if fatal is None else FailureSeverity.FATAL
-            self.penalties.fail(endpoint.key, now())
+            ours = _is_our_fault(error) or now() > began + self._timeout + _STANDSTILL
+            self.penalties.fail(key, now(), self.last_severity, known=known, personal=ours)
             raise AttemptFailed(self._why(error), fatal) from error
-        self.penalties.clear(endpoint.key)
+        self.penalties.clear(key)
         return dialled
+
+    def _declined(self, key: str, refusal: Refused, known: float) -> None:
+        """Somebody answered at ``key``, and does not want us, or not now."""
+        now = asyncio.get_running_loop().time()
+        self.last_severity = FailureSeverity.FATAL if refusal.fatal else FailureSeverity.SOFT
+        personal = refusal.code in _PERSONAL
+        if refusal.retry_after:
+            self.penalties.bar(key, refusal.retry_after, now, personal=personal)
+        elif refusal.code not in _NO_FAILURE:
+            self.penalties.fail(key, now, self.last_severity, known=known, personal=personal)
 
     def _why(self, error: Exception) -> str:
         if isinstance(error, TimeoutError) and not error.args:
@@ -257,3 +267,16 @@ class AttemptFailed(Exception):
 
 _NO_FAILURE = frozenset({RefusalCode.DUPLICATE, RefusalCode.STALE, RefusalCode.UNKNOWN, RefusalCode.CLOSING})
 """Refusals that say nothing against the endpoint."""
+
+_PERSONAL = _NO_FAILURE - {RefusalCode.CLOSING} | {RefusalCode.MISMATCH}
+"""Refusals that are about the pair of us: to others the endpoint may be open."""
+
+_OUR_FAULTS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
+
+_STANDSTILL = 0.5
+"""An attempt that ended so many seconds after its time limit says that our own loop stood still."""
+
+
+def _is_our_fault(error: Exception) -> bool:
+    """Return whether an attempt failed for want of something in this process."""
+    return isinstance(error, OSError) and error.errno in _OUR_FAULTS

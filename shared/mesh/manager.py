@@ -24,6 +24,7 @@ from .connection import ConnectionHandle
 from .dialer import AttemptFailed, Dialled, Proposal
 from .network import NetworkMonitor
 from .options import ConnectionOptions
+from .penalties import Blacklist
 from .snapshot import snapshot
 from .ways import Ways
 
@@ -49,6 +50,8 @@ class ConnectionManager:
     Args:
         options: Where to connect to, and how.
         adapters: The ways to travel; those that come with meshvisor if none are given.
+        blacklist: Where endpoints that failed are listed, for all who share it; a private one if none is given. It
+            stays the caller's to close.
         budget: What retries are paid from; one that all managers on the same loop share if none is given.
         rng: Where jitter comes from.
 
@@ -61,6 +64,7 @@ class ConnectionManager:
         options: ConnectionOptions,
         *,
         adapters: Iterable[TransportAdapter] | None = None,
+        blacklist: Blacklist | None = None,
         budget: RetryBudget | None = None,
         rng: random.Random | None = None,
     ) -> None:
@@ -74,7 +78,7 @@ class ConnectionManager:
             (options.max_queue_messages, options.max_queue_bytes),
             tuple((options.metadata or {}).items()),
         )
-        self._ways = Ways(me, options, adapters, budget, self._rng)
+        self._ways = Ways(me, options, adapters, budget, self._rng, blacklist)
         self._account = Account()
         self._scratch = memoryview(bytearray(SCRATCH))
         self._link: ConnectionHandle | None = None
@@ -86,7 +90,8 @@ class ConnectionManager:
         self._keeper: asyncio.Task[None] | None = None
         self._callers = 0  # of connect, that wait
         self._ending = asyncio.Lock()
-        self._network = asyncio.Event()
+        self._news = asyncio.Event()  # what could not be reached may be reachable now
+        self._unsubscribe: Callable[[], None] | None = None  # from what happens to penalties
         self._switch: asyncio.Future[ConnectionHandle] | None = None  # what callers of reconnect wait for
         self._is_switching = False
         self._answering: Endpoint | None = None  # the handshake that the state speaks of
@@ -185,11 +190,14 @@ class ConnectionManager:
             await self._end_link()
             if self._monitor is not None:
                 self._monitor.close()
+            if self._unsubscribe is not None:
+                self._unsubscribe()
+                self._unsubscribe = None
             self._to(_State.CLOSED, _Cause.DISPOSAL, "close was called")
 
     def network_changed(self, evidence: str) -> None:
         """The machine's network changed: ask the peer, or dial it, at once instead of at the next heartbeat or try."""
-        self._network.set()
+        self._news.set()
         if self._link is not None and self._link.is_attached:
             if self.state is _State.ESTABLISHED:
                 self._to(_State.DEGRADED, _Cause.OS_NETWORK_EVENT, evidence)
@@ -211,6 +219,8 @@ class ConnectionManager:
         self._to(_State.CONNECTING, _Cause.DIAL_STARTED, "connect was called")
         if self._monitor is not None:
             self._monitor.start()
+        if self._unsubscribe is None:
+            self._unsubscribe = self._ways.dialer.penalties.subscribe(self._freed)
         self._keeper = asyncio.create_task(self._keep())
 
     async def _keep(self) -> None:
@@ -235,11 +245,11 @@ class ConnectionManager:
         if self._was_linked:
             await self._pause(self._ways.pause_after_loss(now() - self._attached_at))
         while True:
-            while wait := self._ways.choice.wait(now()):
-                await self._pause(wait)
+            while not (candidates := self._ways.choice.candidates(now())):
+                await self._pause(self._ways.wait(now()))
             if self.state is _State.DEGRADED:
                 self._to(_State.RECONNECTING, cause, "looking for another connection")
-            dialled = await self._race(self._ways.choice.candidates(now()))
+            dialled = await self._race(candidates)
             if dialled is not None and self._take(dialled):
                 return
             self._account.failed(reconnecting=self._was_linked)
@@ -249,13 +259,18 @@ class ConnectionManager:
             cause = _Cause.BACKOFF_ELAPSED
 
     async def _pause(self, seconds: float) -> None:
-        """Wait for ``seconds``, or until the network changes: what could not be reached may be reachable now."""
-        self._network.clear()
+        """Wait for ``seconds``, or until there are good news: the network changed, or an endpoint is free again."""
+        self._news.clear()
         if not seconds:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._network.wait()
+                await self._news.wait()
+
+    def _freed(self, key: str) -> None:
+        """Somebody reached the endpoint, or an operator lifted its penalty."""
+        if any(endpoint.key == key for endpoint in self._ways.choice.endpoints):
+            self._news.set()
 
     async def _switch_over(self, candidates: list[Endpoint], evidence: str) -> None:
         """Take a new connection while the old one works; without one the old one goes on.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from ..core.endpoint import Endpoint
@@ -29,6 +29,7 @@ from .dialer import AttemptFailed, Dialer, Dialled, Proposal, shared_budget
 from .options import MeshOptions as MeshOptions
 from .parties import Receiver
 from .peer import Peer
+from .penalties import Blacklist, penalty_table
 
 log = logging.getLogger("meshvisor.mesh")
 
@@ -61,7 +62,7 @@ class MeshHandler(Receiver, Protocol):
 
 
 class Mesh:
-    """All links of one node; see the module."""
+    """All links of one node; see the module. ``blacklist`` holds its penalties, and stays the caller's to close."""
 
     def __init__(
         self,
@@ -69,6 +70,7 @@ class Mesh:
         handler: MeshHandler,
         *,
         adapters: Iterable[TransportAdapter],
+        blacklist: Blacklist | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self.roster = Roster()
@@ -85,8 +87,9 @@ class Mesh:
             options.secret,
             adapters=by_name,
             attempt_timeout=options.attempt_timeout,
-            penalty=options.blacklist_duration,
+            penalties=penalty_table(blacklist, options.blacklist_duration),
         )
+        self._unsubscribe: Callable[[], None] | None = None  # from what happens to penalties
         self._dials = asyncio.Semaphore(_MAX_DIALS)
         self._scratch = memoryview(bytearray(SCRATCH))
         self._tasks: set[asyncio.Task[None]] = set()
@@ -114,6 +117,7 @@ class Mesh:
         """
         bound = await self._acceptor.start([Endpoint.parse(text) for text in self._options.listen])
         self._is_listening = True
+        self._unsubscribe = self._dialer.penalties.subscribe(self._freed)
         for peer in self._peers.values():
             self._plan_dial(peer, 0.0)
         return tuple(str(endpoint) for endpoint in bound)
@@ -156,6 +160,9 @@ class Mesh:
     async def close(self, drain: float = 0.0) -> None:
         """Drain for up to ``drain`` seconds what was accepted, say goodbye, and end everything."""
         self._is_closing = True
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
         for peer in self._peers.values():
             peer.cancel_dial()
             peer.wake()
@@ -185,9 +192,13 @@ class Mesh:
 
     def _apply_one(self, record: NodeRecord, *, newcomer_is_other: bool) -> None:
         peer = self._peers.get(record.name)
+        if peer is not None:
+            # Somebody may have dialled the dying peer before the news was here.
+            self._forgive(set(peer.record.endpoints).difference(record.endpoints))
         if record.status is NodeStatus.REMOVED:
             self._forget(record.name)
             return
+        is_first_sight = peer is None and not newcomer_is_other
         if peer is None:
             peer = self._peers[record.name] = Peer(record)
             has_begun = record.is_listening
@@ -198,13 +209,17 @@ class Mesh:
         if not record.is_listening or has_begun:
             peer.cancel_dial()
         if has_begun:
-            for endpoint in record.endpoints:
-                self._dialer.penalties.forgive(endpoint)
+            if not is_first_sight:  # to a newcomer all are new; others may know something against them
+                self._forgive(record.endpoints)
             peer.backoff.reset()
             me = self._me.node
             delay = courtesy(me, record.name, newcomer_is_other=newcomer_is_other, together=self._is_announced)
             self._plan_dial(peer, delay)
         peer.wake()
+
+    def _forgive(self, endpoints: Iterable[str]) -> None:
+        for endpoint in endpoints:
+            self._dialer.penalties.forgive(endpoint)
 
     def _forget(self, name: str) -> None:
         peer = self._peers.pop(name, None)
@@ -220,8 +235,15 @@ class Mesh:
         if peer.timer is None and peer.dial is None and not self._is_closing:
             peer.timer = asyncio.get_running_loop().call_later(delay, self._begin_dial, peer)
 
+    def _freed(self, key: str) -> None:
+        """An endpoint is barred no longer: whoever waits for that waits no longer."""
+        for peer in self._peers.values():
+            if peer.is_barred and peer.timer is not None and key in peer.record.endpoints:
+                peer.timer.cancel()
+                self._begin_dial(peer)
+
     def _begin_dial(self, peer: Peer) -> None:
-        peer.timer = None
+        peer.timer, peer.is_barred = None, False
         is_linked = peer.handle is not None and (peer.handle.is_attached or peer.is_doomed)
         if self._is_listening and not self._is_closing and not is_linked and peer.record.is_listening:
             peer.dial = asyncio.create_task(self._dial(peer))
@@ -253,7 +275,10 @@ class Mesh:
             return
         peer.dial = None
         pause = max(_SPACING, peer.backoff.next(self._rng))
-        self._plan_dial(peer, pause if wait is None else max(pause, wait))
+        if wait is not None:
+            pause = max(pause, wait + self._rng.random() * self._dialer.penalties.spread)
+        peer.is_barred = wait is not None
+        self._plan_dial(peer, pause)
 
     def _may_try(self, peer: Peer, now: float) -> bool:
         """Pay for an attempt: the first one after news of a peer is a deposit, each further one costs a token."""

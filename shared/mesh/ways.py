@@ -16,6 +16,7 @@ from ..transport.base import TransportAdapter
 from ..transport.registry import adapters_by_name
 from .dialer import AttemptFailed, Dialer, Dialled, Proposal, shared_budget
 from .options import ConnectionOptions
+from .penalties import Blacklist, penalty_table
 from .race import race
 
 _PROVED = 1.0
@@ -44,6 +45,7 @@ class Ways:
         adapters: Iterable[TransportAdapter] | None,
         budget: RetryBudget | None,
         rng: random.Random,
+        blacklist: Blacklist | None = None,
     ) -> None:
         by_name = adapters_by_name(adapters)
         endpoints = [Endpoint.parse(item) if isinstance(item, str) else item for item in options.endpoints]
@@ -56,7 +58,7 @@ class Ways:
             options.secret or b"",
             adapters=by_name,
             attempt_timeout=options.attempt_timeout,
-            penalty=options.endpoint_blacklist_duration,
+            penalties=penalty_table(blacklist, options.endpoint_blacklist_duration),
         )
         self.choice = EndpointChoice(
             endpoints, self.dialer.penalties, max_per_minute=options.max_dials_per_minute_per_endpoint
@@ -95,6 +97,11 @@ class Ways:
         declined = self.dialer.last_severity is FailureSeverity.SOFT
         return (self._soft_backoff if declined else self._hard_backoff).next(self._rng)
 
+    def wait(self, now: float) -> float:
+        """Return how many seconds from ``now`` to wait for an endpoint that may be dialled; 0.0: there is one."""
+        wait = self.choice.wait(now)
+        return wait + self._rng.random() * self.dialer.penalties.spread if wait else 0.0
+
     async def race(self, candidates: list[Endpoint], answered: Answered, failed: Failed) -> Dialled | None:
         """Dial ``candidates`` as planned and return the first that is established.
 
@@ -111,16 +118,26 @@ class Ways:
             group_delay=options.happy_eyeballs_group_delay,
             max_concurrent=options.max_concurrent_dials,
         )
-        dialled = await race(candidates, scheme, lambda endpoint: self._attempt(endpoint, gate, answered, failed))
+        now = asyncio.get_running_loop().time()
+        overridden = {endpoint for endpoint in candidates if self.choice.barred_for(endpoint, now)}
+        dialled = await race(
+            candidates,
+            scheme,
+            lambda endpoint: self._attempt(endpoint, gate, answered, failed, endpoint in overridden),
+        )
         if dialled is not None:
             self._is_retrying = False
         return dialled
 
     async def _attempt(
-        self, endpoint: Endpoint, gate: asyncio.Lock, answered: Answered, failed: Failed
+        self, endpoint: Endpoint, gate: asyncio.Lock, answered: Answered, failed: Failed, overrides: bool
     ) -> Dialled | None:
         now = asyncio.get_running_loop().time
         tracker = self.choice.tracker(endpoint)
+        if not overrides and (barred := self.choice.barred_for(endpoint, now())):
+            # Another process has found out since the race began.
+            self.attempts.setdefault(endpoint.key, _barred(barred))
+            return None
         if self._is_retrying and self._budget is not None and not self._budget.try_withdraw(now()):
             self.attempts.setdefault(endpoint.key, "the retry budget is spent")
             return None
@@ -138,5 +155,13 @@ class Ways:
         return dialled
 
     def not_reached(self, node: str, within: str) -> ConnectFailed:
-        """Return the error that names every attempt."""
+        """Return the error that names every attempt, and why there was none."""
+        now = asyncio.get_running_loop().time()
+        for endpoint in self.choice.endpoints:
+            if endpoint.key not in self.attempts and (barred := self.choice.barred_for(endpoint, now)):
+                self.attempts[endpoint.key] = _barred(barred)
         return ConnectFailed(node, tuple(self.attempts.items()), within)
+
+
+def _barred(seconds: float) -> str:
+    return f"not tried: it failed before, and is barred for another {seconds:.3g} s"

@@ -2,7 +2,7 @@
 
 from meshvisor.shared.core.choice import EndpointChoice, plan
 from meshvisor.shared.core.endpoint import Endpoint
-from meshvisor.shared.core.penalties import Penalties
+from meshvisor.shared.core.penalties import FailureSeverity, Penalties
 
 A, B, C = (Endpoint.parse(f"memory:{name}") for name in "abc")
 
@@ -77,3 +77,15 @@ def test_the_first_of_the_next_priority_waits_longer_however_far_the_number() ->
     assert scheme.deadline() == 0.2
     assert scheme.start(0.2) == [1]
     assert scheme.deadline() == 0.55
+
+
+def test_a_fatal_penalty_is_kept_in_a_panic_and_waited_for() -> None:
+    chosen, penalties = choice(A, B)
+    penalties.fail("memory:a", 0.0, FailureSeverity.FATAL)
+    penalties.fail("memory:b", 0.0)
+    assert chosen.candidates(1.0) == [B]
+    penalties.bar("memory:b", 4.0, 1.0)
+    assert chosen.candidates(2.0) == []
+    # In a panic it is the pause that is waited for, not the rest of the penalty.
+    assert chosen.wait(2.0) == 3.0
+    assert chosen.candidates(5.0) == [B]

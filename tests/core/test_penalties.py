@@ -2,7 +2,7 @@
 
 import pytest
 
-from meshvisor.shared.core.penalties import MAX_PENALTY, Penalties
+from meshvisor.shared.core.penalties import MAX_PENALTY, FailureSeverity, Penalties
 
 KEY = "tcp:127.0.0.1:4500"
 
@@ -102,6 +102,41 @@ def test_a_new_incarnation_is_forgiven_but_what_its_endpoint_asked_for_stands() 
     for key in ("asked", "failed", "unknown"):
         penalties.forgive(key)
     assert penalties.remaining("asked", 0.0) == 4.0
-    assert penalties.asked("asked", 1.0) == 3.0
+    assert penalties.firm("asked", 1.0) == 3.0
     assert penalties.remaining("failed", 0.0) == 0.0
     assert penalties.fail("asked", 5.0) == 10.0
+
+
+def test_a_penalty_never_becomes_less_severe_and_an_expired_one_lends_nothing() -> None:
+    table = Penalties(10.0)
+    table.fail(KEY, 0.0, FailureSeverity.FATAL)
+    table.fail(KEY, 1.0, FailureSeverity.SOFT)
+    assert table.firm(KEY, 1.0) == table.remaining(KEY, 1.0) == 20.0
+    table.fail(KEY, 21.0, FailureSeverity.SOFT)
+    assert (table.firm(KEY, 21.0), table.remaining(KEY, 21.0)) == (0.0, 30.0)
+
+
+def test_only_a_fatal_penalty_and_a_pause_that_was_asked_for_are_firm() -> None:
+    table = Penalties(10.0)
+    assert table.firm(KEY, 0.0) == 0.0
+    table.fail(KEY, 0.0, FailureSeverity.HARD)
+    assert table.firm(KEY, 0.0) == 0.0
+    table.bar(KEY, 3.0, 0.0)
+    assert (table.firm(KEY, 1.0), table.firm(KEY, 3.0)) == (2.0, 0.0)
+    table.fail(KEY, 3.0, FailureSeverity.FATAL)
+    assert table.firm(KEY, 3.0) == 20.0
+
+
+def test_the_same_trouble_told_twice_is_one_strike() -> None:
+    """``known`` is what was known as the attempt began; whoever has barred it since has told of the same trouble."""
+    table = Penalties(10.0)
+    assert table.fail(KEY, 100.0, known=99.0) == 10.0
+    assert table.fail(KEY, 101.0, FailureSeverity.FATAL, known=99.0) == 9.0
+    assert table.firm(KEY, 101.0) == 9.0
+    assert table.fail(KEY, 102.0, known=110.0) == 20.0
+
+
+def test_a_pause_that_was_asked_for_meanwhile_is_another_trouble() -> None:
+    table = Penalties(10.0)
+    table.bar(KEY, 1.0, 100.0)
+    assert table.fail(KEY, 100.5, known=99.0) == 10.0

@@ -59,9 +59,9 @@ class Node:
         self.links = (0, 0)
         self.consumes = True
         listen = (f"memory:{name}-{incarnation}",)
-        secret = options.pop("secret", b"secret")
+        secret, blacklist = options.pop("secret", b"secret"), options.pop("blacklist", None)
         self.options = MeshOptions(name, incarnation, self.epoch, listen, secret, **options)
-        self.mesh = Mesh(self.options, self, adapters=[self.adapter], rng=random.Random(seed))
+        self.mesh = Mesh(self.options, self, adapters=[self.adapter], blacklist=blacklist, rng=random.Random(seed))
 
     def record(self, status: NodeStatus) -> NodeRecord:
         endpoints = self.options.listen if status in (NodeStatus.LISTENING, NodeStatus.READY) else ()

@@ -78,7 +78,7 @@ class Way:
 
     def manager(self, *endpoints: str | Endpoint, **options: Any) -> ConnectionManager:
         names = endpoints or ("memory:host",)
-        extra = {name: options.pop(name) for name in ("budget", "rng") if name in options}
+        extra = {name: options.pop(name) for name in ("blacklist", "budget", "rng") if name in options}
         given: dict[str, Any] = {"node_id": "client", "enable_network_monitoring": False} | options
         return ConnectionManager(ConnectionOptions(endpoints=names, **given), adapters=[self], **extra)
 

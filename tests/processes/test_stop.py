@@ -122,7 +122,11 @@ def test_a_stop_leaves_no_file_behind(workshop: Any) -> None:
     async def main() -> None:
         async with workshop.running(workshop.worker("a")) as mesh:
             await mesh.happened("slot-ready", "a")
-            assert {entry.name for entry in (workshop.runtime / "testmesh").iterdir()} == {"lock", "a.1.sock"}
+            assert {entry.name for entry in (workshop.runtime / "testmesh").iterdir()} == {
+                "lock",
+                "attach.sock",
+                "a.1.sock",
+            }
             (workshop.runtime / "testmesh" / "control").touch()
         assert list(workshop.runtime.iterdir()) == []
 

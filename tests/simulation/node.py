@@ -15,6 +15,7 @@ from tests.simulation.plan import Plan
 from meshvisor.shared.core.endpoint import Endpoint
 from meshvisor.shared.core.roster import NodeRecord, NodeStatus
 from meshvisor.shared.errors import LinkError, PeerLeft, PeerLost
+from meshvisor.shared.memory.blacklist import SharedBlacklist
 from meshvisor.shared.mesh.connection import ConnectionHandle
 from meshvisor.shared.mesh.mesh import Mesh, MeshOptions
 from meshvisor.shared.transport.base import Listener, TransportConnection, TransportOptions
@@ -156,7 +157,15 @@ class Newswire:
 class Node:
     """One incarnation, and everything that its mesh tells it, which goes into the history."""
 
-    def __init__(self, life: Life, plan: Plan, network: MemoryNetwork, history: History, severed: set[str]) -> None:
+    def __init__(
+        self,
+        life: Life,
+        plan: Plan,
+        network: MemoryNetwork,
+        history: History,
+        severed: set[str],
+        blacklist: SharedBlacklist | None,
+    ) -> None:
         dice = plan.dice(f"node {life}")
         self.life = life
         self.epoch = dice.getrandbits(64)
@@ -190,7 +199,8 @@ class Node:
             max_queue_messages=self.window[0],
             max_queue_bytes=self.window[1],
         )
-        self.mesh = Mesh(self._options, self, adapters=[self.wire], rng=random.Random(dice.random()))
+        rng = random.Random(dice.random())
+        self.mesh = Mesh(self._options, self, adapters=[self.wire], blacklist=blacklist, rng=rng)
 
     def record(self, status: NodeStatus, why: str = "") -> NodeRecord:
         """Return the supervisor's record of this incarnation."""

@@ -59,6 +59,11 @@ class Plan:
             return None
         return sum(self.heartbeat) + 2 * chaos.latency[1]
 
+    @property
+    def shares_penalties(self) -> bool:
+        """Whether the nodes share a blacklist, as the workers of a mesh do, or have one each: every other run."""
+        return self.seed % 2 == 1
+
     def chaos_with(self, seed: int) -> ChaosOptions:
         """Return the chaos of the run with dice of its own."""
         return replace(self.chaos, seed=seed)

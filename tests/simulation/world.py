@@ -13,6 +13,7 @@ from tests.simulation.plan import Plan
 
 from meshvisor.shared.core.roster import NodeRecord, NodeStatus
 from meshvisor.shared.errors import LinkError
+from meshvisor.shared.memory.blacklist import SharedBlacklist
 from meshvisor.shared.transport.memory import MemoryNetwork
 
 
@@ -25,6 +26,7 @@ class World:
         self.nodes: dict[str, Node] = {}
         self.is_calm = False
         self._network = MemoryNetwork()
+        self._blacklist = SharedBlacklist.create(clock=_nanoseconds) if plan.shares_penalties else None
         self._records: dict[str, NodeRecord] = {}
         self._severed: dict[str, set[str]] = {}
         self._holes: dict[frozenset[str], int] = {}
@@ -48,7 +50,8 @@ class World:
         """Start the next incarnation of ``name``; others hear of it when it listens."""
         known = self._records.get(name)
         life = Life(name, 1 if known is None else known.incarnation + 1)
-        node = Node(life, self.plan, self._network, self.history, self._severed.setdefault(name, set()))
+        severed = self._severed.setdefault(name, set())
+        node = Node(life, self.plan, self._network, self.history, severed, self._blacklist)
         self.tell(node.record(NodeStatus.DOWN))
         node.hear(list(self._records.values()))
         self.nodes[name] = node
@@ -219,3 +222,10 @@ class World:
         await asyncio.gather(*(node.mesh.close() for node in self.nodes.values()))
         for node in [*self._ended, *self.nodes.values()]:
             await node.wire.chaos.close()
+        if self._blacklist is not None:
+            self._blacklist.close()
+
+
+def _nanoseconds() -> int:
+    """Return the loop's time as that of a blacklist's clock, which is never 0."""
+    return round((now() + 1) * 1e9)

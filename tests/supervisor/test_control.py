@@ -254,4 +254,6 @@ def test_waiting_ends_when_the_lock_is_free(directory: RuntimeDirectory) -> None
 
 
 def test_the_status_is_exactly_the_documented_json() -> None:
-    assert msgspec.json.encode(STATUS) == b'{"mesh":"demo","pid":1,"state":"running","uptime":1.0,"workers":[]}'
+    assert msgspec.json.encode(STATUS) == (
+        b'{"mesh":"demo","pid":1,"state":"running","uptime":1.0,"workers":[],"blacklist":[]}'
+    )

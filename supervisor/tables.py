@@ -1,0 +1,52 @@
+"""What a running mesh keeps in shared memory, and who gets at it.
+
+The memory is the supervisor's, so it outlives every worker. Workers get the descriptors with their assignment, other
+processes of the same user over ``attach.sock``; there is no file that could stay behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+
+import msgspec
+
+from ..shared.errors import BlacklistError
+from ..shared.memory.blacklist import SharedBlacklist
+from ..shared.memory.entry import Penalty
+from .attach import AttachServer
+
+
+class Tables:
+    """The shared memory of the mesh ``name``; ``directory`` is a descriptor of its runtime directory.
+
+    Raises:
+        BlacklistError: If there is no memory to be had.
+        SupervisorError: If ``attach.sock`` cannot be bound.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, directory: int, name: str) -> None:
+        self.blacklist = SharedBlacklist.create(source=name)
+        try:
+            self._server = AttachServer(loop, directory, self.descriptors)
+        except BaseException:
+            self.blacklist.close()
+            raise
+
+    @property
+    def descriptors(self) -> Mapping[str, int]:
+        """What others need, by the names that an ``Assignment`` has for it; they stay ours."""
+        return {"blacklist": self.blacklist.fileno(), "wake": self.blacklist.wake_fd}
+
+    def penalties(self) -> tuple[Penalty, ...]:
+        """Return what is barred now, the first to be free first."""
+        with suppress(BlacklistError):  # it is closed
+            found = sorted(self.blacklist.active(), key=lambda penalty: penalty.remaining)
+            return tuple(msgspec.structs.replace(penalty, remaining=round(penalty.remaining, 3)) for penalty in found)
+        return ()
+
+    def close(self) -> None:
+        """Serve nobody any more and let the memory go; those who have it mapped keep it."""
+        self._server.close()
+        self.blacklist.close()
