@@ -57,7 +57,7 @@ _SEVERITIES = tuple(FailureSeverity)
 _RANKS: dict[str, int] = {severity: severity.rank for severity in FailureSeverity}
 
 
-class Penalty(msgspec.Struct, frozen=True):
+class Penalty(msgspec.Struct, frozen=True, gc=False):
     """Why, and for how long, a key is barred.
 
     Attributes:
@@ -80,7 +80,7 @@ class Penalty(msgspec.Struct, frozen=True):
     strikes: int = 0
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One key's part of the table; see the module for the fields."""
 
     key: str
@@ -110,7 +110,7 @@ class Entry(msgspec.Struct, frozen=True):
         )
 
 
-class Reporter(msgspec.Struct, frozen=True):
+class Reporter(msgspec.Struct, frozen=True, gc=False):
     """Who reports: a text for people, and four bytes that tell it from others."""
 
     source: str
