@@ -61,6 +61,8 @@ class Attendant:
         self._is_ready = self._is_over = False
         self._unwatch: Callable[[], None] = _nothing
         self._readiness: Readiness | None = None
+        self.rss = 0
+        """Bytes of memory that were too many; 0: they were never."""
         self.checks: set[int] = set()
         """The processes that are looking after it at this moment."""
         if config.command is not None:
@@ -151,6 +153,7 @@ class Attendant:
             self._health.cancel()
 
     def _exceeded(self, limit: MemoryLimit, size: int) -> None:
+        self.rss = size
         most = self._config.max_memory if limit is MemoryLimit.HARD else self._config.memory_soft
         why = f"it used {size_text(size)} of memory, more than its {limit} of {size_text(most or 0)}"
         if limit is MemoryLimit.HARD:

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def check(file: str) -> tuple[MeshConfig, list[Fault]]:
     faults = [fault for worker in config.workers if (fault := _class_fault(config, worker))]
     if faults:
         raise ConfigError(file, faults)
-    return config, [warning for worker in config.workers if (warning := _command_warning(config, worker))]
+    return config, [warning for worker in config.workers for warning in _missing_programs(config, worker)]
 
 
 def _class_fault(config: MeshConfig, worker: WorkerConfig) -> Fault | None:
@@ -91,10 +92,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _command_warning(config: MeshConfig, worker: WorkerConfig) -> Fault | None:
-    if worker.command is None or _is_program(worker.command[0], worker):
-        return None
-    return _fault(config, worker, "command", f'warning: there is no program "{worker.command[0]}"')
+def _missing_programs(config: MeshConfig, worker: WorkerConfig) -> Iterator[Fault]:
+    health = worker.health.exec if worker.health is not None else None
+    for key, command in (("command", worker.command), ("health", health)):
+        if command and not _is_program(command[0], worker):
+            yield _fault(config, worker, key, f'warning: there is no program "{command[0]}"')
 
 
 def _is_program(program: str, worker: WorkerConfig) -> bool:

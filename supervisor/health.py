@@ -16,7 +16,6 @@ from pathlib import Path
 
 from ..shared.config.model import Health
 from . import spawn
-from .child import Exit
 from .confinement import UNCONFINED, Confinement
 from .event import duration
 from .probes import probe_http, probe_tcp
@@ -115,7 +114,11 @@ async def probe_exec(
         raise
     finally:
         loop.remove_reader(process.pidfd)
-        exit, report = _end(process)
+        exit, report = reap(process.pid, process.pidfd), _report(process)
+        if exit is None:  # cancelled twice, and still dying
+            loop.add_reader(process.pidfd, _bury, loop, process)
+        else:
+            os.close(process.pidfd)
         pids.discard(process.pid)
     if report:
         return report
@@ -124,13 +127,17 @@ async def probe_exec(
     return f"{command[0]!r} " + (f"was ended by {exit.signal}" if exit.signal else f"ended with status {exit.code}")
 
 
-def _end(process: spawn.Process) -> tuple[Exit | None, str]:
-    """Take the death notice of a check, and return how it ended and what its launcher had to say."""
-    exit = reap(process.pid, process.pidfd)
-    os.close(process.pidfd)
+def _report(process: spawn.Process) -> str:
+    """Return what the launcher of a check had to say."""
     report = b""
     if process.report is not None:
         with suppress(BlockingIOError):
             report = os.read(process.report, _REPORT_SIZE)
         os.close(process.report)
-    return exit, report.decode(errors="replace")
+    return report.decode(errors="replace")
+
+
+def _bury(loop: asyncio.AbstractEventLoop, process: spawn.Process) -> None:
+    if reap(process.pid, process.pidfd) is not None:
+        loop.remove_reader(process.pidfd)
+        os.close(process.pidfd)

@@ -46,12 +46,12 @@ class NotifySocket:
         self.on_ready: Callable[[], None] = _ignore
         self.on_stopping: Callable[[], None] = _ignore
         self.status = ""
-        self._uids = {0, os.geteuid()} | ({pwd.getpwnam(user).pw_uid} if user else set())
+        uid = pwd.getpwnam(user).pw_uid if user else os.geteuid()
+        self._uids = {0, os.geteuid(), uid}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
-        self._file: Path | None = file
-        if (user and len(self._uids - {0, os.geteuid()})) or len(os.fsencode(file)) > _LONGEST_ADDRESS:
-            self._file = None
+        is_reachable = uid == os.geteuid() and len(os.fsencode(file)) <= _LONGEST_ADDRESS
+        self._file = file if is_reachable else None
         self.address = f"@meshvisor-{secrets.token_hex(16)}" if self._file is None else str(file)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:

@@ -389,7 +389,8 @@ class Slot:
             self._run.herald.dismiss(self._lifeline)
             self._lifeline.close()
         self._output.drain()
-        exit = replace(exit, rss=exit.rss or (self._usage.rss if self._usage else 0))
+        known = (exit.rss, self._attendant.rss if self._attendant else 0, self._usage.rss if self._usage else 0)
+        exit = replace(exit, rss=max(known))
         self._process = self._lifeline = self._usage = None
         self._ended(exit)
 

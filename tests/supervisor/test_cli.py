@@ -29,11 +29,15 @@ def test_a_good_file_is_fine(folder: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_a_missing_program_is_a_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "my.toml").write_text(GOOD.replace('"sh"', '"no-such-program"'))
+    text = GOOD.replace('"sh"', '"no-such-program"') + 'health = { exec = ["no-such-check"] }\n'
+    (folder / "my.toml").write_text(text)
     assert execute(["check", "my.toml"]) == 0
     captured = capsys.readouterr()
     assert captured.out == "my.toml is fine: 1 worker in 2 slots, mesh demo\n"
-    assert captured.err == 'my.toml:4: workers.a.command: warning: there is no program "no-such-program"\n'
+    assert captured.err == (
+        'my.toml:4: workers.a.command: warning: there is no program "no-such-program"\n'
+        'my.toml:6: workers.a.health: warning: there is no program "no-such-check"\n'
+    )
 
 
 def test_a_program_is_looked_for_in_the_workers_own_folder_and_path(

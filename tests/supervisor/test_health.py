@@ -201,3 +201,24 @@ def test_a_check_that_takes_too_long_is_killed_with_what_it_has_started(tmp_path
     before = sorted(os.listdir("/proc/self/fd"))
     asyncio.run(main())
     assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_check_whose_end_nobody_waits_for_is_reaped_all_the_same(tmp_path: Path) -> None:
+    async def main() -> None:
+        task = asyncio.create_task(probe_exec(("sleep", "1000"), tmp_path, os.environ))
+        await asyncio.sleep(0)
+        for _ in range(2):
+            task.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        while sorted(os.listdir("/proc/self/fd")) != inside:
+            await asyncio.sleep(0.001)
+
+    async def count() -> list[str]:
+        return sorted(os.listdir("/proc/self/fd"))
+
+    inside = asyncio.run(count())
+    asyncio.run(main())
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
