@@ -24,6 +24,7 @@ from .ending import Ending, Manner, exit_status, user_traceback
 from .lifeline import Lifeline
 from .node import Node
 from .rpc import suggestion
+from .title import set_title
 from .worker import Worker
 
 _FLUSH_TIMEOUT = 1.0
@@ -31,17 +32,37 @@ _FLUSH_TIMEOUT = 1.0
 log = logging.getLogger("meshvisor.worker")
 
 
-def run(sock: socket.socket) -> NoReturn:
-    """Be the worker that the supervisor at the other end of ``sock`` assigns, and exit."""
+def run(sock: socket.socket, *, is_spare: bool = False) -> NoReturn:
+    """Be the worker that the supervisor at the other end of ``sock`` assigns, and exit.
+
+    A spare may wait long for its assignment, and warms up meanwhile.
+    """
     lifeline = Lifeline(sock)
+    runner = asyncio.Runner()
+    if is_spare:
+        _warm_up(runner)
     try:
         assignment = lifeline.receive_assignment()
     except (EOFError, OSError, LifelineError) as error:
         _gone(str(error))
+    _introduce(assignment)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    ending = _ending(lifeline, assignment)
+    ending = _ending(lifeline, assignment, runner)
     lifeline.flush(_FLUSH_TIMEOUT)
     _exit(ending)
+
+
+def _introduce(assignment: Assignment) -> None:
+    """Show who this process is, to what it starts and to who looks: a forked one is still called as its zygote is."""
+    os.environ["MESHVISOR_SLOT"] = assignment.name
+    os.environ["MESHVISOR_INCARNATION"] = str(assignment.incarnation)
+    if "setproctitle" in sys.modules:
+        set_title(f"meshvisor {assignment.mesh}/{assignment.name}")
+
+
+def _warm_up(runner: asyncio.Runner) -> None:
+    set_title("meshvisor spare")
+    runner.run(asyncio.sleep(0))
 
 
 def load_class(path: str) -> type[Worker]:
@@ -63,7 +84,7 @@ def load_class(path: str) -> type[Worker]:
     return found
 
 
-def _ending(lifeline: Lifeline, assignment: Assignment) -> Ending:
+def _ending(lifeline: Lifeline, assignment: Assignment, runner: asyncio.Runner) -> Ending:
     sys.path[0] = assignment.path
     try:
         worker_class = load_class(assignment.class_path)
@@ -75,7 +96,7 @@ def _ending(lifeline: Lifeline, assignment: Assignment) -> Ending:
         lifeline.report(Failure("import", text))
         return Ending(1, Manner.CRASH)
     # Neither closed nor left by `with`: that would wait for tasks and threads, and this process ends now.
-    return asyncio.Runner().run(_live(lifeline, assignment, worker_class))
+    return runner.run(_live(lifeline, assignment, worker_class))
 
 
 async def _live(lifeline: Lifeline, assignment: Assignment, worker_class: type[Worker]) -> Ending:
@@ -84,7 +105,7 @@ async def _live(lifeline: Lifeline, assignment: Assignment, worker_class: type[W
     def report(message: FromWorker) -> None:
         lifeline.report(message)
         if isinstance(message, Ready):
-            loop.call_soon(_set_title, f"meshvisor {assignment.mesh}/{assignment.name}")
+            loop.call_soon(set_title, f"meshvisor {assignment.mesh}/{assignment.name}")
 
     node = Node(
         assignment.name,
@@ -130,17 +151,6 @@ def _adapters(assignment: Assignment) -> list[TransportAdapter]:
 
             adapters.append(TcpTransportAdapter())
     return adapters
-
-
-def _set_title(title: str) -> None:
-    """Show in ``ps`` which worker this is. Not before it is ready: the first call takes milliseconds."""
-    # By default the title would be written over /proc/PID/environ too, by which the next supervisor would know this
-    # process as one of a mesh that is gone.
-    os.environ["SPT_NOENV"] = "1"
-    from setproctitle import setproctitle
-
-    setproctitle(title)
-    del os.environ["SPT_NOENV"]
 
 
 def _gone(reason: str) -> NoReturn:
