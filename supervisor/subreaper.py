@@ -35,7 +35,7 @@ def become_subreaper() -> None:
 
 def children() -> list[int]:
     """Return all child processes, dead or alive, of this process."""
-    found = []
+    found: list[int] = []
     for thread in os.listdir("/proc/self/task"):
         with suppress(FileNotFoundError), open(f"/proc/self/task/{thread}/children", encoding="ascii") as file:
             found += map(int, file.read().split())

@@ -23,6 +23,7 @@ from ..shared.transport.base import TransportAdapter
 from .ending import Ending, Manner, exit_status, user_traceback
 from .lifeline import Lifeline
 from .node import Node
+from .rehearsal import rehearse
 from .rpc import suggestion
 from .title import set_title
 from .worker import Worker
@@ -62,7 +63,8 @@ def _introduce(assignment: Assignment) -> None:
 
 def _warm_up(runner: asyncio.Runner) -> None:
     set_title("meshvisor spare")
-    runner.run(asyncio.sleep(0))
+    with contextlib.suppress(Exception):  # A start that is not warm is only slower.
+        runner.run(rehearse())
 
 
 def load_class(path: str) -> type[Worker]:

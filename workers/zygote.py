@@ -15,6 +15,7 @@ but skips the ``pthread_atfork`` handlers, and native pools hang in the child.
 from __future__ import annotations
 
 import array
+import asyncio
 import contextlib
 import gc
 import importlib
@@ -48,6 +49,7 @@ from ..shared.transport import tcp as tcp
 from ..shared.transport import unix as unix
 from . import runtime
 from .parent import ADOPTION_SIGNAL, die_with_supervisor, open_lifeline, wait_for_adoption
+from .rehearsal import rehearse
 from .title import set_title
 
 _INT = array.array("i").itemsize
@@ -129,6 +131,7 @@ class Zygote:
                 skipped[module] = traceback.format_exception_only(error)[-1].strip()[:_TEXT_LIMIT]
             if _count_threads() > before:
                 blamed.append(module)
+        _rehearse()
         _fork_once()
         threads = _count_threads() - 1
         self._files = dict(_files_of_modules())
@@ -198,6 +201,12 @@ def _fork_and_end(writing: int) -> int:
         os._exit(error.errno or 1)
     except BaseException:
         os._exit(1)
+
+
+def _rehearse() -> None:
+    # The plain loop, whatever the modules have made the default: nothing of another one may be left behind here.
+    with contextlib.suppress(Exception), asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        runner.run(rehearse())
 
 
 def _fork_once() -> None:

@@ -1,0 +1,63 @@
+"""A worker's first milliseconds, played through beforehand: two nodes that link, call each other, and part.
+
+What runs for the first time is slow: modules are imported where they are first needed, code is specialised, caches are
+filled, and in a forked process every page that is written to is copied first. A zygote plays it before it forks
+anything, so that its children share the result; a spare plays it again, so that the pages are its own already.
+
+Both nodes are in this process and connected by memory: nothing of it can be seen from outside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from ..shared.control.lifeline import FromWorker, Listening
+from ..shared.core.roster import NodeRecord, NodeStatus
+from ..shared.mesh.mesh import Mesh, MeshOptions
+from ..shared.transport.memory import MemoryNetwork, MemoryTransportAdapter
+from .node import Node
+from .rpc import rpc
+from .worker import Worker
+
+_NAMES = ("rehearsal-0", "rehearsal-1")
+_WITHIN = 1.0
+_SECRET = bytes(32)
+
+
+class _Player(Worker):
+    async def on_start(self) -> None:
+        if self.name == _NAMES[0]:
+            await self.call(_NAMES[1], "echo", "are you there?")
+            self.stop()
+
+    @rpc
+    async def echo(self, text: str) -> str:
+        asyncio.get_running_loop().call_soon(self.stop)
+        return text
+
+
+async def rehearse() -> None:
+    """Play the start of a worker, within a bounded time, and leave nothing behind."""
+    network = MemoryNetwork()
+    nodes: list[Node] = []
+
+    def tell(number: int, message: FromWorker) -> None:
+        if isinstance(message, Listening):
+            record = _record(number, NodeStatus.LISTENING)
+            for node in nodes:
+                node.apply([record])
+
+    for number in range(len(_NAMES)):
+        node = Node(_NAMES[number], 1, {}, report=lambda message, n=number: tell(n, message), drain_timeout=0.1)
+        options = MeshOptions(
+            node_id=_NAMES[number], incarnation=1, epoch=1, listen=(f"memory:{number}",), secret=_SECRET
+        )
+        mesh = Mesh(options, node, adapters=[MemoryTransportAdapter(network)])
+        node.connect(mesh, _Player, [_record(each, NodeStatus.DOWN) for each in range(len(_NAMES))])
+        nodes.append(node)
+    async with asyncio.timeout(_WITHIN):
+        await asyncio.gather(*(node.live() for node in nodes))
+
+
+def _record(number: int, status: NodeStatus) -> NodeRecord:
+    return NodeRecord(_NAMES[number], "rehearsal", number, 1, 1, status, (f"memory:{number}",), "")
