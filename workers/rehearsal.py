@@ -10,6 +10,7 @@ Both nodes are in this process and connected by memory: nothing of it can be see
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from ..shared.control.lifeline import FromWorker, Listening
 from ..shared.core.roster import NodeRecord, NodeStatus
@@ -48,7 +49,7 @@ async def rehearse() -> None:
                 node.apply([record])
 
     for number in range(len(_NAMES)):
-        node = Node(_NAMES[number], 1, {}, report=lambda message, n=number: tell(n, message), drain_timeout=0.1)
+        node = Node(_NAMES[number], 1, {}, report=partial(tell, number), drain_timeout=0.1)
         options = MeshOptions(
             node_id=_NAMES[number], incarnation=1, epoch=1, listen=(f"memory:{number}",), secret=_SECRET
         )
