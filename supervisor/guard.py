@@ -17,6 +17,7 @@ from pathlib import Path
 from ..shared.config.model import Backoff
 from ..shared.errors import SupervisorError
 from .backoff import restart_delay
+from .guardian import IGNORED
 from .leftovers import Mark, start_time, wait_readable
 from .reaper import kill_group, reap
 from .spawn import interpreter
@@ -94,27 +95,16 @@ class Guard:
             stack.callback(ours.close)
             with theirs:
                 title = f"meshvisor guardian {self._mark.mesh}"  # for who reads ps
-                arguments = [interpreter(), "-I", "-S", _SCRIPT, str(theirs.fileno()), str(self._mark), title]
-                process = subprocess.Popen(
-                    arguments,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    cwd="/",
-                    env={},  # above all without the mark, by which it would be found and ended itself
-                    pass_fds=(theirs.fileno(),),
-                    start_new_session=True,
-                )
-            process.returncode = 0  # its death notice is ours to take
+                pid = _execute([_SCRIPT, str(theirs.fileno()), str(self._mark), title], theirs.fileno())
             try:
-                self._pidfd = os.pidfd_open(process.pid)
+                self._pidfd = os.pidfd_open(pid)
             except OSError:
-                os.kill(process.pid, signal.SIGKILL)
-                os.waitpid(process.pid, 0)
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
                 raise
             stack.pop_all()
         ours.setblocking(False)
-        self.pid, self._socket, self._started_at = process.pid, ours, self._loop.time()
+        self.pid, self._socket, self._started_at = pid, ours, self._loop.time()
         self._loop.add_reader(self._pidfd, self._died)
         self._news = dict(self._recorded)
         self._tell()
@@ -163,3 +153,23 @@ class Guard:
             self._socket = None
         os.close(self._pidfd)
         self.pid, self._pidfd = None, -1
+
+
+def _execute(arguments: list[str], inherited: int) -> int:
+    # What the guardian will ignore must not end it before it does.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
+    try:
+        process = subprocess.Popen(
+            [interpreter(), "-I", "-S", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env={},  # above all without the mark, by which it would be found and ended itself
+            pass_fds=(inherited,),
+            start_new_session=True,
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    process.returncode = 0  # its death notice is ours to take
+    return process.pid

@@ -14,6 +14,8 @@ import select
 import signal
 import sys
 
+IGNORED = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP)
+
 _VARIABLE = b"MESHVISOR_MESH="
 _PACKET = 64
 _PASSES = 20
@@ -111,7 +113,7 @@ class Guardian:
 def main(arguments: list[str]) -> None:
     """Wait for the end of the supervisor, and clean up behind it."""
     # A terminal's signals go to everybody, and the end of a session too: they are not meant for the last one standing.
-    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP):
+    for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     with open("/proc/self/comm", "w", encoding="ascii") as file:
         file.write("mesh-guardian")
