@@ -194,13 +194,11 @@ class Zygote:
             packet = self._control.recv(MAX_PACKET + 1)
         except (BlockingIOError, InterruptedError):
             return
-        except OSError as error:
-            packet, reason = b"", f"its socket broke: {error.strerror}"
-        else:
-            reason = "it closed its socket"
+        except OSError:  # it ended with something of ours unread
+            packet = b""
         if not packet:
             self._loop.remove_reader(self._control)
-            self.kill(reason)
+            self.kill("")  # without a socket it is of no use; how it ended will tell more
             return
         try:
             self._take(decode_from_zygote(packet))

@@ -8,8 +8,9 @@ twice: the process in between ends at once, and the kernel gives its child to th
 (PR_SET_CHILD_SUBREAPER), which is the supervisor. Both forks are libc's: a clone with CLONE_PARENT would do it in one,
 but skips the ``pthread_atfork`` handlers, and native pools hang in the child.
 
-    zygote ──fork──▶ between ──fork──▶ newborn: a session of its own, its own stdio, waits for its adoption,
-       ◀── pid of the newborn, exit ──┘          asks for the parent-death signal, becomes a worker
+    zygote ──fork──▶ in between ──fork──▶ newborn: leads a session of its own and says so, waits for its adoption,
+       ▲                 └─ exit          │        asks for the parent-death signal, becomes a worker
+       └────────── its pid ◀──────────────┘
 """
 
 from __future__ import annotations
@@ -169,7 +170,8 @@ class Zygote:
 def _fork_twice() -> tuple[int, int]:
     """Fork a process that the supervisor adopts; return its pid (in itself: 0) and that of the one in between.
 
-    When this returns in the zygote, the process in between has ended: the adoption is done.
+    When this returns in the zygote, the process in between has ended, so that the adoption is done, and the new one
+    leads its session: it can be killed by its group.
 
     Raises:
         OSError: If there is no such process.
@@ -179,23 +181,24 @@ def _fork_twice() -> tuple[int, int]:
     with open(reading, "rb", buffering=0) as incoming:
         with open(writing, "wb", buffering=0) as outgoing:
             if (middle := os.fork()) == 0:
-                return 0, _fork_and_end(outgoing.fileno())
+                middle = _fork_and_end()
+                os.setsid()
+                outgoing.write(b"%d" % os.getpid())
+                return 0, middle
         said = incoming.read(16)
     _, status = os.waitpid(middle, 0)
     if not said:
         code = os.waitstatus_to_exitcode(status)
-        raise OSError(code, os.strerror(code) if code > 0 else "the process in between was killed")
+        raise OSError(code, os.strerror(code) if code > 0 else "it was killed at once")
     return int(said), middle
 
 
-def _fork_and_end(writing: int) -> int:
-    """Be the process in between: fork, pass the pid up and end. In the newborn, return the pid of this process."""
+def _fork_and_end() -> int:
+    """Be the process in between: fork and end. In the process that is forked, return the pid of this one."""
     try:
         middle = os.getpid()
-        newborn = os.fork()
-        if newborn == 0:
+        if os.fork() == 0:
             return middle
-        os.write(writing, b"%d" % newborn)
         os._exit(0)
     except OSError as error:
         os._exit(error.errno or 1)
@@ -220,12 +223,11 @@ def _fork_once() -> None:
 
 
 def _settle(newborn: Newborn) -> socket.socket:
-    """Become a process of its own, tied to the supervisor, and return the lifeline.
+    """Take over what came with the order, tie this process to the supervisor, and return the lifeline.
 
     Raises:
         OSError: If that is not possible (any more), as when the supervisor has gone.
     """
-    os.setsid()
     for descriptor, number in ((newborn.stdout, 1), (newborn.stderr, 2)):
         os.dup2(descriptor, number)
         os.close(descriptor)
