@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from collections.abc import Collection
 from contextlib import suppress
 
 from ..shared.errors import SupervisorError
@@ -57,21 +56,6 @@ def reap(pid: int, pidfd: int) -> Exit | None:
     if notice.si_code == os.CLD_EXITED:
         return Exit(code=notice.si_status)
     return Exit(signal=signal_name(notice.si_status))
-
-
-def reap_strangers(own: Collection[int]) -> list[int]:
-    """Take the death notices of children that are not in ``own`` and return their pids.
-
-    Only for process 1, which the kernel makes the parent of every orphan.
-    """
-    with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
-        strangers = [pid for pid in map(int, file.read().split()) if pid not in own]
-    reaped = []
-    for pid in strangers:
-        with suppress(ChildProcessError):
-            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG) is not None:
-                reaped.append(pid)
-    return reaped
 
 
 def signal_name(number: int) -> str:

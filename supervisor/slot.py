@@ -16,12 +16,14 @@ from . import spawn
 from .child import Action, Child, Ending, Exit, State
 from .directory import RuntimeDirectory
 from .event import Event
+from .guard import Guard
 from .herald import Herald
 from .hub import Hub
 from .identity import Identity
 from .leftovers import Mark
 from .lifeline import Lifeline
 from .logs import LogFile, Output
+from .nursery import Nursery, Request
 from .reaper import kill_group, reap, send
 from .snapshot import LastExit, WorkerState, WorkerStatus
 from .usage import Usage
@@ -46,6 +48,8 @@ class MeshRun:
     hub: Hub
     mark: Mark
     secret: bytes
+    nursery: Nursery
+    guard: Guard | None
     is_stopping: Callable[[], bool]
     count: Callable[[Ending], bool]
     changed: Callable[[], None]
@@ -61,6 +65,7 @@ class Slot:
         self.ready_by: float | None = None  # when its first start, tries included, has taken its whole start_timeout
         self._run = run
         self._identity = Identity(run.config.mesh, config, name, replica)
+        self._request: Request | None = None  # for a process that has not arrived yet
         self._process: spawn.Process | None = None
         self._lifeline: Lifeline | None = None
         self._usage: Usage | None = None
@@ -166,17 +171,29 @@ class Slot:
         self._identity = self._identity.next(self.child.incarnation)
         self._endpoints, self._links = (), messages.Links(0, 0)
         self._failure = self._traceback = self._blame = ""
+        self._announce(NodeStatus.DOWN)
+        environment = self._identity.environment(self._run.mark)
+        if self.config.command is None:
+            nursery, title = self._run.nursery, self._identity.title
+            request = nursery.request(self.config, title, environment, self._born)
+            self._request = None if request.is_over else request
+            return
         try:
-            process = self._start_process()
+            self._born(spawn.spawn_command(self.config.command, self.config.cwd, environment))
         except spawn.SpawnError as error:
-            self._announce(NodeStatus.DOWN)
+            self._born(error)
+
+    def _born(self, result: spawn.Process | spawn.SpawnError) -> None:
+        self._request = None
+        if isinstance(result, spawn.SpawnError):
             self._output.begin()
             # Through the loop: however often a start fails, a request to stop gets in between (OTP does the same).
-            self._run.loop.call_soon(self._ended, Exit(failure=str(error)))
+            self._run.loop.call_soon(self._ended, Exit(failure=str(result)))
             return
-        self._process = process
+        self._process = process = result
+        if self._run.guard is not None:
+            self._run.guard.record(process.pid)
         self._usage = Usage(process.pid)
-        self._announce(NodeStatus.DOWN)
         self._run.loop.add_reader(process.pidfd, self._died)
         self._output.attach(process.stdout, process.stderr)
         if process.report is not None:
@@ -185,11 +202,15 @@ class Slot:
             self._lifeline = self._open_lifeline(process.lifeline)
         self._publish("slot-starting", pid=process.pid)
 
-    def _start_process(self) -> spawn.Process:
-        environment = self._identity.environment(self._run.mark)
-        if self.config.command is not None:
-            return spawn.spawn_command(self.config.command, self.config.cwd, environment)
-        return spawn.spawn_worker(self._identity.title, self.config.cwd, environment)
+    def _do_without(self) -> bool:
+        """Want no more the process that has not arrived yet, if that is how it is."""
+        if self._request is None:
+            return False
+        self._request.cancel()
+        self._request = None
+        self._output.begin()
+        self._run.loop.call_soon(self._ended, Exit(failure="its process was not made in time"))
+        return True
 
     def _open_lifeline(self, sock: socket.socket) -> Lifeline:
         run = self._run
@@ -199,14 +220,14 @@ class Slot:
         return lifeline
 
     def _ask(self) -> None:
-        if self._process is None:
+        if self._do_without() or self._process is None:
             return
         if self._lifeline is not None:
             self._lifeline.stop()
         send(self._process.pidfd, signal.Signals[self.config.stop_signal])
 
     def _kill(self) -> None:
-        if self._process is not None:
+        if not self._do_without() and self._process is not None:
             kill_group(self._process.pid)
 
     # What the process does.
@@ -264,6 +285,8 @@ class Slot:
         process = self._process
         if process is None or (exit := reap(process.pid, process.pidfd)) is None:
             return
+        if self._run.guard is not None:
+            self._run.guard.forget(process.pid)
         self._run.loop.remove_reader(process.pidfd)
         os.close(process.pidfd)
         if process.report is not None:

@@ -18,14 +18,17 @@ from . import strategy
 from .child import Child, Ending, State
 from .directory import RuntimeDirectory, base_directory
 from .event import Event
+from .guard import Guard
 from .herald import Herald
 from .hub import EventStream, Hub
 from .intensity import RestartIntensity
 from .leftovers import Mark, kill_orphans, kill_strays
 from .levels import start_levels
-from .reaper import check_kernel, reap_strangers
+from .nursery import Nursery
+from .reaper import check_kernel
 from .slot import MeshRun, Slot
 from .snapshot import MeshState, MeshStatus
+from .subreaper import Subreaper, become_subreaper
 
 
 class Supervisor:
@@ -42,7 +45,7 @@ class Supervisor:
 
     directory: RuntimeDirectory
 
-    def __init__(self, config: MeshConfig) -> None:
+    def __init__(self, config: MeshConfig, *, adopt: bool = False) -> None:
         if not sys.platform.startswith("linux"):
             raise SupervisorError(f"meshvisor supervises on Linux only; this is {sys.platform}")
         self.config = config
@@ -58,6 +61,10 @@ class Supervisor:
         self._limit_exceeded = False
         self._outcome: strategy.Verdict | None = None
         self._mark: Mark | None = None
+        self._adopt = adopt
+        self._nursery: Nursery | None = None
+        self._guard: Guard | None = None
+        self._subreaper: Subreaper | None = None
         self._winding_up: asyncio.Task[None] | None = None
         self._finished: asyncio.Future[int] | None = None
         self._something_changed = asyncio.Event()
@@ -143,8 +150,17 @@ class Supervisor:
         return await asyncio.shield(self._finished)
 
     def reap_strangers(self) -> None:
-        """Reap dead children that are not ours: for a program that is process 1, at each SIGCHLD."""
-        reap_strangers({slot.pid for slot in self._slots if slot.pid is not None})
+        """Reap dead children that are not ours: for a program that adopts orphans, at each SIGCHLD."""
+        if self._subreaper is not None:
+            self._subreaper.reap()
+
+    def _own(self) -> set[int]:
+        own = {slot.pid for slot in self._slots if slot.pid is not None}
+        if self._nursery is not None:
+            own |= self._nursery.pids
+        if self._guard is not None and self._guard.pid is not None:
+            own.add(self._guard.pid)
+        return own
 
     def status(self) -> MeshStatus:
         """Return the facts of this moment."""
@@ -165,6 +181,19 @@ class Supervisor:
 
     # Deciding.
 
+    def _make_nursery(self, loop: asyncio.AbstractEventLoop, mark: Mark) -> Nursery:
+        if self._adopt:
+            become_subreaper()
+            self._guard = Guard(loop, mark, self._publish)
+            self._guard.start()
+        section = self.config.supervisor
+        self._nursery = nursery = Nursery(
+            loop, mark, adopt=self._adopt, spares=section.spares, preload=section.preload, on_event=self._publish
+        )
+        self._subreaper = Subreaper(loop, mark, own=self._own, is_forking=lambda: nursery.is_forking)
+        nursery.warm(self.config.workers)
+        return nursery
+
     def _make_slots(self, loop: asyncio.AbstractEventLoop, mark: Mark) -> None:
         run = MeshRun(
             config=self.config,
@@ -174,6 +203,8 @@ class Supervisor:
             hub=self._hub,
             mark=mark,
             secret=secrets.token_bytes(32),
+            nursery=self._make_nursery(loop, mark),
+            guard=self._guard,
             is_stopping=lambda: self._outcome is not None,
             count=self._count,
             changed=self._advance,
@@ -252,6 +283,12 @@ class Supervisor:
         try:
             for slot in self._slots:
                 slot.close()
+            if self._nursery is not None:
+                await self._nursery.close()
+            if self._subreaper is not None:
+                self._subreaper.close()
+            if self._guard is not None:
+                await self._guard.close()
             if self._mark is not None:
                 await kill_strays(self._mark)
         finally:

@@ -450,3 +450,56 @@ def test_zygote_spares_and_workers_die_with_their_supervisor(tmp_path: Path, wit
         supervisor.kill()
         for process in witnesses:
             assert process.saw_the_end()
+
+
+_MESH = """
+[mesh]
+name = "family"
+
+[supervisor]
+spares = 1
+
+[workers.a]
+class = "mesh:Says"
+start_method = "zygote"
+
+[workers.b]
+class = "mesh:Says"
+start_method = "zygote"
+"""
+
+_SAYS = """
+import os
+from meshvisor import Worker
+
+class Says(Worker):
+    async def on_peer_up(self, peer):
+        print("LINKED", os.getpid(), self.incarnation, os.getppid(), flush=True)
+"""
+
+
+def test_a_mesh_in_the_foreground_forks_its_workers_and_leaves_no_process_behind(tmp_path: Path, witness: Any) -> None:
+    (tmp_path / "mesh.toml").write_text(_MESH)
+    (tmp_path / "mesh.py").write_text(_SAYS)
+    environment = {**os.environ, "MESHVISOR_RUNTIME_DIR": str(tmp_path / "run")}
+    command = [sys.executable, "-m", "meshvisor.supervisor", "run", "mesh.toml"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as supervisor:
+
+        def linked(slot: str, incarnation: int) -> int:
+            assert supervisor.stdout is not None
+            for line in supervisor.stdout:
+                words = line.split()
+                if words[0] == slot and "LINKED" in words and words[-2] == str(incarnation):
+                    assert words[-1] == str(supervisor.pid)
+                    return int(words[-3])
+            raise AssertionError("the supervisor ended")
+
+        os.kill(linked("a", 1), signal.SIGKILL)
+        linked("a", 2)
+        task = Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}")
+        processes = [witness(int(pid)) for pid in (task / "children").read_text().split()]
+        assert len(processes) >= 4  # two workers, the zygote, the guardian, and perhaps a spare
+        supervisor.send_signal(signal.SIGTERM)
+        supervisor.communicate()
+        assert supervisor.returncode == 0
+        assert all(process.saw_the_end(within=0) for process in processes)
