@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,9 @@ from .cradle import Cradle, Plan, State, ZygoteStart, modules_of, start_zygote
 from .identity import environment_of
 from .leftovers import Mark
 from .nest import Nest
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds that the deaths of killed processes are waited for."""
 
 _MAX_PATIENCE = 5.0
 _PATIENCE = 0.5  # of its start_timeout is what a start may wait for the imports of a zygote
@@ -139,7 +143,7 @@ class Nursery:
         for place, cradle in list(self._cradles.items()):
             plan = self._plans.get(place)
             if plan is None:
-                self._replaced.setdefault(place, self._cradles.pop(place)).drop_spares()
+                await self._put_aside(place, self._cradles.pop(place))
                 continue
             files = await self._changed_files(cradle)
             if files or plan.modules != cradle.plan.modules or cradle.state is State.UNFIT:
@@ -166,13 +170,18 @@ class Nursery:
         await asyncio.gather(*(cradle.close() for cradle in ending))
 
     async def close(self) -> None:
-        """End all zygotes and spares, and wait until they are reaped. What was requested is not made any more."""
+        """End all zygotes and spares, and wait until they are reaped. What was requested is not made any more.
+
+        What the kernel does not let die within ``CLOSE_TIMEOUT`` is left to it.
+        """
         self._is_closed = True
         cradles = [*self._cradles.values(), *self._replaced.values()]
-        await asyncio.gather(*(cradle.close() for cradle in cradles))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await asyncio.gather(*(cradle.close() for cradle in cradles))
+                await self._unwanted.close()
         self._cradles.clear()
         self._replaced.clear()
-        await self._unwanted.close()
 
     @property
     def is_forking(self) -> bool:
@@ -247,11 +256,13 @@ class Nursery:
         new.begin()
         await new.wait_imported()
         old, self._cradles[place] = self._cradles[place], new
-        old.drop_spares()
-        if place in self._replaced:  # twice without a decision in between: the oldest is what one can go back to
-            await old.close()
-        else:
-            self._replaced[place] = old
+        await self._put_aside(place, old)
+
+    async def _put_aside(self, place: Place, cradle: Cradle) -> None:
+        """Keep a cradle as the way back, unless there is one: twice without a decision, the oldest counts."""
+        cradle.drop_spares()
+        if self._replaced.setdefault(place, cradle) is not cradle:
+            await cradle.close()
 
     async def _changed_files(self, cradle: Cradle) -> list[str]:
         answer: asyncio.Future[tuple[str, ...] | None] = self._loop.create_future()

@@ -41,7 +41,9 @@ def run(sock: socket.socket, *, is_spare: bool = False) -> NoReturn:
     lifeline = Lifeline(sock)
     runner = asyncio.Runner()
     if is_spare:
-        _warm_up(runner)
+        set_title("meshvisor spare")
+        rehearse()
+        runner.run(asyncio.sleep(0))
     try:
         assignment = lifeline.receive_assignment()
     except (EOFError, OSError, LifelineError) as error:
@@ -59,12 +61,6 @@ def _introduce(assignment: Assignment) -> None:
     os.environ["MESHVISOR_INCARNATION"] = str(assignment.incarnation)
     if "setproctitle" in sys.modules:
         set_title(f"meshvisor {assignment.mesh}/{assignment.name}")
-
-
-def _warm_up(runner: asyncio.Runner) -> None:
-    set_title("meshvisor spare")
-    with contextlib.suppress(Exception):  # A start that is not warm is only slower.
-        runner.run(rehearse())
 
 
 def load_class(path: str) -> type[Worker]:

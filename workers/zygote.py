@@ -132,7 +132,8 @@ class Zygote:
                 skipped[module] = traceback.format_exception_only(error)[-1].strip()[:_TEXT_LIMIT]
             if _count_threads() > before:
                 blamed.append(module)
-        _rehearse()
+        # The plain loop, whatever the modules made the default: nothing of another one may be left behind here.
+        rehearse(asyncio.SelectorEventLoop)
         _fork_once()
         threads = _count_threads() - 1
         self._files = dict(_files_of_modules())
@@ -204,12 +205,6 @@ def _fork_and_end() -> int:
         os._exit(error.errno or 1)
     except BaseException:
         os._exit(1)
-
-
-def _rehearse() -> None:
-    # The plain loop, whatever the modules have made the default: nothing of another one may be left behind here.
-    with contextlib.suppress(Exception), asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-        runner.run(rehearse())
 
 
 def _fork_once() -> None:
