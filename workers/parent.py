@@ -16,6 +16,7 @@ ADOPTION_SIGNAL = signal.SIGUSR1
 """Tells a newborn that its parent has ended; any signal would do."""
 
 _PR_SET_PDEATHSIG = 1
+_prctl = ctypes.CDLL(None, use_errno=True).prctl  # made here once: in a forked process it would cost page faults
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
@@ -63,7 +64,6 @@ def wait_for_adoption(middle: int, within: float = 2.0) -> None:
 
 
 def _ask_for_death_signal(number: signal.Signals) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0) != 0:
+    if _prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0) != 0:
         code = ctypes.get_errno()
         raise OSError(code, f"the parent-death signal cannot be set: {os.strerror(code)}")
