@@ -21,6 +21,7 @@ import contextlib
 import gc
 import importlib
 import os
+import select
 import signal
 import socket
 import sys
@@ -55,6 +56,7 @@ from .title import set_title
 
 _INT = array.array("i").itemsize
 _ANCILLARY_SIZE = socket.CMSG_SPACE((FORK_DESCRIPTORS + 1) * _INT)  # one too many must show, not be cut off
+_BATCH = 8  # requests that share a process in between: it costs as much as a worker, but the first waits for the last
 _TEXT_LIMIT = 500
 _NAMED_LIMIT = 50
 
@@ -73,6 +75,14 @@ class Newborn:
     is_spare: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Born:
+    """The pids of what was forked, by index, and why those that are missing are."""
+
+    pids: dict[int, int]
+    failure: str
+
+
 class Zygote:
     """The conversation with the supervisor; it blocks, since nothing else is ever to be done here."""
 
@@ -86,30 +96,37 @@ class Zygote:
         The zygote itself ends with its supervisor, or at the first message that it does not understand.
         """
         while True:
-            try:
-                received = self._receive()
-            except (OSError, ZygoteError) as error:
-                _end(f"meshvisor zygote: {error}")
-            if received is None:
-                os._exit(0)
-            message, descriptors = received
+            message, descriptors = self._receive()
+            orders = []
+            while isinstance(message, Fork):
+                orders.append((message, descriptors))
+                if len(orders) == _BATCH or not self._has_more():
+                    break
+                message, descriptors = self._receive()
+            if orders and (newborn := self._fork(orders)) is not None:
+                return newborn
             if isinstance(message, Prepare):
                 self._reply(self._prepare(message))
             elif not isinstance(message, Fork):
                 self._reply(Checked(tuple(self._changed())[:MAX_CHANGED]))
-            elif (newborn := self._fork(message, descriptors)) is not None:
-                return newborn
 
-    def _receive(self) -> tuple[ToZygote, list[int]] | None:
-        # socket.recv_fds would leave the descriptors inheritable.
-        packet, ancillary, _, _ = self._control.recvmsg(MAX_PACKET + 1, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC)
-        descriptors = array.array("i")
-        for level, kind, numbers in ancillary:
-            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                descriptors.frombytes(numbers[: len(numbers) - len(numbers) % _INT])
-        if not packet:
-            return None
-        return decode_to_zygote(packet, len(descriptors)), list(descriptors)
+    def _receive(self) -> tuple[ToZygote, list[int]]:
+        try:
+            # socket.recv_fds would leave the descriptors inheritable.
+            packet, ancillary, _, _ = self._control.recvmsg(MAX_PACKET + 1, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC)
+            descriptors = array.array("i")
+            for level, kind, numbers in ancillary:
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                    descriptors.frombytes(numbers[: len(numbers) - len(numbers) % _INT])
+            if not packet:
+                os._exit(0)
+            return decode_to_zygote(packet, len(descriptors)), list(descriptors)
+        except (OSError, ZygoteError) as error:
+            _end(f"meshvisor zygote: {error}")
+
+    def _has_more(self) -> bool:
+        readable, _, _ = select.select([self._control], [], [], 0)
+        return bool(readable)
 
     def _reply(self, message: FromZygote) -> None:
         try:
@@ -150,56 +167,67 @@ class Zygote:
 
     # Forks.
 
-    def _fork(self, order: Fork, descriptors: list[int]) -> Newborn | None:
-        """Fork a worker and tell of it; in the worker, return what it is."""
+    def _fork(self, orders: list[tuple[Fork, list[int]]]) -> Newborn | None:
+        """Fork workers and tell of them; in each of them, return what it is."""
         _flush()
         try:
-            pid, middle = _fork_twice()
+            born = _fork_twice(len(orders))
         except OSError as error:
-            self._reply(Failed(order.number, f"cannot fork: {error.strerror or error}"))
-        else:
-            if pid == 0:
-                self._control.close()
-                lifeline, stdout, stderr = descriptors  # as many as decode_to_zygote lets pass
-                return Newborn(middle, lifeline, stdout, stderr, order.is_spare)
-            self._reply(Forked(order.number, pid))
-        for descriptor in descriptors:
-            os.close(descriptor)
+            born = _Born({}, f"cannot fork: {error.strerror or error}")
+        if isinstance(born, tuple):
+            index, middle = born
+            self._control.close()
+            return _pick(orders, index, middle)
+        for index, (order, descriptors) in enumerate(orders):
+            for descriptor in descriptors:
+                os.close(descriptor)
+            pid = born.pids.get(index)
+            self._reply(Forked(order.number, pid) if pid else Failed(order.number, born.failure))
         return None
 
 
-def _fork_twice() -> tuple[int, int]:
-    """Fork a process that the supervisor adopts; return its pid (in itself: 0) and that of the one in between.
+def _pick(orders: list[tuple[Fork, list[int]]], own: int, middle: int) -> Newborn:
+    """Return what one newborn is, and leave it nothing of what its siblings got."""
+    for index, (_, descriptors) in enumerate(orders):
+        if index != own:
+            for descriptor in descriptors:
+                os.close(descriptor)
+    order, (lifeline, stdout, stderr) = orders[own]  # as many as decode_to_zygote lets pass
+    return Newborn(middle, lifeline, stdout, stderr, order.is_spare)
 
-    When this returns in the zygote, the process in between has ended, so that the adoption is done, and the new one
-    leads its session: it can be killed by its group.
+
+def _fork_twice(count: int) -> _Born | tuple[int, int]:
+    """Fork processes that the supervisor adopts; in each of them, return its index and the process in between.
+
+    When this returns in the zygote, the process in between has ended, so that the adoption is done, and each new
+    process leads its session: it can be killed by its group.
 
     Raises:
-        OSError: If there is no such process.
+        OSError: If there is none.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {ADOPTION_SIGNAL})
     reading, writing = os.pipe2(os.O_CLOEXEC)
-    with open(reading, "rb", buffering=0) as incoming:
+    with open(reading, "rb") as incoming:
         with open(writing, "wb", buffering=0) as outgoing:
             if (middle := os.fork()) == 0:
-                middle = _fork_and_end()
+                index, middle = _fork_and_end(count)
                 os.setsid()
-                outgoing.write(b"%d" % os.getpid())
-                return 0, middle
-        said = incoming.read(16)
+                outgoing.write(b"%d %d\n" % (index, os.getpid()))
+                return index, middle
+        said = [line.split() for line in incoming]
     _, status = os.waitpid(middle, 0)
-    if not said:
-        code = os.waitstatus_to_exitcode(status)
-        raise OSError(code, os.strerror(code) if code > 0 else "it was killed at once")
-    return int(said), middle
+    code = os.waitstatus_to_exitcode(status)
+    failure = f"cannot fork: {os.strerror(code)}" if code > 0 else "it was killed at once"
+    return _Born({int(index): int(pid) for index, pid in said}, failure)
 
 
-def _fork_and_end() -> int:
-    """Be the process in between: fork and end. In the process that is forked, return the pid of this one."""
+def _fork_and_end(count: int) -> tuple[int, int]:
+    """Be the process in between: fork and end. In what it forks, return the index and the pid of this one."""
     try:
         middle = os.getpid()
-        if os.fork() == 0:
-            return middle
+        for index in range(count):
+            if os.fork() == 0:
+                return index, middle
         os._exit(0)
     except OSError as error:
         os._exit(error.errno or 1)
