@@ -115,7 +115,8 @@ FromWorker = Listening | Ready | Links | Failure
 # What msgspec raises for text that is not UTF-8, and for nesting that is too deep, are not errors of its own.
 _MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
-# Made once: a decoder keeps nothing from one message to the next, and a forked process pays for making it in page faults.
+# Made once: a decoder keeps nothing from one message to the next, and a forked process pays for a new one in page
+# faults.
 _encoder = msgspec.msgpack.Encoder()
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
 _from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
