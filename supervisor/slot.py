@@ -191,6 +191,8 @@ class Slot:
             self._run.loop.call_soon(self._ended, Exit(failure=str(result)))
             return
         self._process = process = result
+        if process.lifeline is not None:  # first of all: it waits
+            self._lifeline = self._open_lifeline(process.lifeline)
         if self._run.guard is not None:
             self._run.guard.record(process.pid)
         self._usage = Usage(process.pid)
@@ -198,8 +200,6 @@ class Slot:
         self._output.attach(process.stdout, process.stderr)
         if process.report is not None:
             self._run.loop.add_reader(process.report, self._executed)
-        if process.lifeline is not None:
-            self._lifeline = self._open_lifeline(process.lifeline)
         self._publish("slot-starting", pid=process.pid)
 
     def _do_without(self) -> bool:

@@ -63,14 +63,19 @@ class Subreaper:
         self._is_forking = is_forking
         self._timer: asyncio.TimerHandle | None = None
 
-    def reap(self) -> list[int]:
-        """Take the death notices of dead orphans and return their pids; call it at each SIGCHLD.
+    def notice(self) -> None:
+        """Look for dead orphans in a moment; call it at each SIGCHLD.
 
-        While something is being forked it only remembers to look again.
+        Not at once: a worker that has just died is replaced first. A zombie can wait.
         """
+        if self._timer is None:
+            self._timer = self._loop.call_later(_LATER, self.reap)
+
+    def reap(self) -> list[int]:
+        """Take the death notices of dead orphans and return their pids; while something is forked, later."""
+        self.close()
         if self._is_forking():
-            if self._timer is None:
-                self._timer = self._loop.call_later(_LATER, self._reap_later)
+            self.notice()
             return []
         return [pid for pid in self._orphans() if _reap(pid)]
 
@@ -94,10 +99,7 @@ class Subreaper:
         """Look no more."""
         if self._timer is not None:
             self._timer.cancel()
-
-    def _reap_later(self) -> None:
-        self._timer = None
-        self.reap()
+            self._timer = None
 
     def _orphans(self) -> list[int]:
         own = set(self._own())

@@ -152,7 +152,7 @@ class Supervisor:
     def reap_strangers(self) -> None:
         """Reap dead children that are not ours: for a program that adopts orphans, at each SIGCHLD."""
         if self._subreaper is not None:
-            self._subreaper.reap()
+            self._subreaper.notice()
 
     def _own(self) -> set[int]:
         own = {slot.pid for slot in self._slots if slot.pid is not None}

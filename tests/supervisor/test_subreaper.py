@@ -81,3 +81,29 @@ def test_only_the_orphans_of_one_incarnation_are_swept() -> None:
     other.wait()
     for process in (victim, later):
         process.wait()
+
+
+def test_many_notices_are_one_look() -> None:
+    looks = 0
+
+    async def main() -> None:
+        looked = asyncio.Event()
+
+        def own() -> set[int]:
+            nonlocal looks
+            looks += 1
+            looked.set()
+            return set()
+
+        loop, mark = asyncio.get_running_loop(), Mark.of_this_process("mesh")
+        subreaper = Subreaper(loop, mark, own=own, is_forking=lambda: False)
+        for _ in range(10):
+            subreaper.notice()
+        assert looks == 0
+        await looked.wait()
+        assert looks == 1
+        subreaper.notice()
+        subreaper.close()
+
+    asyncio.run(main())
+    assert looks == 1
