@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from meshvisor.shared.config.model import StartMethod, WorkerConfig
+from meshvisor.shared.config.model import MeshConfig, MeshSection, StartMethod, SupervisorSection, WorkerConfig
 from meshvisor.shared.control.lifeline import Assignment, Failure, FromWorker, Ready, encode, supervisor_end
 from meshvisor.supervisor import zygote
 from meshvisor.supervisor.child import Exit
@@ -23,6 +23,7 @@ from meshvisor.supervisor.nursery import Nursery
 from meshvisor.supervisor.reaper import kill_group, reap
 from meshvisor.supervisor.spawn import Process, SpawnError
 from meshvisor.supervisor.subreaper import Subreaper, become_subreaper, children
+from meshvisor.supervisor.supervisor import Supervisor
 
 APPLICATION = """
 import ctypes, json, os, signal, subprocess, sys
@@ -421,7 +422,7 @@ def test_what_a_dead_worker_has_started_is_adopted_and_ended(family: Any, tmp_pa
 _SUPERVISOR = """
 import asyncio, os, sys
 from pathlib import Path
-from meshvisor.shared.config.model import StartMethod, WorkerConfig
+from meshvisor.shared.config.model import MeshConfig, MeshSection, StartMethod, SupervisorSection, WorkerConfig
 from meshvisor.supervisor.leftovers import Mark
 from meshvisor.supervisor.nursery import Nursery
 from meshvisor.supervisor.subreaper import become_subreaper
@@ -450,6 +451,24 @@ def test_zygote_spares_and_workers_die_with_their_supervisor(tmp_path: Path, wit
         supervisor.kill()
         for process in witnesses:
             assert process.saw_the_end()
+
+
+def test_a_stop_does_not_wait_for_imports(adopting: None, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(1000)\n")
+    worker = WorkerConfig("a", tmp_path, class_path="slow:Slow", start_method=StartMethod.ZYGOTE)
+    section = SupervisorSection(runtime_dir=tmp_path / "run")
+    config = MeshConfig(tmp_path / "mesh.toml", MeshSection("family"), section, (worker,))
+
+    async def main() -> None:
+        supervisor = Supervisor(config, adopt=True)
+        events: list[str] = []
+        supervisor.subscribe(lambda event: events.append(event.event))
+        await supervisor.start_all()
+        supervisor.request_stop()
+        assert await supervisor.wait() == 0
+        assert "slot-starting" not in events  # nothing was spawned instead
+
+    asyncio.run(main())
 
 
 _MESH = """
