@@ -5,8 +5,8 @@
                                               │        └── threads are left ──▶ UNFIT
                                               └── prepared ──▶ READY ── it dies ──▶ RESTING
 
-Requests wait while the zygote imports, each for as long as its ``patience`` lasts; then, and in all states but READY,
-they fall back to what makes a process without a zygote.
+Requests wait while the zygote imports, each for as long as its ``patience`` lasts, and none any more after one has
+waited in vain; then, and in all other states but READY, they fall back to what makes a process without a zygote.
 """
 
 from __future__ import annotations
@@ -136,6 +136,7 @@ class Cradle:
         self._has_no_zygote = asyncio.Event()
         self._has_no_zygote.set()
         self._started_at = 0.0
+        self._is_slow = False  # somebody has waited for its imports in vain
         self._failures = 0
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: dict[Waiting, asyncio.TimerHandle] = {}
@@ -175,7 +176,7 @@ class Cradle:
     def order(self, request: Waiting, patience: float) -> None:
         """Answer ``request``; while the modules are still being imported, wait for that up to ``patience`` seconds."""
         self.begin()
-        if self.state is State.IMPORTING:
+        if self.state is State.IMPORTING and not self._is_slow:
             self._waiting[request] = self._loop.call_later(patience, self._lose_patience, request)
         elif self.state is State.READY:
             self._fork(request)
@@ -223,6 +224,7 @@ class Cradle:
         self._timer = None
         self._has_imported.clear()
         self.state = State.IMPORTING
+        self._is_slow = False
         self._started_at = self._loop.time()
         try:
             self._zygote = self._start(self._loop, self.plan, prepared=self._is_prepared, ended=self._has_ended)
@@ -286,6 +288,7 @@ class Cradle:
             request.fall_back()
 
     def _lose_patience(self, request: Waiting) -> None:
+        self._is_slow = True
         del self._waiting[request]
         request.fall_back()
 

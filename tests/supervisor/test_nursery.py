@@ -156,8 +156,13 @@ def test_nobody_waits_longer_for_the_imports_than_half_of_what_its_start_may_tak
         assert not came
         await asyncio.sleep(0.02)
         assert came == [process(1)]
+        town.request(worker(start_timeout=4.0), came)  # once is enough
+        assert came == [process(1)] * 2
         town.zygotes[0].prepared(Prepared())
         assert not town.zygotes[0].orders
+        town.request(worker(start_timeout=4.0), came)
+        town.zygotes[0].answer(process(11))
+        assert came[2] == process(11)
 
     town(scenario)
 
