@@ -62,16 +62,18 @@ class Guardian:
     def clean_up(self) -> None:
         """Kill what is left of the mesh, and what that starts meanwhile; give up after a bounded time."""
         for _ in range(_PASSES):
-            pidfds = [pidfd for pid in self._left() if (pidfd := self._kill(pid)) is not None]
+            groups = self._groups()
+            pids = [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
+            concerned = [pid for pid in pids if self._is_concerned(pid, groups)]
+            pidfds = [pidfd for pid in concerned if (pidfd := self._kill(pid, groups)) is not None]
             if not pidfds:
                 return
             self._wait(pidfds)
 
-    def _left(self) -> list[int]:
+    def _groups(self) -> set[int]:
+        """Return the recorded groups but for those whose number another process has by now."""
         reused = {pid for pid, start in self._leaders.items() if (found := _stat(pid)) and int(found[19]) != start}
-        groups = self._leaders.keys() - reused
-        pids = [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
-        return [pid for pid in pids if self._is_concerned(pid, groups)]
+        return self._leaders.keys() - reused
 
     def _is_concerned(self, pid: int, groups: set[int]) -> bool:
         fields = _stat(pid)
@@ -82,13 +84,13 @@ class Guardian:
                 return True
         return _carries(pid, self._mark)
 
-    def _kill(self, pid: int) -> int | None:
+    def _kill(self, pid: int, groups: set[int]) -> int | None:
         try:
             pidfd = os.pidfd_open(pid)
         except OSError:
             return None
         # Asked again behind the descriptor: now the answer and the process cannot be of two lives of the number.
-        if self._is_concerned(pid, set(self._leaders)):
+        if self._is_concerned(pid, groups):
             try:
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                 return pidfd

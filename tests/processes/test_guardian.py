@@ -3,13 +3,15 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from meshvisor.supervisor.guard import Guard
-from meshvisor.supervisor.leftovers import Mark
+from meshvisor.supervisor.guardian import Guardian
+from meshvisor.supervisor.leftovers import Mark, start_time
 
 # A supervisor with three children: a recorded one that has a child of its own, one that carries the mark only, and one
 # that is nobody's. Each of them has left the process group of the supervisor.
@@ -117,3 +119,19 @@ def test_a_guard_that_is_closed_ends_its_guardian_and_kills_nothing() -> None:
     assert recorded.poll() is None
     recorded.kill()
     recorded.wait()
+
+
+def test_a_recorded_number_that_another_process_has_by_now_is_left_alone() -> None:
+    process = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    started = start_time(process.pid)
+    assert started is not None
+    ours.send(b"+%d %d" % (process.pid, started - 1))
+    ours.close()
+    guardian = Guardian(str(Mark.of_this_process("guarded")).encode())
+    assert not guardian.obey(theirs.fileno())
+    theirs.close()
+    guardian.clean_up()
+    assert process.poll() is None
+    process.kill()
+    process.wait()
