@@ -6,6 +6,9 @@ Reading order, from what decides to what acts:
     child, backoff              pure: one slot as a state machine
     intensity, levels, strategy pure: the restart limit, the order of starts and stops, the end of a mesh
     spawn, launch, reaper       the birth and the death of a process
+    nursery, cradle, zygote     where workers come from: a spare, a fork of a zygote, or a program started anew
+      nest                      processes that are in no slot
+    subreaper, guard, guardian  what becomes of orphans, and of everything if the supervisor is killed
     lifeline, herald            what the supervisor tells its workers
     logs, usage                 what the children print, and what they cost
     directory, leftovers        one supervisor per mesh, and nothing left of the one before

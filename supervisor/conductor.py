@@ -76,9 +76,10 @@ class Conductor:
             slot.kill()
         self.advance()
 
-    def ended(self, slot: Slot, ending: Ending) -> Ending:
+    def ended(self, name: str, ending: Ending) -> Ending:
         """Count an end against the restart limit, and take down with it whoever the strategy says."""
         now = asyncio.get_running_loop().time()
+        slot = self._fleet.slot(name)
         judgement = self._limit.judge(slot, ending, self._fleet, now)
         if judgement is Judgement.PARK:
             return replace(ending, delay=slot.child.park(now))

@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 # What the event before it has already told: a view that shows one line per incident leaves these out.
-_MINOR = frozenset({"slot-starting", "slot-backoff", "slot-stopping", "slot-stopped", "slot-failed", "slot-parked"})
+_MINOR = frozenset(
+    {
+        "slot-starting",
+        "slot-backoff",
+        "slot-stopping",
+        "slot-stopped",
+        "slot-failed",
+        "slot-parked",
+        "zygote-started",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +41,10 @@ class Event:
         slot-parked       delay (until it is tried again)
         slot-stopping     pid
         slot-stopped, slot-failed
+        zygote-started    cwd, pid, duration, skipped (module: error)
+        zygote-died       cwd, pid?, reason, tail (its last lines), delay (until the next one)
+        zygote-unfit      cwd, pid, reason
+        guardian-died     pid?, delay
         log-lost          file, text
         log-restored      file, count (of the lines lost)
         dropped           count
@@ -170,6 +184,25 @@ def _log_restored(event: Event) -> str:
     return f"{event.details['file']} can be written again; {_count(event.details['count'], 'line')} lost meanwhile"
 
 
+def _zygote_started(event: Event) -> str:
+    skipped = "".join(f"; it could not import {module}: {error}" for module, error in event.details["skipped"].items())
+    return f"a zygote for {event.details['cwd']} is ready ({duration(event.details['duration'])}){skipped}"
+
+
+def _zygote_died(event: Event) -> str:
+    details = event.details
+    last = details["tail"].rpartition("\n")[2]
+    return f"the zygote for {details['cwd']} is gone: {details['reason']}" + (f" ({last})" if last else "")
+
+
+def _zygote_unfit(event: Event) -> str:
+    return f"workers in {event.details['cwd']} are started anew each time, not forked: {event.details['reason']}"
+
+
+def _guardian_died(event: Event) -> str:
+    return f"the guardian is gone; another one starts in {duration(event.details['delay'])}"
+
+
 def _dropped(event: Event) -> str:
     return f"{_count(event.details['count'], 'event')} dropped: this reader is too slow"
 
@@ -189,6 +222,10 @@ _SENTENCES: dict[str, Callable[[Event], str]] = {
     "slot-stopping": lambda event: f"{event.slot} is stopping",
     "slot-stopped": lambda event: f"{event.slot} is stopped",
     "slot-failed": lambda event: f"{event.slot} has failed and is not started again",
+    "zygote-started": _zygote_started,
+    "zygote-died": _zygote_died,
+    "zygote-unfit": _zygote_unfit,
+    "guardian-died": _guardian_died,
     "log-lost": _log_lost,
     "log-restored": _log_restored,
     "dropped": _dropped,

@@ -43,6 +43,10 @@ class Fleet:
         """Return the slots of one worker, by number."""
         return list(self._slots.get(worker, ()))
 
+    def slot(self, name: str) -> Slot:
+        """Return the slot of that name, which must be there."""
+        return next(slot for slot in self if slot.name == name)
+
     def named(self, name: str) -> list[Slot]:
         """Return the slots that ``name`` means: all of the worker of that name, else the one slot.
 

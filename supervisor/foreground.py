@@ -37,7 +37,7 @@ class _Foreground:
         self._output = Output(slots, Look.of(_STDOUT, encoding), self._writer.write)
         self._notifier = Notifier()
         self._config = config
-        self._supervisor = Supervisor(config)
+        self._supervisor = Supervisor(config, adopt=True)
         self._reloading: asyncio.Task[None] | None = None
         self._stops_asked = 0
         self._is_started = False
@@ -47,8 +47,7 @@ class _Foreground:
         loop.add_signal_handler(signal.SIGINT, self._interrupted, signal.SIGINT)
         loop.add_signal_handler(signal.SIGTERM, self._interrupted, signal.SIGTERM)
         loop.add_signal_handler(signal.SIGHUP, self._hung_up)
-        if os.getpid() == 1:  # in a container: the kernel makes process 1 the parent of every orphan
-            loop.add_signal_handler(signal.SIGCHLD, self._supervisor.reap_strangers)
+        loop.add_signal_handler(signal.SIGCHLD, self._supervisor.reap_strangers)
         self._supervisor.subscribe(self._output.event)
         self._supervisor.subscribe(self._notifier.event)
         self._supervisor.subscribe_output(self._output.line)

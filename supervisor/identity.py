@@ -61,17 +61,8 @@ class Identity:
 
     def environment(self, mark: Mark) -> dict[str, str]:
         """Return the environment of the process: ours, what is configured, and who it is."""
-        unbuffered = {} if self.config.command else {"PYTHONUNBUFFERED": "1"}
-        # Another user gets a home and a name of its own from the launcher, not ours.
-        not_theirs = () if self.config.user is None else ("HOME", "USER", "LOGNAME")
-        return {
-            **{name: value for name, value in os.environ.items() if name not in not_theirs},
-            **unbuffered,
-            **self.config.env,
-            "MESHVISOR_SLOT": self.slot,
-            "MESHVISOR_INCARNATION": str(self.incarnation),
-            VARIABLE: str(mark),
-        }
+        identity = {"MESHVISOR_SLOT": self.slot, "MESHVISOR_INCARNATION": str(self.incarnation)}
+        return environment_of(self.config, mark) | identity
 
     def assignment(
         self, directory: Path, secret: bytes, roster: tuple[NodeRecord, ...], descriptors: Iterable[str] = ()
@@ -118,3 +109,12 @@ class Identity:
             return f"unix:{directory / self.socket_name}"
         host = f"[{self.mesh.host}]" if ":" in self.mesh.host and self.mesh.host[0] != "[" else self.mesh.host
         return f"tcp:{host}:0"
+
+
+def environment_of(config: WorkerConfig, mark: Mark) -> dict[str, str]:
+    """Return what all processes of a worker find in their environment."""
+    unbuffered = {} if config.command else {"PYTHONUNBUFFERED": "1"}
+    # Another user gets a home and a name of its own from the launcher, not ours.
+    not_theirs = () if config.user is None else ("HOME", "USER", "LOGNAME")
+    ours = {name: value for name, value in os.environ.items() if name not in not_theirs}
+    return {**ours, **unbuffered, **config.env, VARIABLE: str(mark)}

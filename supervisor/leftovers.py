@@ -20,7 +20,6 @@ from .reaper import send
 
 VARIABLE = "MESHVISOR_MESH"
 _PASSES = 4
-_PREFIX = VARIABLE.encode() + b"="
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class Mark:
     def of_this_process(cls, mesh: str) -> Mark:
         """Return the mark for the children of a supervisor in this process."""
         pid = os.getpid()
-        return cls(mesh, pid, _start_time(pid) or 0, _boot_id())
+        return cls(mesh, pid, start_time(pid) or 0, _boot_id())
 
     @classmethod
     def parse(cls, text: str) -> Mark | None:
@@ -52,7 +51,7 @@ class Mark:
     @property
     def is_orphaned(self) -> bool:
         """Whether the supervisor is no more."""
-        return self.boot != _boot_id() or _start_time(self.pid) != self.started
+        return self.boot != _boot_id() or start_time(self.pid) != self.started
 
 
 async def kill_orphans(mesh: str, within: float = 2.0) -> list[int]:
@@ -89,13 +88,14 @@ async def _kill_one(pid: int, concerned: Callable[[Mark], bool], deadline: float
         if mark is None or not concerned(mark):
             return False
         send(pidfd, signal.SIGKILL)
-        await _wait_readable(pidfd, deadline)
+        await wait_readable(pidfd, deadline)
         return True
     finally:
         os.close(pidfd)
 
 
-async def _wait_readable(descriptor: int, deadline: float) -> None:
+async def wait_readable(descriptor: int, deadline: float) -> None:
+    """Wait until ``descriptor`` is readable (a pidfd: the process has ended), at most until ``deadline``."""
     loop = asyncio.get_running_loop()
     readable = asyncio.Event()
     loop.add_reader(descriptor, readable.set)
@@ -119,14 +119,23 @@ def _mark_of(pid: int) -> Mark | None:
     try:
         if os.getuid() not in (0, os.stat(f"/proc/{pid}").st_uid):
             return None
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            environment = file.read()
-        marks = [item for item in environment.split(b"\0") if item.startswith(_PREFIX)]
-        if not marks or os.readlink(f"/proc/{pid}/ns/pid") != os.readlink("/proc/self/ns/pid"):
+        text = environment_of(pid).get(VARIABLE)
+        if text is None or os.readlink(f"/proc/{pid}/ns/pid") != os.readlink("/proc/self/ns/pid"):
             return None
     except OSError:
         return None
-    return Mark.parse(marks[0].removeprefix(_PREFIX).decode(errors="replace"))
+    return Mark.parse(text)
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    """Return the environment that a process was started with; empty if it is gone, or not ours to look at."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            items = file.read().decode(errors="replace").split("\0")
+    except OSError:
+        return {}
+    # Backwards, so that of two variables of one name the first one counts, as for getenv(3).
+    return dict(item.split("=", 1) for item in reversed(items) if "=" in item)
 
 
 def _ourselves_and_ancestors() -> set[int]:
@@ -140,17 +149,17 @@ def _ourselves_and_ancestors() -> set[int]:
 
 def parent_of(pid: int) -> int:
     """Return the parent of a process; 0 when there is none (any more)."""
-    fields = _stat(pid)
+    fields = stat_fields(pid)
     return int(fields[1]) if fields else 0
 
 
-def _start_time(pid: int) -> int | None:
+def start_time(pid: int) -> int | None:
     """Return when the process started, in clock ticks since the boot; None when it is gone, or a zombie."""
-    fields = _stat(pid)
+    fields = stat_fields(pid)
     return int(fields[19]) if fields and fields[0] not in ("Z", "X") else None
 
 
-def _stat(pid: int) -> list[str]:
+def stat_fields(pid: int) -> list[str]:
     """Return the fields of /proc/PID/stat from the third (state) on; the second may contain anything."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:

@@ -6,7 +6,6 @@ import errno
 import os
 import resource
 import signal
-from collections.abc import Collection
 from contextlib import suppress
 
 from ..shared.errors import SupervisorError
@@ -67,21 +66,6 @@ def _peak(usage: resource.struct_rusage) -> int:
     """
     ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return usage.ru_maxrss * 1024 if usage.ru_maxrss > ours else 0
-
-
-def reap_strangers(own: Collection[int]) -> list[int]:
-    """Take the death notices of children that are not in ``own`` and return their pids.
-
-    Only for process 1, which the kernel makes the parent of every orphan.
-    """
-    with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
-        strangers = [pid for pid in map(int, file.read().split()) if pid not in own]
-    reaped = []
-    for pid in strangers:
-        with suppress(ChildProcessError):
-            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG) is not None:
-                reaped.append(pid)
-    return reaped
 
 
 def signal_name(number: int) -> str:

@@ -3,72 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import socket
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from ..shared.config.model import MeshConfig, WorkerConfig
-from ..shared.control import lifeline as messages
+from ..shared.config.model import WorkerConfig
 from ..shared.core.roster import NodeStatus
-from . import spawn
-from .attendant import Attendant, Verdicts
 from .child import Action, Child, Ending, Exit, State
-from .confinement import Confinement
-from .directory import RuntimeDirectory
 from .event import Event
-from .herald import Herald
-from .hub import Hub
 from .identity import Identity
-from .incidents import HISTORY, IncidentLog, PastEnd, incident_of
-from .leftovers import Mark
-from .lifeline import Lifeline
+from .incidents import HISTORY, PastEnd, incident_of
+from .life import Life, MeshRun
 from .logs import LogFile, Output
-from .memory import MemoryWatch, OomWatch
-from .reaper import kill_group, reap, send
-from .snapshot import ExitCause, WorkerState, WorkerStatus
-from .tables import Tables
+from .snapshot import ExitCause, WorkerStatus
 from .teller import Teller, Words
-from .usage import Usage
-
-_LIFELINE_GRACE = 0.5  # from the end of a lifeline to the death that should follow it by itself
-_REPORT_SIZE = 4096
-
-
-def _unheard(line: str) -> None:
-    pass
-
-
-@dataclass(slots=True)
-class MeshRun:
-    """What all slots of one running mesh share. ``secret`` authenticates its links; it is new in each run.
-
-    ``config`` is replaced by a reload, and counts for a slot from its next start on. ``ended`` is told of every end
-    and what it means, and returns that, changed if the restart limit is exceeded; ``changed`` is called whenever the
-    state of a slot may allow something to another one.
-    """
-
-    config: MeshConfig
-    loop: asyncio.AbstractEventLoop
-    directory: RuntimeDirectory
-    herald: Herald
-    hub: Hub
-    tables: Tables
-    mark: Mark
-    secret: bytes
-    incidents: IncidentLog
-    memory: MemoryWatch
-    oom: OomWatch
-    is_stopping: Callable[[], bool]
-    ended: Callable[[Slot, Ending], Ending]
-    changed: Callable[[], None]
 
 
 class Slot:
-    """The actor around one ``Child``. All of it runs in the event loop's thread, which is also the one that forks."""
+    """The actor around one ``Child``, and the owner of its lives. All of it runs in the event loop's thread."""
 
     def __init__(self, run: MeshRun, config: WorkerConfig, name: str, replica: int, draw: Callable[[], float]) -> None:
         self.name = name
@@ -78,18 +31,10 @@ class Slot:
         self._run = run
         self._identity = Identity(run.config.mesh, config, name, replica)
         self._teller = Teller(name, self.child, run.hub, run.herald, is_node=config.command is None)
-        self._process: spawn.Process | None = None
-        self._lifeline: Lifeline | None = None
-        self._usage: Usage | None = None
+        self._life: Life | None = None
+        self._last_trouble = ""
         self._timer: asyncio.TimerHandle | None = None
-        self._grace: asyncio.TimerHandle | None = None
         self._endpoints: tuple[str, ...] = ()
-        self._links = messages.Links(0, 0)
-        self._failure = ""
-        self._traceback = ""
-        self._blame = ""
-        self._is_killed = False  # by us
-        self._attendant: Attendant | None = None
         self._history: deque[PastEnd] = deque(maxlen=HISTORY)
         log = LogFile(self._log_path, self._log_lost, config.log, slot=name, restored=self._log_restored)
         self._output = Output(run.loop, log, lambda kind, text: run.hub.output.notify(name, kind, text))
@@ -105,25 +50,24 @@ class Slot:
     @property
     def pid(self) -> int | None:
         """The process in the slot, if there is one."""
-        return self._process.pid if self._process else None
+        return self._life.pid if self._life else None
 
     @property
     def pids(self) -> set[int]:
         """All processes that are ours to reap: the slot's, and those that look after it."""
-        own = {self._process.pid} if self._process else set()
-        return own | self._attendant.checks if self._attendant else own
+        return self._life.pids if self._life else set()
 
     @property
     def trouble(self) -> str:
         """Why the slot is not ready, as far as known."""
-        return self._failure or self._blame or self._traceback.strip().rpartition("\n")[2]
+        return (self._life.trouble if self._life else "") or self._last_trouble
 
     def configure(self, config: WorkerConfig) -> None:
         """Go by another configuration: its policy from now on, what concerns the process from the next start on."""
         self.child.config = config
         self._output.reconfigure(config.log)
-        if self._attendant is not None:
-            self._attendant.reconfigure(config)
+        if self._life is not None:
+            self._life.reconfigure(config)
 
     def release(self) -> None:
         """Start: nothing that the slot waits for is missing."""
@@ -166,14 +110,14 @@ class Slot:
 
     def close(self) -> None:
         """Release what outlives the process: the log and what is left in the pipes."""
-        self._cancel_timers()
+        self._cancel_timer()
         self._output.close()
 
     def status(self) -> WorkerStatus:
         """Return the facts of this moment."""
-        child, now = self.child, self._now()
-        uptime, cpu, rss = self._measure()
-        is_parked = child.view is WorkerState.PARKED and child.deadline is not None
+        child, life = self.child, self._life
+        uptime, cpu, rss = life.measure() if life else (0.0, 0.0, 0)
+        is_parked = child.state is State.PARKED and child.deadline is not None
         return WorkerStatus(
             name=self.name,
             state=child.view,
@@ -184,24 +128,17 @@ class Slot:
             ready=child.state is State.READY,
             cpu=cpu,
             rss=rss,
-            peers_up=self._links.up,
-            peers_total=self._links.total,
+            peers_up=life.links.up if life else 0,
+            peers_total=life.links.total if life else 0,
             last_exit=self._teller.last_exit,
-            next_try=round(max(0.0, (child.deadline or now) - now), 3) if is_parked else None,
+            next_try=round(max(0.0, (child.deadline or 0.0) - self._now()), 3) if is_parked else None,
         )
-
-    def _measure(self) -> tuple[float, float, int]:
-        """Return the process's age, its share of a core in percent, and its memory in bytes."""
-        if self._usage is None or self.child.started_at is None:
-            return 0.0, 0.0, 0
-        uptime = self._now() - self.child.started_at
-        return uptime, *self._usage.measure(uptime)
 
     # Actions.
 
     def _act(self, actions: tuple[Action, ...]) -> None:
-        if self._attendant is not None and self.child.state in (State.CONDEMNED, State.STOPPING):
-            self._attendant.stopping()
+        if self._life is not None and self.child.state in (State.CONDEMNED, State.STOPPING):
+            self._life.is_to_end()
         for action in actions:
             _ACTIONS[action](self)
         self._arm()
@@ -221,9 +158,7 @@ class Slot:
             self._announce(NodeStatus.DOWN)
 
     def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._cancel_timer()
         if self.child.deadline is not None:
             self._timer = self._run.loop.call_at(self.child.deadline, self._tick)
 
@@ -237,177 +172,65 @@ class Slot:
     def _spawn(self) -> None:
         identity = replace(self._identity, mesh=self._run.config.mesh, config=self.config)
         self._identity = identity.next(self.child.incarnation)
-        self._endpoints, self._links = (), messages.Links(0, 0)
-        self._failure = self._traceback = self._blame = ""
-        self._is_killed = False
-        try:
-            process = self._start_process()
-        except spawn.SpawnError as error:
-            self._dismiss_attendant()
-            self._announce(NodeStatus.DOWN)
-            self._output.begin()
-            # Through the loop: however often a start fails, a request to stop gets in between (OTP does the same).
-            self._run.loop.call_soon(self._ended, Exit(failure=str(error)))
-            return
-        self._process = process
-        self._usage = Usage(process.pid)
+        self._last_trouble = ""
         self._announce(NodeStatus.DOWN)
-        self._run.loop.add_reader(process.pidfd, self._died)
-        heard = self._attendant.printed if self._attendant else _unheard
-        self._output.attach(process.stdout, process.stderr, self.child.incarnation, heard)
-        if self._attendant is not None:
-            self._attendant.begin(process.pid)
-        if process.report is not None:
-            self._run.loop.add_reader(process.report, self._executed)
-        if process.lifeline is not None:
-            self._lifeline = self._open_lifeline(process.lifeline)
-        self._teller.starting(process.pid)
-
-    def _start_process(self) -> spawn.Process:
-        environment = self._identity.environment(self._run.mark)
-        try:
-            self._attendant = attendant = self._attend(environment)
-        except OSError as error:
-            raise spawn.SpawnError(f"cannot find out when it is ready: {error}") from error
-        if self.config.command is not None:
-            confinement = Confinement.of(self.config)
-            return spawn.spawn_command(
-                self.config.command, self.config.cwd, attendant.environment, confinement, ready=attendant.descriptor
-            )
-        return spawn.spawn_worker(self._identity.title, self.config.cwd, environment)
-
-    def _attend(self, environment: Mapping[str, str]) -> Attendant:
-        run = self._run
-        verdicts = Verdicts(self._became_ready, self._condemn, self._retire)
-        file = run.directory.path / f"{self.name}.{self.child.incarnation}.notify"
-        return Attendant(run.loop, self.config, environment, file, run.memory, verdicts)
-
-    def _dismiss_attendant(self) -> None:
-        if self._attendant is not None:
-            self._attendant.ended()
-            self._attendant = None
-
-    def _open_lifeline(self, sock: socket.socket) -> Lifeline:
-        run = self._run
-        lifeline = Lifeline(run.loop, sock, self._heard, self._lifeline_ended)
-        descriptors = run.tables.descriptors
-        assignment = self._identity.assignment(run.directory.path, run.secret, run.herald.records, descriptors)
-        lifeline.assign(assignment, tuple(descriptors.values()))
-        run.herald.enroll(lifeline)
-        return lifeline
+        self._life = Life(self._run, self._identity, self._output, self)
+        self._life.begin()
 
     def _ask(self) -> None:
-        if self._process is None:
-            return
-        if self._lifeline is not None:
-            self._lifeline.stop()
-        # A worker knows the signal that was configured when it started; a command may be told another one since.
-        config = self.config if self._lifeline is None else self._identity.config
-        send(self._process.pidfd, signal.Signals[config.stop_signal])
+        if self._life is not None:
+            self._life.ask(self.config.stop_signal)
 
     def _kill(self) -> None:
-        if self._process is not None:
-            self._is_killed = True
-            kill_group(self._process.pid)
+        if self._life is not None:
+            self._life.kill()
 
-    # What the process does.
+    # Told by the life in it.
 
-    def _heard(self, message: messages.FromWorker) -> None:
-        if isinstance(message, messages.Links):
-            self._links = message
-        elif isinstance(message, messages.Failure):
-            self._traceback = message.traceback
-        elif isinstance(message, messages.Listening):
-            self._endpoints = message.endpoints
-            if self.child.state is State.STARTING:
-                self._announce(NodeStatus.LISTENING)
-        else:
-            self._became_ready()
+    def born(self, pid: int) -> None:
+        """See ``Owner.born``."""
+        self._teller.starting(pid)
 
-    def _lifeline_ended(self, reason: str, garbled: bool) -> None:
-        if garbled:
-            self._lose(reason)
-        else:
-            self._grace = self._run.loop.call_later(_LIFELINE_GRACE, self._lose, reason)
+    def listening(self, endpoints: tuple[str, ...]) -> None:
+        """See ``Owner.listening``."""
+        self._endpoints = endpoints
+        if self.child.state is State.STARTING:
+            self._announce(NodeStatus.LISTENING)
 
-    def _lose(self, reason: str) -> None:
-        self._condemn(None, reason)
-
-    def _condemn(self, fault: ExitCause | None, reason: str) -> None:
-        self._blame = reason
-        self._measure()
-        self._act(self.child.lose(self._now(), fault))
-
-    def _retire(self, reason: str) -> None:
-        if self.child.state is State.READY:
-            self._blame = reason
-            self._measure()
-            self._act(self.child.retire(self._now()))
-            self._teller.publish("slot-stopping", pid=self.pid)
-
-    def _executed(self) -> None:
-        """Hear from a command's launcher: it ended its report by becoming the command, or says why it could not."""
-        if self._process is None or self._process.report is None:
+    def became_ready(self) -> None:
+        """See ``Owner.became_ready``."""
+        if self.child.state is not State.STARTING or self._life is None or self.pid is None:
             return
-        try:
-            report = os.read(self._process.report, _REPORT_SIZE)
-        except BlockingIOError:
-            return
-        self._run.loop.remove_reader(self._process.report)
-        os.close(self._process.report)
-        self._process.report = None
-        self._failure = report.decode(errors="replace")
-        if not report and self._attendant is not None:
-            self._attendant.executed()
-
-    def _became_ready(self) -> None:
-        child, now = self.child, self._now()
-        if child.state is not State.STARTING or self.pid is None:
-            return
-        self._act(child.become_ready(now))
-        if self._attendant is not None:
-            self._attendant.ready()
+        now = self._now()
+        self._act(self.child.become_ready(now))
+        self._life.ready()
         self._announce(NodeStatus.READY)
         self._teller.ready(self.pid, now)
         self._run.changed()
 
-    def _died(self) -> None:
-        process = self._process
-        if process is None or (exit := reap(process.pid, process.pidfd)) is None:
-            return
-        self._run.loop.remove_reader(process.pidfd)
-        os.close(process.pidfd)
-        if self._attendant is not None:  # before its last words are read: a dead process does not become ready
-            self._attendant.ended()
-        if process.report is not None:
-            self._executed()
-        if process.report is not None:  # its launcher was killed, and something still holds the other end
-            self._run.loop.remove_reader(process.report)
-            os.close(process.report)
-        if self._lifeline is not None:
-            self._lifeline.drain()
-            self._run.herald.dismiss(self._lifeline)
-            self._lifeline.close()
-        self._output.drain()
-        known = (exit.rss, self._attendant.rss if self._attendant else 0, self._usage.rss if self._usage else 0)
-        exit = replace(exit, rss=max(known))
-        self._process = self._lifeline = self._usage = None
-        self._ended(exit)
+    def condemned(self, fault: ExitCause | None, reason: str) -> None:
+        """See ``Owner.condemned``."""
+        if self._life is not None:
+            self._life.blame(reason)
+            self._act(self.child.lose(self._now(), fault))
 
-    def _ended(self, exit: Exit) -> None:
-        self._cancel_timers()
-        child, now = self.child, self._now()
-        if self._failure and not exit.failure:
-            exit = replace(exit, failure=self._failure)
-        exit = replace(exit, oom=self._run.oom.explains(exit if not self._is_killed else Exit()))
+    def retired(self, reason: str) -> None:
+        """See ``Owner.retired``."""
+        if self._life is not None and self.child.state is State.READY:
+            self._life.blame(reason)
+            self._act(self.child.retire(self._now()))
+            self._teller.publish("slot-stopping", pid=self.pid)
+
+    def ended(self, exit: Exit) -> None:
+        """See ``Owner.ended``."""
+        child, life, now = self.child, self._life, self._now()
+        assert life is not None
         judged = child.end(exit, now, draining=self._run.is_stopping())
-        if judged.cause is ExitCause.START_TIMEOUT and self._attendant is not None and not self.trouble:
-            self._blame = self._attendant.complaint
-        self._dismiss_attendant()
-        ending = self._run.ended(self, judged)
+        trouble = life.trouble or (life.complaint if judged.cause is ExitCause.START_TIMEOUT else "")
+        self._life, self._last_trouble, self._endpoints = None, trouble, ()
+        ending = self._run.ended(self.name, judged)
         self._run.directory.remove(self._identity.socket_name)
-        self._links, self._endpoints = messages.Links(0, 0), ()
-        said = self._teller.ended(ending, Words(exit.failure or self.trouble, self._traceback, self._output.tail))
+        said = self._teller.ended(ending, Words(exit.failure or trouble, life.traceback, self._output.tail))
         self._remember(said, ending, mesh_stops=judged.delay is not None and ending.delay is None)
         is_gone = ending.delay is None or child.state is State.PARKED
         self._announce(NodeStatus.GONE if is_gone else NodeStatus.DOWN)
@@ -438,11 +261,10 @@ class Slot:
     def _now(self) -> float:
         return self._run.loop.time()
 
-    def _cancel_timers(self) -> None:
-        for timer in (self._timer, self._grace):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._grace = None
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 _ACTIONS: dict[Action, Callable[[Slot], None]] = {

@@ -21,6 +21,8 @@ from pathlib import Path
 from .confinement import UNCONFINED, Confinement
 
 WORKER_PROGRAM = ("-m", "meshvisor.workers")
+ZYGOTE_PROGRAM = ("-m", "meshvisor.workers.zygote")
+_TITLE_ROOM = 128
 _LAUNCHER = str(Path(__file__).with_name("launch.py"))
 
 
@@ -38,6 +40,14 @@ class Process:
     stderr: int
     lifeline: socket.socket | None = None
     report: int | None = None
+
+    def close(self) -> None:
+        """Release all of our ends, for a process that nobody wants any more."""
+        for descriptor in (self.pidfd, self.stdout, self.stderr, self.report):
+            if descriptor is not None:
+                os.close(descriptor)
+        if self.lifeline is not None:
+            self.lifeline.close()
 
 
 def interpreter() -> str:
@@ -69,6 +79,28 @@ def spawn_worker(title: str, cwd: Path, environment: Mapping[str, str]) -> Proce
             stack.callback(ours.close)
             with theirs:
                 arguments = [interpreter(), *WORKER_PROGRAM, str(theirs.fileno()), title]
+                process = _spawn(arguments, cwd, environment, theirs.fileno())
+        except (OSError, ValueError) as error:
+            raise SpawnError(_reason(error, cwd)) from error
+        stack.pop_all()
+    ours.setblocking(False)
+    process.lifeline = ours
+    return process
+
+
+def spawn_zygote(cwd: Path, environment: Mapping[str, str]) -> Process:
+    """Start a zygote; ``Process.lifeline`` is our end of its control socket.
+
+    Raises:
+        SpawnError: If there is no process now.
+    """
+    with ExitStack() as stack:
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            stack.callback(ours.close)
+            with theirs:
+                # What it shows in ps is written over its arguments, and must find room there.
+                arguments = [interpreter(), *ZYGOTE_PROGRAM, str(theirs.fileno()), " " * _TITLE_ROOM]
                 process = _spawn(arguments, cwd, environment, theirs.fileno())
         except (OSError, ValueError) as error:
             raise SpawnError(_reason(error, cwd)) from error

@@ -19,15 +19,19 @@ from .conductor import Conductor
 from .directory import RuntimeDirectory, base_directory
 from .event import Event
 from .fleet import Fleet
+from .guard import Guard
 from .herald import Herald
 from .hub import EventStream, Hub
 from .identity import run_secret
 from .incidents import IncidentLog
 from .leftovers import Mark, kill_orphans, kill_strays
+from .life import MeshRun
 from .memory import MemoryWatch, OomWatch
-from .reaper import check_kernel, reap_strangers
-from .slot import MeshRun, Slot
+from .nursery import Nursery
+from .reaper import check_kernel
+from .slot import Slot
 from .snapshot import MeshState, MeshStatus
+from .subreaper import Subreaper, become_subreaper
 from .tables import Tables
 from .whereabouts import whereabouts
 
@@ -48,7 +52,7 @@ class Supervisor:
 
     directory: RuntimeDirectory
 
-    def __init__(self, config: MeshConfig) -> None:
+    def __init__(self, config: MeshConfig, *, adopt: bool = False) -> None:
         if not sys.platform.startswith("linux"):
             raise SupervisorError(f"meshvisor supervises on Linux only; this is {sys.platform}")
         self.config = config
@@ -61,7 +65,11 @@ class Supervisor:
         self._started_at = 0.0
         self._begun = False
         self._mark: Mark | None = None
+        self._adopt = adopt
         self._tables: Tables | None = None
+        self._nursery: Nursery | None = None
+        self._guard: Guard | None = None
+        self._subreaper: Subreaper | None = None
         self._winding_up: asyncio.Task[None] | None = None
         self._finished: asyncio.Future[int] | None = None
 
@@ -217,8 +225,18 @@ class Supervisor:
         return await asyncio.shield(self._finished)
 
     def reap_strangers(self) -> None:
-        """Reap dead children that are not ours: for a program that is process 1, at each SIGCHLD."""
-        reap_strangers({pid for slot in self._fleet for pid in slot.pids})
+        """Reap dead children that are not ours: for a program that adopts orphans, at each SIGCHLD."""
+        if self._subreaper is not None:
+            self._subreaper.notice()
+
+    def _own(self) -> set[int]:
+        """Return the children that somebody here waits for."""
+        own = {pid for slot in self._fleet for pid in slot.pids}
+        if self._nursery is not None:
+            own |= self._nursery.pids
+        if self._guard is not None and self._guard.pid is not None:
+            own.add(self._guard.pid)
+        return own
 
     def status(self) -> MeshStatus:
         """Return the facts of this moment."""
@@ -252,6 +270,19 @@ class Supervisor:
 
     # Making and ending it.
 
+    def _make_nursery(self, loop: asyncio.AbstractEventLoop, mark: Mark) -> Nursery:
+        if self._adopt:
+            become_subreaper()
+            self._guard = Guard(loop, mark, self._publish)
+            self._guard.start()
+        section = self.config.supervisor
+        self._nursery = nursery = Nursery(
+            loop, mark, adopt=self._adopt, spares=section.spares, preload=section.preload, on_event=self._publish
+        )
+        self._subreaper = Subreaper(loop, mark, own=self._own, is_forking=lambda: nursery.is_forking)
+        nursery.warm(self.config.workers)
+        return nursery
+
     def _make_run(self, loop: asyncio.AbstractEventLoop, mark: Mark, tables: Tables) -> MeshRun:
         return MeshRun(
             config=self.config,
@@ -265,6 +296,8 @@ class Supervisor:
             incidents=self._incidents,
             memory=MemoryWatch(loop),
             oom=OomWatch(loop.time),
+            nursery=self._make_nursery(loop, mark),
+            guard=self._guard,
             is_stopping=lambda: self._conductor.is_stopping,
             ended=self._conductor.ended,
             changed=self._conductor.advance,
@@ -284,6 +317,12 @@ class Supervisor:
             for slot in self._fleet:
                 slot.close()
             self._incidents.close()
+            if self._nursery is not None:
+                await self._nursery.close()
+            if self._subreaper is not None:
+                self._subreaper.close()
+            if self._guard is not None:
+                await self._guard.close()
             if self._mark is not None:
                 await kill_strays(self._mark)
         finally:

@@ -4,7 +4,9 @@
     node       one worker as a node of the mesh: hooks, calls, messages
       inbox, serving, calls, sender, finder, routing, loopback, standstill, lane, peers, ending: its parts
     runtime    a worker process, from its assignment to its exit
-      parent, lifeline: its ties to the supervisor
+      parent, lifeline, title: its ties to the supervisor, and its name in ps
+    zygote      a process that forks workers once it has imported what they need
+      rehearsal: their first milliseconds, played through beforehand
     testing    virtual time, for tests
 
 Nothing is imported here: ``python -m meshvisor.workers`` passes by on its way to a fast start.

@@ -12,7 +12,11 @@ import socket
 import struct
 import sys
 
+ADOPTION_SIGNAL = signal.SIGUSR1
+"""Tells a newborn that its parent has ended; any signal would do."""
+
 _PR_SET_PDEATHSIG = 1
+_prctl = ctypes.CDLL(None, use_errno=True).prctl  # made here once: in a forked process it would cost page faults
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
@@ -36,12 +40,30 @@ def die_with_supervisor(lifeline: socket.socket) -> None:
     The supervisor is whoever made the lifeline's socket pair. If it has died before the signal was asked for, this
     process has another parent by now (prctl(2) says to compare).
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"the parent-death signal cannot be set: {os.strerror(code)}")
+    _ask_for_death_signal(signal.SIGKILL)
     credentials = lifeline.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     supervisor, _, _ = _CREDENTIALS.unpack(credentials)
     if os.getppid() != supervisor:
         print("meshvisor worker: the supervisor has gone", file=sys.stderr, flush=True)  # noqa: T201
         os._exit(1)
+
+
+def wait_for_adoption(middle: int, within: float = 2.0) -> None:
+    """Wait until the kernel has given this process another parent than ``middle``, which is about to end.
+
+    The parent-death signal itself says when: the kernel sends it after the change. ``ADOPTION_SIGNAL`` must have been
+    blocked before the fork.
+
+    Raises:
+        TimeoutError: If that has not happened ``within`` so many seconds.
+    """
+    _ask_for_death_signal(ADOPTION_SIGNAL)
+    patience = within if os.getppid() == middle else 0.0  # it may have come between the two lines, or never come
+    if signal.sigtimedwait({ADOPTION_SIGNAL}, patience) is None and os.getppid() == middle:
+        raise TimeoutError(f"process {middle} has not ended within {within:g} s")
+
+
+def _ask_for_death_signal(number: signal.Signals) -> None:
+    if _prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"the parent-death signal cannot be set: {os.strerror(code)}")

@@ -27,7 +27,9 @@ from ..shared.transport.base import TransportAdapter
 from .ending import Ending, Manner, exit_status, user_traceback
 from .lifeline import Lifeline
 from .node import Node
+from .rehearsal import rehearse
 from .rpc import suggestion
+from .title import set_title
 from .worker import Worker
 
 _FLUSH_TIMEOUT = 1.0
@@ -35,17 +37,34 @@ _FLUSH_TIMEOUT = 1.0
 log = logging.getLogger("meshvisor.worker")
 
 
-def run(sock: socket.socket) -> NoReturn:
-    """Be the worker that the supervisor at the other end of ``sock`` assigns, and exit."""
+def run(sock: socket.socket, *, is_spare: bool = False) -> NoReturn:
+    """Be the worker that the supervisor at the other end of ``sock`` assigns, and exit.
+
+    A spare may wait long for its assignment, and warms up meanwhile.
+    """
     lifeline = Lifeline(sock)
+    runner = asyncio.Runner()
+    if is_spare:
+        set_title("meshvisor spare")
+        rehearse()
+        runner.run(asyncio.sleep(0))
     try:
         assignment = lifeline.receive_assignment()
     except (EOFError, OSError, LifelineError) as error:
         _gone(str(error))
+    _introduce(assignment)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    ending = _ending(lifeline, assignment)
+    ending = _ending(lifeline, assignment, runner)
     lifeline.flush(_FLUSH_TIMEOUT)
     _exit(ending)
+
+
+def _introduce(assignment: Assignment) -> None:
+    """Show who this process is, to what it starts and to who looks: a forked one is still called as its zygote is."""
+    os.environ["MESHVISOR_SLOT"] = assignment.name
+    os.environ["MESHVISOR_INCARNATION"] = str(assignment.incarnation)
+    if "setproctitle" in sys.modules:
+        set_title(f"meshvisor {assignment.mesh}/{assignment.name}")
 
 
 def load_class(path: str) -> type[Worker]:
@@ -95,7 +114,7 @@ def apply_limits(assignment: Assignment) -> None:
             raise OSError(f"cannot set {what}: {reason}") from error
 
 
-def _ending(lifeline: Lifeline, assignment: Assignment) -> Ending:
+def _ending(lifeline: Lifeline, assignment: Assignment, runner: asyncio.Runner) -> Ending:
     sys.path[0] = assignment.path
     try:
         apply_limits(assignment)
@@ -112,7 +131,7 @@ def _ending(lifeline: Lifeline, assignment: Assignment) -> Ending:
         lifeline.report(Failure("import", text))
         return Ending(1, Manner.CRASH)
     # Neither closed nor left by `with`: that would wait for tasks and threads, and this process ends now.
-    return asyncio.Runner().run(_live(lifeline, assignment, worker_class))
+    return runner.run(_live(lifeline, assignment, worker_class))
 
 
 async def _live(lifeline: Lifeline, assignment: Assignment, worker_class: type[Worker]) -> Ending:
@@ -121,7 +140,7 @@ async def _live(lifeline: Lifeline, assignment: Assignment, worker_class: type[W
     def report(message: FromWorker) -> None:
         lifeline.report(message)
         if isinstance(message, Ready):
-            loop.call_soon(_set_title, f"meshvisor {assignment.mesh}/{assignment.name}")
+            loop.call_soon(set_title, f"meshvisor {assignment.mesh}/{assignment.name}")
 
     node = Node(
         assignment.name,
@@ -185,17 +204,6 @@ def _adapters(assignment: Assignment) -> list[TransportAdapter]:
 
             adapters.append(TcpTransportAdapter())
     return adapters
-
-
-def _set_title(title: str) -> None:
-    """Show in ``ps`` which worker this is. Not before it is ready: the first call takes milliseconds."""
-    # By default the title would be written over /proc/PID/environ too, by which the next supervisor would know this
-    # process as one of a mesh that is gone.
-    os.environ["SPT_NOENV"] = "1"
-    from setproctitle import setproctitle
-
-    setproctitle(title)
-    del os.environ["SPT_NOENV"]
 
 
 def _gone(reason: str) -> NoReturn:

@@ -218,6 +218,10 @@ def make_worker(cls: type[Worker], node: Node) -> Worker:
     """
     worker = cls.__new__(cls)
     worker._node = node
+    if (
+        cls.__init__ is object.__init__
+    ):  # the usual case: nothing to ask a signature, which takes 0.6 ms in a fresh process
+        return worker
     try:
         inspect.signature(worker.__init__).bind()  # type: ignore[misc]  # the instance's own, as cls() would call it
     except TypeError as error:

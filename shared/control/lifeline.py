@@ -120,7 +120,11 @@ FromWorker = Listening | Ready | Links | Failure
 # What msgspec raises for text that is not UTF-8, and for nesting that is too deep, are not errors of its own.
 _MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
+# Made once: a decoder keeps nothing from one message to the next, and a forked process pays for a new one in page
+# faults.
 _encoder = msgspec.msgpack.Encoder()
+_to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
+_from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
 
 
 def encode(message: ToWorker | FromWorker) -> bytes:
@@ -162,9 +166,9 @@ class Reader(Generic[Message]):
 
 def worker_end() -> Reader[ToWorker]:
     """Return the reader of a worker's end."""
-    return Reader(msgspec.msgpack.Decoder(ToWorker))
+    return Reader(_to_worker)
 
 
 def supervisor_end() -> Reader[FromWorker]:
     """Return the reader of a supervisor's end."""
-    return Reader(msgspec.msgpack.Decoder(FromWorker))
+    return Reader(_from_worker)

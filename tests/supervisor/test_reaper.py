@@ -7,7 +7,7 @@ import pytest
 
 from meshvisor.shared.errors import SupervisorError
 from meshvisor.supervisor.child import Exit
-from meshvisor.supervisor.reaper import check_kernel, reap, reap_strangers, signal_name
+from meshvisor.supervisor.reaper import check_kernel, reap, signal_name
 
 
 def test_signals_have_their_names() -> None:
@@ -21,18 +21,6 @@ def test_a_death_notice_that_somebody_else_took_is_an_end_all_the_same() -> None
     process.wait()
     assert reap(process.pid, pidfd) == Exit(failure="its exit status was taken by another part of this program")
     os.close(pidfd)
-
-
-def test_only_dead_strangers_are_reaped() -> None:
-    dead, own = (subprocess.Popen(["true"]) for _ in range(2))
-    alive = subprocess.Popen(["sleep", "1000"])
-    for process in (dead, own):
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    assert reap_strangers({own.pid}) == [dead.pid]
-    assert own.wait() == 0
-    alive.kill()
-    assert alive.wait() == -signal.SIGKILL
-    assert dead.wait() == 0  # subprocess finds nobody to wait for, and takes it for a success
 
 
 def test_a_kernel_without_pidfds_is_named_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:

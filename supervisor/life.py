@@ -1,0 +1,317 @@
+"""One incarnation of a slot: its process, and everything that belongs to it, from the order for it to its death."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from ..shared.config.model import MeshConfig, WorkerConfig
+from ..shared.control import lifeline as messages
+from . import spawn
+from .attendant import Attendant, Verdicts
+from .child import Ending, Exit
+from .confinement import Confinement
+from .directory import RuntimeDirectory
+from .guard import Guard
+from .herald import Herald
+from .hub import Hub
+from .identity import Identity
+from .incidents import IncidentLog
+from .leftovers import Mark
+from .lifeline import Lifeline
+from .logs import Output
+from .memory import MemoryWatch, OomWatch
+from .nursery import Nursery, Request
+from .reaper import kill_group, reap, send
+from .snapshot import ExitCause
+from .tables import Tables
+from .usage import Usage
+
+_LIFELINE_GRACE = 0.5  # from the end of a lifeline to the death that should follow it by itself
+_REPORT_SIZE = 4096
+
+
+@dataclass(slots=True)
+class MeshRun:
+    """What all slots of one running mesh share. ``secret`` authenticates its links; it is new in each run.
+
+    ``config`` is replaced by a reload, and counts for a slot from its next start on. ``ended`` is told which slot had
+    an end and what that means, and returns it, changed if the restart limit is exceeded; ``changed`` is called
+    whenever the state of a slot may allow something to another one.
+    """
+
+    config: MeshConfig
+    loop: asyncio.AbstractEventLoop
+    directory: RuntimeDirectory
+    herald: Herald
+    hub: Hub
+    tables: Tables
+    mark: Mark
+    secret: bytes
+    incidents: IncidentLog
+    memory: MemoryWatch
+    oom: OomWatch
+    nursery: Nursery
+    guard: Guard | None
+    is_stopping: Callable[[], bool]
+    ended: Callable[[str, Ending], Ending]
+    changed: Callable[[], None]
+
+
+class Owner(Protocol):
+    """Who hears what becomes of a life. ``ended`` is called once, and last."""
+
+    def born(self, pid: int) -> None:
+        """There is a process."""
+
+    def listening(self, endpoints: tuple[str, ...]) -> None:
+        """It can be dialled."""
+
+    def became_ready(self) -> None:
+        """It says, or shows, that it is ready."""
+
+    def condemned(self, fault: ExitCause | None, reason: str) -> None:
+        """It is to be killed; ``fault`` is the cause of that end, None if that is what the end itself will show."""
+
+    def retired(self, reason: str) -> None:
+        """It grew so large that it is to be replaced, and may end by itself first."""
+
+    def ended(self, exit: Exit) -> None:
+        """It is dead and reaped, or was never born."""
+
+
+class Life:
+    """See the module. All of it runs in the event loop's thread, which is also the one that forks."""
+
+    def __init__(self, run: MeshRun, identity: Identity, output: Output, owner: Owner) -> None:
+        self.identity = identity
+        self.traceback = ""
+        self.links = messages.Links(0, 0)
+        self._run = run
+        self._output = output
+        self._owner = owner
+        self._began_at = run.loop.time()
+        self._request: Request | None = None  # for a process that has not arrived yet
+        self._process: spawn.Process | None = None
+        self._lifeline: Lifeline | None = None
+        self._attendant: Attendant | None = None
+        self._usage: Usage | None = None
+        self._grace: asyncio.TimerHandle | None = None
+        self._failure = ""
+        self._blame = ""
+        self._is_killed = False  # by us
+
+    # What is known of it.
+
+    @property
+    def pid(self) -> int | None:
+        """Its process, while there is one."""
+        return self._process.pid if self._process else None
+
+    @property
+    def pids(self) -> set[int]:
+        """All processes that are ours to reap: its own, and those that look after it."""
+        own = {self._process.pid} if self._process else set()
+        return own | self._attendant.checks if self._attendant else own
+
+    @property
+    def trouble(self) -> str:
+        """Why it is not ready, or had to end, as far as known."""
+        return self._failure or self._blame or self.traceback.strip().rpartition("\n")[2]
+
+    @property
+    def complaint(self) -> str:
+        """What it was waited for in vain."""
+        return self._attendant.complaint if self._attendant else ""
+
+    def measure(self) -> tuple[float, float, int]:
+        """Return its age in seconds, its share of a core in percent, and its memory in bytes."""
+        if self._usage is None:
+            return 0.0, 0.0, 0
+        age = self._run.loop.time() - self._began_at
+        return age, *self._usage.measure(age)
+
+    # What its slot does with it.
+
+    def begin(self) -> None:
+        """Order the process; it may be there before this returns."""
+        environment = self.identity.environment(self._run.mark)
+        config = self.identity.config
+        try:
+            self._attendant = attendant = self._attend(environment)
+        except OSError as error:
+            self._born(spawn.SpawnError(f"cannot find out when it is ready: {error}"))
+            return
+        if config.command is None:
+            request = self._run.nursery.request(config, self.identity.title, environment, self._born)
+            self._request = None if request.is_over else request
+            return
+        confinement, ready = Confinement.of(config), attendant.descriptor
+        try:
+            process = spawn.spawn_command(config.command, config.cwd, attendant.environment, confinement, ready=ready)
+        except spawn.SpawnError as error:
+            self._born(error)
+        else:
+            self._born(process)
+
+    def reconfigure(self, config: WorkerConfig) -> None:
+        """Judge it by other limits from now on."""
+        if self._attendant is not None:
+            self._attendant.reconfigure(config)
+
+    def ready(self) -> None:
+        """It is taken for ready: from now on it is to be well."""
+        if self._attendant is not None:
+            self._attendant.ready()
+
+    def is_to_end(self) -> None:
+        """Judge it no more."""
+        if self._attendant is not None:
+            self._attendant.stopping()
+
+    def ask(self, stop_signal: str) -> None:
+        """Ask it to end: a command by ``stop_signal``, a worker by the signal that was configured when it started."""
+        if self._do_without() or self._process is None:
+            return
+        if self._lifeline is not None:
+            self._lifeline.stop()
+            stop_signal = self.identity.config.stop_signal
+        send(self._process.pidfd, signal.Signals[stop_signal])
+
+    def kill(self) -> None:
+        """Kill it with its process group."""
+        if not self._do_without() and self._process is not None:
+            self._is_killed = True
+            kill_group(self._process.pid)
+
+    def blame(self, reason: str) -> None:
+        """Remember why it has to end, and how large it was then."""
+        self._blame = self._blame or reason
+        self.measure()
+
+    # Its birth.
+
+    def _attend(self, environment: dict[str, str]) -> Attendant:
+        run, identity = self._run, self.identity
+        verdicts = Verdicts(self._owner.became_ready, self._owner.condemned, self._owner.retired)
+        file = run.directory.path / f"{identity.slot}.{identity.incarnation}.notify"
+        return Attendant(run.loop, identity.config, environment, file, run.memory, verdicts)
+
+    def _born(self, result: spawn.Process | spawn.SpawnError) -> None:
+        self._request = None
+        if isinstance(result, spawn.SpawnError):
+            self._never_born(str(result))
+            return
+        self._process = process = result
+        if process.lifeline is not None:  # first of all: it waits
+            self._lifeline = self._open_lifeline(process.lifeline)
+        if self._run.guard is not None:
+            self._run.guard.record(process.pid)
+        self._usage = Usage(process.pid)
+        self._run.loop.add_reader(process.pidfd, self._died)
+        assert self._attendant is not None
+        self._output.attach(process.stdout, process.stderr, self.identity.incarnation, self._attendant.printed)
+        self._attendant.begin(process.pid)
+        if process.report is not None:
+            self._run.loop.add_reader(process.report, self._executed)
+        self._owner.born(process.pid)
+
+    def _never_born(self, reason: str) -> None:
+        self._failure = reason
+        self._dismiss()
+        self._output.begin()
+        # Through the loop: however often a start fails, a request to stop gets in between (OTP does the same).
+        self._run.loop.call_soon(self._owner.ended, Exit(failure=reason))
+
+    def _do_without(self) -> bool:
+        """Want no more the process that has not arrived yet, if that is how it is."""
+        if self._request is None:
+            return False
+        self._request.cancel()
+        self._request = None
+        self._never_born("its process was not made in time")
+        return True
+
+    def _open_lifeline(self, sock: socket.socket) -> Lifeline:
+        run, descriptors = self._run, self._run.tables.descriptors
+        lifeline = Lifeline(run.loop, sock, self._heard, self._lifeline_ended)
+        roster = run.herald.records
+        assignment = self.identity.assignment(run.directory.path, run.secret, roster, descriptors)
+        lifeline.assign(assignment, tuple(descriptors.values()))
+        run.herald.enroll(lifeline)
+        return lifeline
+
+    # What it says and does.
+
+    def _heard(self, message: messages.FromWorker) -> None:
+        if isinstance(message, messages.Links):
+            self.links = message
+        elif isinstance(message, messages.Failure):
+            self.traceback = message.traceback
+        elif isinstance(message, messages.Listening):
+            self._owner.listening(message.endpoints)
+        else:
+            self._owner.became_ready()
+
+    def _lifeline_ended(self, reason: str, garbled: bool) -> None:
+        if garbled:
+            self._owner.condemned(None, reason)
+        else:
+            self._grace = self._run.loop.call_later(_LIFELINE_GRACE, self._owner.condemned, None, reason)
+
+    def _executed(self) -> None:
+        """Hear from a command's launcher: it ended its report by becoming the command, or says why it could not."""
+        if self._process is None or self._process.report is None:
+            return
+        try:
+            report = os.read(self._process.report, _REPORT_SIZE)
+        except BlockingIOError:
+            return
+        self._close_report()
+        self._failure = report.decode(errors="replace")
+        if not report and self._attendant is not None:
+            self._attendant.executed()
+
+    def _close_report(self) -> None:
+        process = self._process
+        if process is not None and process.report is not None:
+            self._run.loop.remove_reader(process.report)
+            os.close(process.report)
+            process.report = None
+
+    # Its death.
+
+    def _died(self) -> None:
+        process = self._process
+        if process is None or (exit := reap(process.pid, process.pidfd)) is None:
+            return
+        if self._run.guard is not None:
+            self._run.guard.forget(process.pid)
+        self._run.loop.remove_reader(process.pidfd)
+        os.close(process.pidfd)
+        self._dismiss()  # before its last words are read: a dead process does not become ready
+        self._executed()
+        self._close_report()  # its launcher was killed, and something still holds the other end
+        if self._lifeline is not None:
+            self._lifeline.drain()
+            self._run.herald.dismiss(self._lifeline)
+            self._lifeline.close()
+        self._output.drain()
+        exit = replace(exit, failure=exit.failure or self._failure, rss=exit.rss or self._largest())
+        exit = replace(exit, oom=self._run.oom.explains(exit if not self._is_killed else Exit()))
+        self._process = self._lifeline = self._usage = None
+        self._owner.ended(exit)
+
+    def _largest(self) -> int:
+        return max(self._usage.rss if self._usage else 0, self._attendant.rss if self._attendant else 0)
+
+    def _dismiss(self) -> None:
+        if self._grace is not None:
+            self._grace.cancel()
+        if self._attendant is not None:
+            self._attendant.ended()
