@@ -112,6 +112,7 @@ class OutsideMesh:
 
     What has happened since the latest start (``started_at``, ns): ``reports`` and ``lines``; ``lives``, the latest
     start of each slot; ``links``, when each end of each link came up, by slot, incarnation, peer and its incarnation.
+    ``on_report`` is called with each report as it is read.
 
     ``sections`` are those of ``mesh.toml``; runtime_dir and log_dir are put into the folder, reports and orders into
     the settings of each worker that is a class.
@@ -127,6 +128,7 @@ class OutsideMesh:
         self.lines: list[Line] = []
         self.lives: dict[str, Report] = {}
         self.links: dict[tuple[str, int, str, int], int] = {}
+        self.on_report: Callable[[Report], None] | None = None
         self.started_at = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._client: Client | None = None
@@ -166,6 +168,8 @@ class OutsideMesh:
         self.started_at = time.monotonic_ns()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "meshvisor.supervisor", "run", str(self.file)],
+            # Coverage measured in there, of what other tests cover, would only make it slow.
+            env={name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -268,6 +272,8 @@ class OutsideMesh:
     def _take_report(self, text: str) -> None:
         report = Report.parse(text)
         self.reports.append(report)
+        if self.on_report is not None:
+            self.on_report(report)
         if report.kind == "start":
             self.lives[report.slot] = report
         elif report.kind == "up":

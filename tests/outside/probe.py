@@ -23,6 +23,7 @@ from meshvisor import Message, PeerLeft, PeerLost, Worker
 from meshvisor.workers.peers import Peer
 
 _SLICE = 0.015
+_LOOK = 0.005
 
 
 class Probe(Worker):
@@ -70,6 +71,26 @@ class Probe(Worker):
         order = orders.recv(64).decode()
         self.report(order)
         _ORDERS[order]()
+
+
+class Watcher(Probe):
+    """Looks at its ``peers`` all the time; reports one whose life is older than a life of it that was known before."""
+
+    async def run(self) -> None:
+        self.report("ready")
+        newest: dict[str, int] = {}
+        while True:
+            for name, peer in self.peers.items():
+                if peer.incarnation < newest.setdefault(name, peer.incarnation):
+                    self.report("back", peer)
+                newest[name] = peer.incarnation
+            await asyncio.sleep(_LOOK)
+
+    async def on_peer_up(self, peer: Peer) -> None:
+        await super().on_peer_up(peer)
+        known = self.peers.get(peer)
+        if known is not None and known.incarnation < peer.incarnation:
+            self.report("back", known)
 
 
 def _sleep() -> NoReturn:
@@ -136,7 +157,7 @@ def _compute() -> None:
 
 def _hold_the_gil() -> None:
     """Keep the interpreter's lock for 20-30 ms of one core: ``sum`` over a range never lets go of it."""
-    sum(range(1_000_000))
+    sum(range(1_700_000))
 
 
 def _compute_in_thread(over: threading.Event) -> None:

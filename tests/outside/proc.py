@@ -40,14 +40,14 @@ def identity(pid: int) -> Identity | None:
 
 def marked(mesh: str) -> list[Identity]:
     """Return the living processes whose environment says that they belong to a mesh of this name."""
+    pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+    return [one for pid in pids if belongs(pid, mesh) and (one := identity(pid)) is not None]
+
+
+def belongs(pid: int, mesh: str) -> bool:
+    """Return whether the environment of a process says that it belongs to a mesh of this name."""
     wanted = _MARK + mesh.encode() + b":"
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and any(item.startswith(wanted) for item in _environment(int(entry))):
-            one = identity(int(entry))
-            if one is not None:
-                found.append(one)
-    return found
+    return any(item.startswith(wanted) for item in _environment(pid))
 
 
 def children(pid: int) -> list[int]:
