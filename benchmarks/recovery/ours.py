@@ -63,7 +63,7 @@ def _mesh(count: int, start: str, **worker: Any) -> Iterator[OutsideMesh | None]
         with OutsideMesh(folder, f"recovery-{os.getpid()}", sections) as mesh:
             mesh.start()
             mesh.until(lambda: mesh.meshed(None, count), 120, "the mesh")
-            mesh.pump(_CALM)
+            mesh.rest(_CALM)
             yield mesh
             mesh.stop(60)
 
@@ -96,7 +96,7 @@ def _hurt(mesh: OutsideMesh, count: int, rounds: int, number: signal.Signals) ->
         start, linked = _replaced(mesh, life.slot, count, life.incarnation + 1)
         starts.append(_ms(start, at))
         links.append(_ms(linked, at))
-        mesh.pump(_CALM)
+        mesh.rest(_CALM)
     return starts, links
 
 
@@ -147,7 +147,7 @@ def hangs(count: int, rounds: int) -> Iterator[Row]:
                 times = _hang(mesh, f"node-{turn % count}", count)
                 for name, value in zip(names, times, strict=True):
                     found[name].append(value)
-                mesh.pump(_CALM)
+                mesh.rest(_CALM)
         yield from (Row(FROM_HANG, f"meshvisor, N = {count}, {start}, until {name}", found[name]) for name in names)
 
 

@@ -23,6 +23,8 @@ from .checks import Watch
 STRATEGIES = ("one_for_one", "one_for_all", "rest_for_one")
 SLOTS = 16
 _PATIENCE = 30.0
+_CALM = 1.0
+"""Seconds in which spares are made again and sockets closed, before descriptors are counted."""
 _LIMIT = 3
 """The restart limit of the second part, in which the next kill must end the mesh."""
 
@@ -105,8 +107,8 @@ class _Storm:
     # Looking.
 
     def slots(self) -> list[WorkerStatus]:
-        status = self.mesh.status()
-        return list(status.workers) if status is not None else []
+        """Return what the supervisor says of the slots; it may still have to open its control socket."""
+        return list(self.mesh.until(self.mesh.status, _PATIENCE, "an answer of the supervisor", often=True).workers)
 
     def settle(self) -> None:
         """Wait until every slot is ready and linked with every other, in a life that nobody has killed."""
@@ -128,15 +130,16 @@ class _Storm:
 
     def look(self) -> None:
         """Check what may not be at any moment; ask twice, since a process ends while one looks."""
-        doubles = _doubles(self.mesh.name)
-        self._fault_if(doubles and _doubles(self.mesh.name), lambda found: f"two processes are called {found}")
+        names = list(self.mesh.lives)
+        doubles = _doubles(self.mesh.name, names)
+        self._fault_if(doubles and _doubles(self.mesh.name, names), lambda found: f"two processes are called {found}")
 
     def look_after(self) -> None:
         """Check what may not be when all is calm."""
         self.look()
         deadline = time.monotonic() + 1
         while (zombies := proc.zombies_of(self.mesh.pid)) and time.monotonic() < deadline:
-            self.mesh.pump(0.01)
+            self.mesh.rest(0.01)
         self._fault_if(zombies, lambda found: f"zombies are left: {found}")
 
     def _fault_if(self, found: list[str] | list[int], text: Callable[[str], str]) -> None:
@@ -168,7 +171,7 @@ class _Storm:
             if kind is Kind.STARTING:
                 self.kill_starting(victim.name)
             elif kind is Kind.RESTART:
-                self.mesh.pump(self.rng.uniform(0, 0.03))
+                self.mesh.rest(self.rng.uniform(0, 0.03))
                 self.kill(self.rng.choice(self.slots()))
         self.outcome.steps[kind] += 1
         self.look()
@@ -181,15 +184,14 @@ class _Storm:
             return slot if slot.pid is not None and (name, slot.incarnation) not in self.killed else None
 
         found = self.mesh.until(replacement, _PATIENCE, f"the replacement of {name}", often=True)
-        self.mesh.pump(self.rng.uniform(0, 0.02))
+        self.mesh.rest(self.rng.uniform(0, 0.02))
         self.kill(found)
 
 
-def _doubles(mesh: str) -> list[str]:
+def _doubles(mesh: str, names: list[str]) -> list[str]:
     """Return the slots that more than one process is called after. (One that is ending is called nothing.)"""
-    titles = (proc.command_line(process.pid) for process in proc.marked(mesh))
-    count = Counter(title for title in titles if title.startswith(f"meshvisor {mesh}/"))
-    return [title for title, processes in count.items() if processes > 1]
+    titles = Counter(proc.command_line(process.pid) for process in proc.marked(mesh))
+    return [name for name in names if titles[f"meshvisor {mesh}/{name}"] > 1]
 
 
 def _storm(storm: _Storm) -> None:
@@ -197,6 +199,7 @@ def _storm(storm: _Storm) -> None:
     for group in ("watch", "base-0", "middle-0", "top-0"):  # what is opened once is open after that
         storm.kill(next(slot for slot in storm.slots() if slot.name == group))
         storm.settle()
+    mesh.rest(_CALM)
     baseline = Counter(map(_kind_of, proc.descriptors(mesh.pid)))
     began = time.monotonic()
     while len(storm.killed) < outcome.options.kills:
@@ -217,7 +220,7 @@ def _storm(storm: _Storm) -> None:
 
 
 def _kind_of(descriptor: str) -> str:
-    return descriptor.partition(":")[0] if ":[" in descriptor else descriptor
+    return descriptor.partition(":")[0] if descriptor.startswith(("socket:", "pipe:", "pidfd:")) else descriptor
 
 
 def _compare_descriptors(storm: _Storm, baseline: Counter[str]) -> None:
@@ -227,7 +230,7 @@ def _compare_descriptors(storm: _Storm, baseline: Counter[str]) -> None:
             more, fewer = now - baseline, baseline - now
             storm.outcome.faults.append(f"descriptors of the supervisor: more {dict(more)}, fewer {dict(fewer)}")
             return
-        storm.mesh.pump(0.05)
+        storm.mesh.rest(0.05)
 
 
 def _stop_under_fire(storm: _Storm) -> None:
@@ -237,7 +240,7 @@ def _stop_under_fire(storm: _Storm) -> None:
     slots = storm.slots()
     mesh.signal(signal.SIGTERM)
     for slot in storm.rng.sample(slots, 6):
-        mesh.pump(storm.rng.uniform(0, 0.01))
+        mesh.rest(storm.rng.uniform(0, 0.01))
         storm.kill(slot)
     outcome.stop_kills = len(storm.killed) - before
     _check_end(mesh, outcome, 0, "a stop under fire")

@@ -96,7 +96,7 @@ def _turn(
     mesh.start()
     if moment is Moment.START:
         mesh.until(lambda: mesh.lines, _PATIENCE, "the first sign of the supervisor")
-        mesh.pump(rng.uniform(0, 0.4))
+        mesh.rest(rng.uniform(0, 0.4))
     else:
         _wait_ready(mesh)
     _bring_about(mesh, rng, moment)
@@ -130,7 +130,7 @@ def _bring_about(mesh: OutsideMesh, rng: random.Random, moment: Moment) -> None:
         victims = rng.sample(sorted(mesh.lives), 2)
         for victim in victims:
             hit(mesh.lives[victim].pid)
-        mesh.pump(rng.uniform(0, 0.15))
+        mesh.rest(rng.uniform(0, 0.15))
     elif moment is Moment.STOP:
         mesh.signal(signal.SIGTERM)
         time.sleep(rng.uniform(0, 0.03))

@@ -242,6 +242,12 @@ class OutsideMesh:
         if self._process is not None and self._process.stdout is not None:
             self._read(self._output, "lines", self._take_line)
 
+    def rest(self, seconds: float) -> None:
+        """Leave the mesh in peace, and read what comes meanwhile."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self.pump(left)
+
     def until(self, condition: Callable[[], T | None], within: float, what: str, *, often: bool = False) -> T:
         """Read until ``condition`` returns something true, and return it. ``often``: it needs no news to become true.
 

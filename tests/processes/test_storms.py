@@ -1,4 +1,4 @@
-"""``supervise run`` and its mesh under fire: a small part of what the commands of these tests' packages do at length."""
+"""``supervise run`` and its mesh under fire: a small part of what the commands named below do at length."""
 
 from pathlib import Path
 

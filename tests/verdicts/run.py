@@ -109,10 +109,8 @@ def _count(mesh: OutsideMesh, kind: str) -> int:
 
 def _watch(mesh: OutsideMesh, outcome: Outcome) -> None:
     """Leave everybody at work; whoever is replaced meanwhile was misjudged."""
-    began = time.monotonic()
-    while (left := began + outcome.options.minutes * 60 - time.monotonic()) > 0:
-        mesh.pump(min(left, 1.0))
-    outcome.watched = time.monotonic() - began
+    outcome.watched = outcome.options.minutes * 60
+    mesh.rest(outcome.watched)
     _note_false(mesh, outcome, "busy", innocent=set(mesh.lives))
 
 
@@ -132,9 +130,7 @@ def _try(mesh: OutsideMesh, outcome: Outcome, trial: Trial) -> None:
     tally = outcome.tallies[trial]
     if trial is Trial.OVERLOAD:
         with _hogs():
-            deadline = time.monotonic() + _OVERLOAD
-            while (left := deadline - time.monotonic()) > 0:
-                mesh.pump(left)
+            mesh.rest(_OVERLOAD)
         was_replaced = any(map(_is_replacement, mesh.reports))
         tally.verdicts.append(Verdict.OTHER if was_replaced else Verdict.NONE)
         mesh.reports.clear()
