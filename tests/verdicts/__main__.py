@@ -34,7 +34,8 @@ def main() -> int:
 def table(outcome: Outcome) -> str:
     """Return the figures of ``outcome``, one a line, and then what is wrong."""
     if outcome.refused:
-        return f"not in this version: {', '.join(outcome.refused)}\n"
+        keys = sorted({key.rpartition(".")[2] for key in outcome.refused})
+        return f"not in this version: {', '.join(keys)}\n"
     lines = [f"{'false verdicts on the busy':<28}{len(outcome.false)} in {outcome.watched / 60:.1f} min and the trials"]
     for trial, tally in outcome.tallies.items():
         right = f"{tally.right(trial)} of {len(tally.verdicts)} {EXPECTED[trial]}"
