@@ -1,9 +1,9 @@
-"""``python -m benchmarks.recovery [--rounds N] [--only NAME]... [--json FILE]``: the table of recovery.
+"""``python -m benchmarks.recovery [--rounds N] [--turns T] [--only NAME]... [--json FILE]``: the table of recovery.
 
 Every contender has the same number of workers (16), idle, one of which is hurt at a time, the others being left in
-peace until all is well again; times are CLOCK_MONOTONIC, taken right before the signal and in the first line of the
-replacement. Ratios are to the first row of a discipline. meshvisor restarts a Python worker whose imports are done
-and that is linked to 15 others; the others restart a process that knows nobody.
+peace until all is well again; the contenders take turns. Times are CLOCK_MONOTONIC, taken right before the signal and
+in the first line of the replacement. Ratios are to the first row of a discipline. meshvisor restarts a Python worker
+whose imports are done and that is linked to 15 others; the others restart a process that knows nobody.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from . import ours, peers
-from .table import Row, as_json, render
+from .table import Row, as_json, merge, render
 
 N = 16
 LARGE = 100
@@ -45,14 +45,16 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--rounds", type=int, default=60, help="kills per row; slow contenders get fewer (default: 60)")
+    parser.add_argument("--turns", type=int, default=2, help="in how many turns through all contenders (default: 2)")
     parser.add_argument("--only", choices=SCENARIOS, action="append", help="run these alone; may be repeated")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there, too")
     asked = parser.parse_args()
     rows: list[Row] = []
     began = time.monotonic()
-    for name in asked.only or SCENARIOS:
-        print(f"{time.monotonic() - began:6.0f} s  {name}", file=sys.stderr, flush=True)
-        rows += SCENARIOS[name](max(1, asked.rounds))
+    for turn in range(asked.turns):
+        for name in asked.only or SCENARIOS:
+            print(f"{time.monotonic() - began:6.0f} s  turn {turn + 1}: {name}", file=sys.stderr, flush=True)
+            rows = merge([*rows, *SCENARIOS[name](max(1, asked.rounds // asked.turns))])
     load = os.getloadavg()[0]
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, load {load:.1f}, {asked.rounds} rounds\n")
     print(render(rows), end="")

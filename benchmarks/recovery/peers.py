@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from tests.outside.proc import Identity, identity, wait_gone
+from tests.outside.proc import Identity, descendants, identity, wait_gone
 
 from .ours import FROM_STOP, ORPHANS, TO_START
 from .table import Row
@@ -118,13 +118,15 @@ class Peer:
 
     def orphan(self) -> tuple[float, int]:
         """Kill the master; return after how many ms the last worker was gone, or how many never were."""
+        self.seen += descendants(self._master.pid)
         at = time.monotonic_ns()
         self._master.kill()
         left = wait_gone(self.workers, _NEVER)
         return (time.monotonic_ns() - at) / 1e6, len(left)
 
     def close(self) -> None:
-        """End everything."""
+        """End everything, the helpers that a peer has beside its workers included."""
+        self.seen += descendants(self._master.pid)
         if self._master.poll() is None:
             self._master.terminate()
             with suppress(subprocess.TimeoutExpired):
@@ -133,9 +135,9 @@ class Peer:
         self._master.wait()
         while self.born(0.2):
             pass
-        for worker in self.seen:
-            if worker.is_alive:
-                os.kill(worker.pid, signal.SIGKILL)
+        for process in self.seen:
+            if process.is_alive:
+                os.kill(process.pid, signal.SIGKILL)
         wait_gone(self.seen, 5)
         os.close(self._pipe)
         self._log.close()
@@ -310,7 +312,7 @@ def _measure(contender: Contender, title: str, count: int, rounds: int, imports:
         if not imports:
             yield _freeze(contender, peer, title, few)
             took, left = peer.orphan()
-            note = f"{left} of {count} live on" if left else ""
+            note = f"{left} of {count} live on after {_NEVER:g} s" if left else ""
             yield Row(ORPHANS, f"{title}, N = {count}", () if left else (took,), note=note)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -31,6 +31,17 @@ class Row:
         if count >= 50:
             return "p98", ordered[-(count // 50) - 1]
         return ("max", ordered[-1]) if count > 1 else None
+
+
+def merge(rows: Iterable[Row]) -> list[Row]:
+    """Return ``rows`` with those of one contender in one discipline made one, in the order of the first of each."""
+    merged: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        key = row.discipline, row.name
+        before = merged.get(key, row)
+        samples = [*before.samples, *row.samples] if before is not row else row.samples
+        merged[key] = replace(before, samples=samples, note=row.note or before.note)
+    return list(merged.values())
 
 
 def as_json(rows: Iterable[Row]) -> list[dict[str, Any]]:

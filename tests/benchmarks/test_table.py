@@ -1,7 +1,7 @@
 """A benchmark's table says no more than its samples do."""
 
 import pytest
-from benchmarks.recovery.table import Row, as_json, render
+from benchmarks.recovery.table import Row, as_json, merge, render
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,12 @@ def test_ratios_are_to_the_first_figure_of_a_discipline_and_a_note_stands_for_no
         ["two", "5.00", "ms", "5.00", "max", "2", "2.50x"],
     ]
     assert cells[8] == ["x", "1.00", "ms", "1", "1.00x"]
+
+
+def test_turns_are_put_together() -> None:
+    first, second = Row("a", "x", [1.0, 2.0]), Row("a", "x", [3.0], note="late")
+    other = Row("a", "y")
+    assert merge([first, other, second]) == [Row("a", "x", [1.0, 2.0, 3.0], note="late"), other]
 
 
 def test_a_program_gets_all_samples() -> None:

@@ -60,6 +60,15 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def descendants(pid: int) -> list[Identity]:
+    """Return all that a living process has started, directly or not, and that lives as well."""
+    found: list[Identity] = []
+    for child in children(pid):
+        if (one := identity(child)) is not None:
+            found += [one, *descendants(child)]
+    return found
+
+
 def zombies_of(pid: int) -> list[int]:
     """Return the dead children that a process has not taken notice of."""
     return [child for child in children(pid) if _stat(child)[:1] == ["Z"]]
