@@ -11,12 +11,13 @@ import pytest
 from tests.outside import proc
 from tests.outside.mesh import OutsideMesh, Report, Stuck, hit, write_file
 
+NAME = f"unheardof-{os.getpid()}"
 SECTIONS = {"workers.a": {"class": "probe:Probe", "replicas": 2, "backoff": {"max": "1s"}, "settings": {"slow": 0.5}}}
 
 
 @pytest.fixture
 def mesh(tmp_path: Path) -> Iterator[OutsideMesh]:
-    with OutsideMesh(tmp_path, "unheardof", SECTIONS) as mesh:
+    with OutsideMesh(tmp_path, NAME, SECTIONS) as mesh:
         yield mesh
 
 
@@ -33,7 +34,7 @@ def test_sections_are_written_as_toml(tmp_path: Path) -> None:
 
 def test_what_the_file_must_have_is_put_in(mesh: OutsideMesh) -> None:
     written = tomllib.loads(mesh.file.read_text())
-    assert written["mesh"] == {"name": "unheardof"}
+    assert written["mesh"] == {"name": NAME}
     assert written["workers"]["a"]["settings"]["slow"] == 0.5
     assert written["workers"]["a"]["settings"]["reports"] == str(mesh.folder / "reports")
 
@@ -58,15 +59,35 @@ def test_what_does_not_come_is_said(mesh: OutsideMesh) -> None:
         mesh.until(lambda: None, 0.01, "the sun")
 
 
-def test_a_process_is_gone_once_it_is_a_zombie() -> None:
-    with subprocess.Popen(["sleep", "1000"], env={"MESHVISOR_MESH": "unheardof:1:2:3"}) as sleeper:
-        process = proc.identity(sleeper.pid)
-        assert process is not None
-        assert proc.belongs(sleeper.pid, "unheardof")
-        assert not proc.belongs(sleeper.pid, "unheard")
-        assert sleeper.pid in proc.children(os.getpid())
-        assert proc.wait_gone([process], 0.01) == [process]
-        hit(sleeper.pid, signal.SIGKILL)
-        assert proc.wait_gone([process], 30) == []
-        assert proc.zombies_of(os.getpid()) == [sleeper.pid]
-        assert hit(sleeper.pid, signal.SIGKILL) is None
+@pytest.fixture
+def waiter() -> Iterator[int]:
+    """A process of the mesh NAME, well past its exec."""
+    with subprocess.Popen(
+        ["sh", "-c", "echo up; read line"],
+        env={"MESHVISOR_MESH": f"{NAME}:1:2:3"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == b"up\n"
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def test_a_process_belongs_to_the_mesh_that_its_environment_names(waiter: int) -> None:
+    assert proc.belongs(waiter, NAME)
+    assert not proc.belongs(waiter, "unheardof")
+    assert proc.identity(waiter) in proc.marked(NAME)
+
+
+def test_a_process_is_gone_once_it_is_a_zombie(waiter: int) -> None:
+    process = proc.identity(waiter)
+    assert process is not None
+    assert process in proc.descendants(os.getpid())
+    assert proc.wait_gone([process], 0) == [process]
+    hit(waiter, signal.SIGKILL)
+    assert proc.wait_gone([process], 30) == []
+    assert waiter in proc.zombies_of(os.getpid())
+    assert hit(waiter, signal.SIGKILL) is None
