@@ -16,7 +16,8 @@
     │   ├── CallTimeout        the reply did not come in time (also a TimeoutError)
     │   └── RemoteError        the method raised; the text holds the remote traceback
     ├── RetryAfter             an adapter or a peer asks for a pause (``.seconds``)
-    ├── BlacklistError         a shared blacklist that cannot be made, opened or written
+    ├── SegmentError           shared memory that cannot be made, opened or used (``.segment``, ``.reason``)
+    │   └── BlacklistError     the same, of a shared blacklist
     └── SupervisorError        the supervisor cannot do what was asked
 
 Errors carry their facts as typed attributes and make their text from them, so that nobody has to parse a message.
@@ -236,8 +237,20 @@ class RetryAfter(MeshError):
         return f"asked to try again in {self.seconds:g} s" + (f": {self.reason}" if self.reason else "")
 
 
-class BlacklistError(MeshError):
-    """A shared blacklist cannot be made, opened or written."""
+class SegmentError(MeshError):
+    """A segment of shared memory cannot be made, opened or used; ``segment`` names it, ``reason`` says what to do."""
+
+    def __init__(self, segment: str, reason: str) -> None:
+        self.segment = segment
+        self.reason = reason
+        super().__init__(segment, reason)
+
+    def __str__(self) -> str:
+        return f"{self.segment}: {self.reason}"
+
+
+class BlacklistError(SegmentError):
+    """A shared blacklist cannot be made, opened or used."""
 
 
 class SupervisorError(MeshError):

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .shared.errors import QueueFull as QueueFull
     from .shared.errors import RemoteError as RemoteError
     from .shared.errors import RetryAfter as RetryAfter
+    from .shared.errors import SegmentError as SegmentError
     from .shared.errors import SendTimeout as SendTimeout
     from .shared.errors import SupervisorError as SupervisorError
     from .shared.errors import UnknownPeer as UnknownPeer
@@ -81,6 +82,7 @@ _NAMES = {
         "QueueFull",
         "RemoteError",
         "RetryAfter",
+        "SegmentError",
         "SendTimeout",
         "SupervisorError",
         "UnknownPeer",
