@@ -38,7 +38,13 @@ ROOMS = {
 }
 
 # Modules that decide and never act: no clock, no socket, no process, no dice, no log.
-PURE = ["shared/core", "supervisor/child.py", "supervisor/strategy.py", "supervisor/intensity.py"]
+PURE = [
+    "shared/core",
+    "supervisor/child.py",
+    "supervisor/strategy.py",
+    "supervisor/intensity.py",
+    "supervisor/verdict.py",
+]
 IMPURE = {
     "asyncio",
     "logging",

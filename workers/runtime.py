@@ -23,7 +23,10 @@ from ..shared.transport.base import TransportAdapter
 from .ending import Ending, Manner, exit_status, user_traceback
 from .lifeline import Lifeline
 from .node import Node
+from .presence import Presence
+from .pulse import PulsedLoop
 from .rpc import suggestion
+from .traces import register
 from .worker import Worker
 
 _FLUSH_TIMEOUT = 1.0
@@ -64,6 +67,8 @@ def load_class(path: str) -> type[Worker]:
 
 
 def _ending(lifeline: Lifeline, assignment: Assignment) -> Ending:
+    if "traces" in lifeline.descriptors:
+        register(lifeline.descriptors["traces"])
     sys.path[0] = assignment.path
     try:
         worker_class = load_class(assignment.class_path)
@@ -75,13 +80,15 @@ def _ending(lifeline: Lifeline, assignment: Assignment) -> Ending:
         lifeline.report(Failure("import", text))
         return Ending(1, Manner.CRASH)
     # Neither closed nor left by `with`: that would wait for tasks and threads, and this process ends now.
-    return asyncio.Runner().run(_live(lifeline, assignment, worker_class))
+    return asyncio.Runner(loop_factory=PulsedLoop).run(_live(lifeline, assignment, worker_class))
 
 
 async def _live(lifeline: Lifeline, assignment: Assignment, worker_class: type[Worker]) -> Ending:
     loop = asyncio.get_running_loop()
+    presence = Presence(lifeline.descriptors, assignment, loop)
 
     def report(message: FromWorker) -> None:
+        presence.heard(message)
         lifeline.report(message)
         if isinstance(message, Ready):
             loop.call_soon(_set_title, f"meshvisor {assignment.mesh}/{assignment.name}")
@@ -91,6 +98,8 @@ async def _live(lifeline: Lifeline, assignment: Assignment, worker_class: type[W
         assignment.incarnation,
         assignment.settings,
         report=report,
+        ending=presence.stopping,
+        lag_of=presence.lag_of,
         drain_timeout=assignment.drain_timeout,
     )
     options = MeshOptions(
@@ -102,7 +111,9 @@ async def _live(lifeline: Lifeline, assignment: Assignment, worker_class: type[W
         heartbeat_timeout=assignment.heartbeat_timeout,
         blacklist_duration=assignment.blacklist_duration,
     )
-    node.connect(Mesh(options, node, adapters=_adapters(assignment)), worker_class, assignment.roster)
+    mesh = Mesh(options, node, adapters=_adapters(assignment))
+    presence.count_messages = mesh.message_counts
+    node.connect(mesh, worker_class, assignment.roster)
     with contextlib.suppress(OSError, RuntimeError):  # SIGKILL has no handler.
         stop_signal = signal.Signals[assignment.stop_signal]
         loop.add_signal_handler(stop_signal, node.request_stop)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .shared.errors import SendTimeout as SendTimeout
     from .shared.errors import SupervisorError as SupervisorError
     from .shared.errors import UnknownPeer as UnknownPeer
+    from .shared.memory.board import LivenessBoard as LivenessBoard
     from .shared.mesh.connection import ConnectionHandle as ConnectionHandle
     from .shared.mesh.host import ConnectionHost as ConnectionHost
     from .shared.mesh.manager import ConnectionManager as ConnectionManager
@@ -87,6 +88,7 @@ _NAMES = {
         "SupervisorError",
         "UnknownPeer",
     ],
+    "shared.memory.board": ["LivenessBoard"],
     "shared.mesh.connection": ["ConnectionHandle"],
     "shared.mesh.host": ["ConnectionHost"],
     "shared.mesh.manager": ["ConnectionManager"],
