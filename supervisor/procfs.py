@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 
-from .verdict import Look
+from .verdict import Look, Others
 
 _TICK = 1.0 / os.sysconf("SC_CLK_TCK")
 _SIZE = 4096
+_MOST_THREADS = 64  # looked at beside the loop's
 
 # Fields of stat, counted from behind the name (which may hold anything, parentheses too): proc_pid_stat(5) less 3.
 _STATE, _USER, _SYSTEM, _STARTED, _EXIT_CODE = 0, 11, 12, 19, 49
@@ -45,6 +46,7 @@ def look(pid: int, tid: int, started: int, now: float) -> Look | None:
         cpu=(int(process[_USER]) + int(process[_SYSTEM])) * _TICK,
         # While a process is stopped the field holds the signal that did it, until a parent has waited for the stop.
         stop_signal=int(thread[_EXIT_CODE]) & 0x7F if state == "T" else 0,
+        others=_others(pid, tid),
     )
 
 
@@ -63,6 +65,21 @@ def waits_on(pid: int, tid: int) -> int | None:
         return int(fields[1], 16)
     except (IndexError, ValueError):
         return None
+
+
+def _others(pid: int, tid: int) -> Others:
+    try:
+        threads = [thread for thread in os.listdir(f"/proc/{pid}/task") if thread != str(tid)]
+    except OSError:
+        return Others()
+    executed = waited = 0.0
+    is_runnable = False
+    for thread in threads[:_MOST_THREADS]:
+        one = _schedule(f"/proc/{pid}/task/{thread}/schedstat")
+        executed += one[0] or 0.0
+        waited += one[1]
+        is_runnable = is_runnable or _fields(f"/proc/{pid}/task/{thread}/stat")[:1] == [b"R"]
+    return Others(executed, waited, is_runnable)
 
 
 def _fields(path: str) -> list[bytes]:

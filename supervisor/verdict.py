@@ -8,7 +8,7 @@ look before:
     executed or queued for more than half of the time     not blocked: what is quiet begins anew
     runnable, without executing, at most of the looks     the same: queueing is booked only once it is over
     none of it for ``hang_timeout``                       hung, blocked (in a lock, a sleep, I/O)
-    but the process as a whole computed for half of it    not blocked: a thread in C code has the GIL
+    but other threads did so, or were runnable            not blocked: a thread in C code has the GIL
     a turn of ``busy_timeout``, less what was queued      hung, running
     state T                                               stopped, if it was by SIGSTOP
     state t, or T by another signal                       somebody debugs it, or pressed Ctrl-Z: no verdict
@@ -64,12 +64,21 @@ class Scheduled:
 
 
 @dataclass(frozen=True, slots=True)
+class Others:
+    """What the other threads of a process have executed and queued, together, and whether one is runnable."""
+
+    executed: float = 0.0
+    waited: float = 0.0
+    is_runnable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """What the kernel says of a worker at ``now`` (monotonic seconds); all else is in seconds since it started.
 
     ``state`` is the loop's thread's letter in /proc; ``executed`` and ``waited`` are that thread's (None: no
-    schedstat), ``ticks`` is its CPU time in coarse ticks, ``cpu`` that of the whole process. ``stop_signal`` is what
-    stopped it (0: not known).
+    schedstat), ``ticks`` is its CPU time in coarse ticks, ``cpu`` that of the whole process. ``others`` are the other
+    threads. ``stop_signal`` is what stopped the process (0: not known).
     """
 
     now: float
@@ -79,11 +88,17 @@ class Look:
     ticks: float
     cpu: float
     stop_signal: int = 0
+    others: Others = Others()
 
     @property
     def computed(self) -> float:
         """The thread's CPU time, as exactly as it is known."""
         return self.ticks if self.executed is None else self.executed
+
+    @property
+    def active(self) -> float:
+        """How long the threads that live now have executed and queued, all together."""
+        return self.computed + self.waited + self.others.executed + self.others.waited
 
     @property
     def is_frozen(self) -> bool:
@@ -113,14 +128,18 @@ class Suspicion:
         self._last: Look | None = None
         self._quiet_since = since
         self._quiet_looks = self._runnable_looks = 0
-        self._mark = self._first = (since, 0.0)  # a look's time and the process's CPU time at it
+        self._mark: Look | None = None  # the look at which what is quiet began
+        self._first: Look | None = None
         self._queued = self._queueing = self._excused = 0.0
+        # What others queued excuses a thread that waits for the GIL, but for no longer than it did nothing else.
+        self._others_queued = self._passive = 0.0
         self._credit = _CREDIT * limits.beat
 
     @property
     def excused(self) -> float:
         """For how long the worker could not help being late, in seconds: it queued, was held, or nobody looked."""
-        return self._queued + self._queueing + self._excused
+        by_others = min(self._others_queued, self._passive)
+        return self._queued + self._queueing + self._excused + by_others
 
     @property
     def due(self) -> float:
@@ -138,7 +157,7 @@ class Suspicion:
         return self._judge(look)
 
     def _begin(self, look: Look) -> None:
-        self._mark = self._first = (look.now, look.cpu)
+        self._mark = self._first = look
         self._quiet_since = look.now
         self._excused = max(0.0, look.now - self.since - self._credit)
         before = self._scheduled
@@ -159,8 +178,11 @@ class Suspicion:
             self._queueing = 0.0  # it is booked by now
         elif look.state == "R":
             self._queueing += elapsed - unseen
+        else:
+            self._passive += elapsed - unseen
+            self._others_queued += max(0.0, look.others.waited - last.others.waited)
         self._quiet_looks += 1
-        self._runnable_looks += look.state == "R" and not is_computing
+        self._runnable_looks += look.others.is_runnable or (look.state == "R" and not is_computing)
         self._excused += elapsed if look.is_held else max(0.0, unseen - computed)
         if look.is_held or computed + queued > elapsed / 2 or self._runnable_looks > self._quiet_looks / 2:
             self._restart(look)
@@ -170,14 +192,14 @@ class Suspicion:
     def _restart(self, look: Look) -> None:
         self._quiet_since = look.now
         self._quiet_looks = self._runnable_looks = 0
-        self._mark = look.now, look.cpu
+        self._mark = look
 
     def _judge(self, look: Look) -> Verdict:
         if look.is_frozen and self.limits.hang_timeout is not None:
             return Verdict.STOPPED
         hang, busy = self._patience(look)
         if not look.is_held and look.now - self._quiet_since >= hang:
-            if _share(self._mark, look) <= 0.5:
+            if not _is_active(self._mark or look, look):
                 return Verdict.BLOCKED
             self._restart(look)
         age = look.now - self.since
@@ -189,9 +211,9 @@ class Suspicion:
         return Verdict.STARVED if self._queued + self._queueing > age / 2 else Verdict.LATE
 
     def _is_computing(self, look: Look) -> bool:
-        began_at, _ = self._first
-        span = look.now - began_at - self.excused
-        return span > 0 and max(self.computed / span, _share(self._first, look, span)) > 0.5
+        first = self._first or look
+        span = look.now - first.now - self.excused
+        return span > 0 and max(self.computed, look.cpu - first.cpu) > span / 2
 
     def _patience(self, look: Look | None = None) -> tuple[float, float]:
         look = look or self._last
@@ -200,8 +222,7 @@ class Suspicion:
         return (math.inf if hang is None else factor * hang), (math.inf if busy is None else factor * busy)
 
 
-def _share(mark: tuple[float, float], look: Look, span: float | None = None) -> float:
-    """Return how much of a core the process has used since ``mark``; 0.0 if no time has passed."""
-    at, cpu = mark
-    span = look.now - at if span is None else span
-    return (look.cpu - cpu) / span if span > 0 else 0.0
+def _is_active(mark: Look, look: Look) -> bool:
+    """Return whether the process used, or queued for, more than half of a core between two looks."""
+    # Ticks are coarse; what threads tell by themselves goes with those that end.
+    return max(look.cpu - mark.cpu, look.active - mark.active) > (look.now - mark.now) / 2

@@ -355,7 +355,7 @@ class BoardWriter:
         words, at, mark = self.words, self._pulse, self.waiting
         self._beats += 1
         self._links = min(links_up, _LINKS)
-        self._lag = min(int(lag * 1e6), _LAG)
+        self._lag = min(round(lag * 1e6), _LAG)
         words[at + BEATS] = mark + self._beats
         words[at + MESSAGES_IN] = mark + (messages_in & _VALUE)
         words[at + MESSAGES_OUT] = mark + (messages_out & _VALUE)

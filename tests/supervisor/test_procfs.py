@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,36 @@ def test_a_thread_that_computes_is_running_and_its_time_grows() -> None:
     assert second.executed - first.executed >= 0.04
     assert second.cpu - first.cpu >= 0.03
     assert abs(second.ticks - second.executed) < 0.05
+
+
+def test_the_other_threads_are_told_apart_from_the_loops() -> None:
+    stop = threading.Event()
+
+    def compute() -> None:
+        while not stop.is_set():
+            pass
+
+    threads = [threading.Thread(target=compute), threading.Thread(target=stop.wait)]
+    for thread in threads:
+        thread.start()
+    started = procfs.start_time(os.getpid())
+    assert started is not None
+    idle = procfs.look(os.getpid(), threads[1].native_id or 0, started, 0.0)
+    assert idle is not None
+    assert idle.others.is_runnable
+    deadline = time.monotonic() + 10.0
+    while True:
+        later = procfs.look(os.getpid(), threads[1].native_id or 0, started, 1.0)
+        assert later is not None
+        if later.others.executed >= idle.others.executed + 0.02 or time.monotonic() > deadline:
+            break
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert later.state == "S"
+    assert later.others.executed >= idle.others.executed + 0.02
+    assert later.executed is not None
+    assert later.executed < 0.02
 
 
 def test_a_stopped_process_tells_by_which_signal(sleeper: subprocess.Popen[bytes]) -> None:
@@ -109,7 +140,8 @@ def test_without_schedstat_there_are_ticks(monkeypatch: pytest.MonkeyPatch) -> N
 def test_nothing_stays_open(sleeper: subprocess.Popen[bytes]) -> None:
     started = procfs.start_time(sleeper.pid)
     assert started is not None
-    before = os.listdir("/proc/self/fd")
     procfs.look(sleeper.pid, sleeper.pid, started, 0.0)
     procfs.waits_on(sleeper.pid, sleeper.pid)
-    assert os.listdir("/proc/self/fd") == before
+    with suppress(FileNotFoundError):  # the directory that is listed has a descriptor of its own
+        for descriptor in os.listdir("/proc/self/fd"):
+            assert not os.readlink(f"/proc/self/fd/{descriptor}").startswith(f"/proc/{sleeper.pid}/")

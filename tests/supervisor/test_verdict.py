@@ -4,10 +4,11 @@ A worker's turn began at 0.0; beats are 25 ms, ``hang_timeout`` 100 ms, ``busy_t
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
-from meshvisor.supervisor.verdict import Limits, Look, Scheduled, Suspicion, Verdict
+from meshvisor.supervisor.verdict import Limits, Look, Others, Scheduled, Suspicion, Verdict
 
 FINE, LATE, STARVED, STOPPED, BLOCKED, RUNNING = Verdict
 LIMITS = Limits(beat=0.025, hang_timeout=0.1, busy_timeout=1.0)
@@ -126,6 +127,34 @@ def test_a_thread_in_c_code_that_has_the_gil_is_computing_and_not_blocked() -> N
     told = verdicts(looks)
     assert told[-1] is RUNNING
     assert looks[len(told) - 1].now == pytest.approx(1.005)
+
+
+def test_a_thread_that_has_the_gil_and_queues_for_a_core_is_not_blocked_either() -> None:
+    # It gets the core for 10 of each 100 ms; what it queued is booked when it does. The loop's thread only waits.
+    looks = []
+    for number, now in enumerate(each_beat(3.0)):
+        turns = (number + 1) // 4
+        others = Others(0.01 * turns, 0.09 * turns, is_runnable=True)
+        looks.append(replace(look(now, "S", cpu=7.0 + 0.01 * turns), others=others))
+    told = verdicts(looks)
+    assert len(told) == len(looks)
+    assert not any(verdict.is_final for verdict in told)
+
+
+def test_threads_that_end_do_not_hide_what_they_computed() -> None:
+    looks = [
+        replace(look(now, "S", cpu=7.0 + int(now * 100) / 100), others=Others(executed=max(0.0, 9.0 - 10 * now)))
+        for now in each_beat(0.5)
+    ]
+    assert not any(verdict.is_final for verdict in verdicts(looks))
+
+
+def test_other_threads_that_wake_up_now_and_then_do_not_hide_a_deadlock() -> None:
+    looks = [
+        replace(look(now), others=Others(0.001 * number, 0.0, is_runnable=number % 4 == 2))
+        for number, now in enumerate(each_beat(0.3))
+    ]
+    assert verdicts(looks)[-1] is BLOCKED
 
 
 def test_a_background_thread_that_computes_a_little_does_not_hide_a_deadlock() -> None:
