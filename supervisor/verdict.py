@@ -115,7 +115,7 @@ class Suspicion:
     """One worker that is late since ``since``: when the turn began that does not end, as far as the owner saw it.
 
     The owner makes one when that is longer ago than a beat, feeds it with a look each beat, and drops it when the
-    worker makes another turn, or when the owner itself has stood still. ``scheduled`` is what the worker said at its
+    worker makes another turn. ``scheduled`` is what the worker said at its
     latest beat: it can prove that nothing was computed from the beginning of the turn on.
     """
 
@@ -147,31 +147,36 @@ class Suspicion:
         hang, busy = self._patience()
         return min(self._quiet_since + hang, self.since + self.excused + busy)
 
-    def look(self, look: Look) -> Verdict:
-        """Take a look in and say what is known now."""
+    def look(self, look: Look, *, is_trusted: bool = True) -> Verdict:
+        """Take a look in and say what is known now.
+
+        Not trusted is the look of an observer that stood still just before: it proves nothing, and the time until it
+        counts for nothing. Its verdict is not to be acted upon.
+        """
+        credit = self._credit if is_trusted else 0.0
         if self._last is None:
-            self._begin(look)
+            self._begin(look, credit)
         elif look.now > self._last.now:
-            self._compare(self._last, look)
+            self._compare(self._last, look, credit)
         self._last = look
         return self._judge(look)
 
-    def _begin(self, look: Look) -> None:
+    def _begin(self, look: Look, credit: float) -> None:
         self._mark = self._first = look
         self._quiet_since = look.now
-        self._excused = max(0.0, look.now - self.since - self._credit)
+        self._excused = max(0.0, look.now - self.since - credit)
         before = self._scheduled
         if before is None or look.executed is None or look.state not in ("S", "D"):
             return
         active = look.executed - before.executed + look.waited - before.waited
         if 0 <= active <= (look.now - self.since) / 2:
-            self._quiet_since = max(self.since, look.now - self._credit)
+            self._quiet_since = max(self.since, look.now - credit)
 
-    def _compare(self, last: Look, look: Look) -> None:
+    def _compare(self, last: Look, look: Look, credit: float) -> None:
         elapsed = look.now - last.now
         computed, queued = max(0.0, look.computed - last.computed), max(0.0, look.waited - last.waited)
         is_computing = computed > elapsed / 2
-        unseen = max(0.0, elapsed - self._credit)
+        unseen = max(0.0, elapsed - credit)
         self.computed += computed
         self._queued += queued
         if queued or is_computing:

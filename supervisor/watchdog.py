@@ -4,8 +4,8 @@ One timer serves a whole mesh, each ``beat``, as long as anybody is watched. Wha
 stamps of all slots and compare them with what they are when every loop waits: two operations, whatever the number of
 workers. Only a worker that is late is looked at more closely, and only as long as it is.
 
-The watchdog stands still itself at times (the machine is overloaded, or was suspended). Then it forgets what it
-suspected and begins anew, since what it takes for silence may be its own (``ObserverPause``).
+The watchdog stands still itself at times (the machine is overloaded, or was suspended). What it takes for silence then
+is its own (``ObserverPause``): for a while it tells nothing, and that time counts against nobody.
 """
 
 from __future__ import annotations
@@ -76,7 +76,6 @@ class Watchdog:
         self._look_at = look
         self._clock = clock
         self._pause = self._new_pause()
-        self._awake_since = 0.0
         self._watched: dict[int, _Watched] = {}
         self._late: set[int] = set()
         self._idle = b""
@@ -140,11 +139,7 @@ class Watchdog:
     def _tick(self) -> None:
         now = self._clock()
         self._pause.tick(now)
-        if not self._pause.is_trusted(now):
-            self._awake_since = now
-            self._forget()
-        else:
-            self._scan(now)
+        self._scan(now)
         if self._watched:
             self._timer = self._loop.call_later(self._until_next(), self._tick)
 
@@ -183,7 +178,7 @@ class Watchdog:
             since = None if beat_at is None else beat_at + _MISSED
         else:
             since = self._board.turn(stamp, watched.incarnation)
-        return None if since is None else max(since, watched.watched_since, self._awake_since)
+        return None if since is None else max(since, watched.watched_since)
 
     def _suspect(self, watched: _Watched, since: float) -> Suspicion | None:
         """Return a new suspicion; None if the entry is not that of the worker, or says that it is on its way out."""
@@ -203,7 +198,10 @@ class Watchdog:
         if look is None:  # Gone: its pidfd says so.
             self._clear(watched)
             return
-        verdict = suspicion.look(look)
+        is_trusted = self._pause.is_trusted(now)
+        verdict = suspicion.look(look, is_trusted=is_trusted)
+        if not is_trusted:
+            return
         if verdict.is_final and self._is_contradicted(watched):
             self._clear(watched)
             return
@@ -245,10 +243,6 @@ class Watchdog:
         if watched.is_suspect:
             watched.is_suspect = False
             self._suspected(watched.index, False)
-
-    def _forget(self) -> None:
-        for watched in list(self._watched.values()):
-            self._clear(watched)
 
     def _until_next(self) -> float:
         """Return the seconds until the next scan: a beat, or less if a verdict is due before."""

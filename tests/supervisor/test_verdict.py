@@ -220,6 +220,13 @@ def test_a_long_gap_between_looks_proves_no_more_than_two_beats_of_silence() -> 
     assert suspicion.look(look(0.3501)) is BLOCKED
 
 
+def test_what_an_observer_sees_that_stood_still_itself_proves_nothing() -> None:
+    suspicion = Suspicion(0.0, LIMITS, JUST_BEATEN)
+    assert suspicion.look(look(5.0), is_trusted=False) is LATE
+    assert suspicion.look(look(5.025), is_trusted=False) is LATE
+    assert [suspicion.look(look(now)) for now in (5.05, 5.075, 5.1, 5.126)] == [LATE, LATE, LATE, BLOCKED]
+
+
 def test_a_first_look_that_comes_late_proves_no_more_than_two_beats_of_silence_either() -> None:
     assert verdicts([look(5.0)], scheduled=JUST_BEATEN) == [LATE]
 

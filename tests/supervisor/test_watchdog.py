@@ -230,7 +230,7 @@ def test_a_stopped_process_is_judged_at_the_first_look(play: Play) -> None:
     assert text.startswith("it is stopped (state T, by SIGSTOP)")
 
 
-def test_after_a_pause_of_its_own_the_watchdog_gives_everybody_the_whole_time_out_again(play: Play) -> None:
+def test_after_a_pause_of_its_own_the_watchdog_tells_nothing_for_a_while_and_counts_none_of_it(play: Play) -> None:
     # The clocks go on while the machine stands still; here only the watchdog's does.
     async def act(scene: Scene) -> None:
         skipped = 0.0
@@ -244,9 +244,30 @@ def test_after_a_pause_of_its_own_the_watchdog_gives_everybody_the_whole_time_ou
         skipped = 3600.0
         await asyncio.sleep(2.0)
 
+    scene = play(act)
+    ((at, _, verdict, _),) = scene.judged
+    assert verdict is Verdict.BLOCKED
+    # Silence until the last look before, at 1.05 at the latest, counts; then four beats of grace do not.
+    assert 3600.0 + 1.05 + 0.1 + 0.04 <= at <= 3600.0 + 1.05 + 0.2 + 3 * BEAT
+    assert all(at >= 3600.0 + 1.05 + 0.1 for at, _, _ in scene.suspected)
+
+
+def test_pauses_that_come_again_and_again_delay_a_verdict_and_do_not_prevent_it(play: Play) -> None:
+    async def act(scene: Scene) -> None:
+        skipped = 0.0
+        clock = scene.clock
+        scene.dog._clock = scene.clock = lambda: clock() + skipped
+        writer = scene.worker()
+        scene.watch(hang=0.5)
+        await asyncio.sleep(0.99)
+        scene.turn(writer)
+        for _ in range(20):
+            await asyncio.sleep(0.3)
+            skipped += 0.2
+
     ((at, _, verdict, _),) = play(act).judged
     assert verdict is Verdict.BLOCKED
-    assert 3600.0 + 1.05 + 0.2 <= at <= 3600.0 + 1.05 + 0.2 + 3 * BEAT
+    assert 1.9 <= at <= 2.6
 
 
 def test_only_the_incarnation_that_is_watched_is_judged_by_its_own_stamps(play: Play) -> None:
