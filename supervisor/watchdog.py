@@ -78,7 +78,8 @@ class Watchdog:
         self._pause = self._new_pause()
         self._watched: dict[int, _Watched] = {}
         self._late: set[int] = set()
-        self._idle = b""
+        self._count = 0
+        self._idle = b""  # what the stamps are when all loops wait
         self._beats_due = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -95,7 +96,12 @@ class Watchdog:
         """Judge the worker in slot ``index`` from now on: it is ready. None: that time-out is off.
 
         ``start_time`` is what ``procfs.start_time`` has said of the process; a process that is gone is not watched.
+
+        Raises:
+            ValueError: If the board has no such slot.
         """
+        if not 0 <= index < self._board.capacity:
+            raise ValueError(f"the board has slots 0 to {self._board.capacity - 1}, not {index}")
         self.unwatch(index)
         started = procfs.start_time(pid) if start_time is None else start_time
         if started is None:
@@ -111,7 +117,7 @@ class Watchdog:
             self._timer = self._loop.call_later(self._beat, self._tick)
 
     def unwatch(self, index: int) -> None:
-        """Judge slot ``index`` no more: it is to stop, or has ended. One that is not watched: no effect."""
+        """Judge slot ``index`` no more: it is to stop, or has ended. Nothing is told; one not watched: no effect."""
         if self._watched.pop(index, None) is None:
             return
         self._late.discard(index)
@@ -132,22 +138,24 @@ class Watchdog:
 
     def _expect(self) -> None:
         """Work out what the stamps are when all loops wait."""
-        count = max(self._watched, default=-1) + 1
-        stamps = [self._watched[index].idle if index in self._watched else 0 for index in range(count)]
+        self._count = max(self._watched, default=-1) + 1
+        stamps = [self._watched[index].idle if index in self._watched else 0 for index in range(self._count)]
         self._idle = array("Q", stamps).tobytes()
 
     def _tick(self) -> None:
         now = self._clock()
         self._pause.tick(now)
-        self._scan(now)
-        if self._watched:
-            self._timer = self._loop.call_later(self._until_next(), self._tick)
+        stamps = self._board.scan(self._count)
+        try:
+            if stamps != self._idle or self._late or now >= self._beats_due:
+                self._examine_all(stamps, now)
+        finally:  # Whatever those who are told may raise.
+            if self._watched:
+                wait = self._until_next() if self._late else self._beat
+                self._timer = self._loop.call_later(wait, self._tick)
 
-    def _scan(self, now: float) -> None:
-        stamps = self._board.scan(len(self._idle) // 8)
+    def _examine_all(self, stamps: bytes, now: float) -> None:
         is_time_for_beats = now >= self._beats_due
-        if stamps == self._idle and not self._late and not is_time_for_beats:
-            return
         if is_time_for_beats:
             self._beats_due = now + _BEATS_LOOKED_AT
         words = memoryview(stamps).cast("Q")
@@ -215,9 +223,9 @@ class Watchdog:
             self._judged(watched.index, verdict, self._evidence(watched, suspicion, look, verdict))
 
     def _is_contradicted(self, watched: _Watched) -> bool:
-        """Whether the worker has made a turn meanwhile, or waits on its selector, where no turn is on."""
-        stamp = self._board.stamp(watched.index)
-        if stamp != watched.stamp:
+        """Whether the worker has made a turn, has begun to stop, or waits on its selector, where no turn is on."""
+        stamp, entry = self._board.stamp(watched.index), self._board.read(watched.index)
+        if stamp != watched.stamp or (entry is not None and entry.stage is Stage.STOPPING):
             return True
         if stamp == watched.idle or watched.selector < 0:
             return False

@@ -5,7 +5,7 @@ it says so, and when it goes on it says when. So an idle worker costs nothing an
 that does not return shows as a turn that began long ago. It takes a selector of our own, which asyncio permits; where
 a loop has no selector (uvloop) a timer stamps each ``beat`` instead.
 
-Beside that there is one beat a second with figures for whoever asks. It tells an idle loop from one that is frozen
+Beside that there is one beat a second, with figures for whoever asks. It tells an idle loop from one that is frozen
 while it waits: that cannot give it.
 """
 
@@ -18,19 +18,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple
 
 from ..shared.memory.board import BEAT_INTERVAL, BoardWriter
 
 _LAGS = 10
-
-
-class Figures(NamedTuple):
-    """What a beat tells beside that there is one."""
-
-    messages_in: int = 0
-    messages_out: int = 0
-    links_up: int = 0
+_ACCOUNT_EACH = 4  # beats: what is not needed more often, in the processes of a hundred idle workers
 
 
 class PulsedSelector(selectors.EpollSelector):
@@ -66,8 +58,8 @@ class PulsedLoop(asyncio.SelectorEventLoop):
 class Pulse:
     """Keeps the slot of ``writer`` up to date from ``start`` to ``stop``; both in the thread of ``loop``.
 
-    ``measure`` is asked for figures at each beat. ``beat`` (seconds) is how often a loop that is no ``PulsedLoop`` is
-    stamped. It ends by itself when a later incarnation has taken the slot over.
+    ``beat`` (seconds) is how often a loop that is no ``PulsedLoop`` is stamped. It ends by itself when a later
+    incarnation has taken the slot over.
     """
 
     def __init__(
@@ -76,12 +68,15 @@ class Pulse:
         loop: asyncio.AbstractEventLoop,
         *,
         beat: float = 0.025,
-        measure: Callable[[], Figures] = Figures,
     ) -> None:
+        self.links_up = 0
+        """How many links are up: told by the next beat."""
+        self.count_messages: Callable[[], tuple[int, int]] = lambda: (0, 0)
+        """Is asked how many messages came and went, at each fourth beat."""
         self.writer = writer
         self._loop = loop
         self._beat = beat
-        self._measure = measure
+        self._beats = 0
         self._lags: deque[float] = deque(maxlen=_LAGS)
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -119,12 +114,12 @@ class Pulse:
     def _give_beat(self) -> None:
         now = self._loop.time()
         self._lags.append(max(0.0, now - self._due))
-        is_mine = self.writer.beat(
-            lag=max(self._lags), scheduled=_scheduled(self._account), **self._measure()._asdict()
-        )
-        if not is_mine:
+        if not self.writer.beat(max(self._lags), self.links_up):
             self.stop()
             return
+        if self._beats % _ACCOUNT_EACH == 0:
+            self.writer.account(*self.count_messages(), *_scheduled(self._account))
+        self._beats += 1
         self._due = now + BEAT_INTERVAL
         self._timer = self._loop.call_at(self._due, self._give_beat)
 

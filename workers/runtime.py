@@ -112,7 +112,7 @@ async def _live(lifeline: Lifeline, assignment: Assignment, worker_class: type[W
         blacklist_duration=assignment.blacklist_duration,
     )
     mesh = Mesh(options, node, adapters=_adapters(assignment))
-    presence.count_messages = mesh.message_counts
+    presence.count_messages(mesh.message_counts)
     node.connect(mesh, worker_class, assignment.roster)
     with contextlib.suppress(OSError, RuntimeError):  # SIGKILL has no handler.
         stop_signal = signal.Signals[assignment.stop_signal]

@@ -95,8 +95,8 @@ class BoardEntry:
     ``tid`` is the thread of its event loop and ``selector`` the descriptor that this waits on (-1: not known).
     ``turn_started_at`` is None while the loop waits; where the loop cannot stamp its turns it is the latest sign of
     life. ``lag`` is the worst lateness of the latest ten beats, ``executed`` and ``waited`` are how long the thread
-    had computed, and queued for a core, at the latest beat (None: the kernel does not tell). ``endpoints`` are left
-    out, and ``endpoints_left_out`` says so, where they are too long for the board.
+    had computed, and queued for a core, at one of the latest beats (None: the kernel does not tell). ``endpoints``
+    are left out, and ``endpoints_left_out`` says so, where they are too long for the board.
     """
 
     index: int
@@ -337,19 +337,8 @@ class BoardWriter:
         """Whether the slot still belongs to this incarnation; once it does not, nothing more is written."""
         return self.words[self._pulse + OWNER] == self.incarnation
 
-    def beat(
-        self,
-        *,
-        lag: float = 0.0,
-        messages_in: int = 0,
-        messages_out: int = 0,
-        links_up: int = 0,
-        scheduled: tuple[int, int] = (0, 0),
-    ) -> bool:
-        """Give a sign of life with the figures of now; False if the slot is not this incarnation's any more.
-
-        ``lag`` is in seconds; ``scheduled`` are the nanoseconds that the thread has computed and queued so far.
-        """
+    def beat(self, lag: float = 0.0, links_up: int = 0) -> bool:
+        """Give a sign of life; False if the slot is not this incarnation's any more. ``lag`` is in seconds."""
         if not self.is_mine:
             return False
         words, at, mark = self.words, self._pulse, self.waiting
@@ -357,13 +346,18 @@ class BoardWriter:
         self._links = min(links_up, _LINKS)
         self._lag = min(round(lag * 1e6), _LAG)
         words[at + BEATS] = mark + self._beats
-        words[at + MESSAGES_IN] = mark + (messages_in & _VALUE)
-        words[at + MESSAGES_OUT] = mark + (messages_out & _VALUE)
-        words[at + EXECUTED] = mark + scheduled[0]
-        words[at + WAITED] = mark + scheduled[1]
         self._write_status()
         words[at + BEAT_AT] = time.monotonic_ns() + self.bias
         return True
+
+    def account(self, messages_in: int, messages_out: int, executed: int, waited: int) -> None:
+        """Say how many messages came and went, and for how many nanoseconds the thread has executed and queued."""
+        if self.is_mine:
+            words, at, mark = self.words, self._pulse, self.waiting
+            words[at + MESSAGES_IN] = mark + (messages_in & _VALUE)
+            words[at + MESSAGES_OUT] = mark + (messages_out & _VALUE)
+            words[at + EXECUTED] = mark + (executed & _VALUE)
+            words[at + WAITED] = mark + (waited & _VALUE)
 
     def sign(self) -> None:
         """Stamp that the loop is alive, where it cannot stamp its turns."""

@@ -26,7 +26,8 @@ def test_what_a_node_says_is_what_another_process_reads(board: LivenessBoard) ->
     writer = board.claim(3, "counter-1", 2, 0xFFFF_FFFF_FFFF_FFFF, selector=5)
     writer.set_stage(Stage.READY)
     writer.set_endpoints(("unix:/run/a.sock", "tcp:127.0.0.1:4500"))
-    writer.beat(lag=0.25, messages_in=7, messages_out=1 << 40, links_up=99, scheduled=(1_500_000_000, 250))
+    writer.beat(lag=0.25, links_up=99)
+    writer.account(7, 1 << 40, 1_500_000_000, 250)
     other = LivenessBoard.attach(board.fileno())
     entry = other.read(3)
     assert entry is not None
@@ -80,9 +81,11 @@ def test_what_is_older_than_the_owner_is_refused_and_writes_nothing_any_more(boa
     old = board.claim(0, "a", 3, 33)
     new = board.claim(0, "a", 4, 44)
     new.set_stage(Stage.READY)
-    new.beat(messages_in=5, links_up=2)
+    new.beat(links_up=2)
+    new.account(5, 6, 7, 8)
     entry = board.read(0)
-    assert old.beat(messages_in=1000, links_up=1000) is False
+    assert old.beat(links_up=1000) is False
+    old.account(1000, 1000, 1000, 1000)
     old.set_stage(Stage.STOPPING)
     old.set_endpoints(("tcp:127.0.0.1:1",))
     old.release()

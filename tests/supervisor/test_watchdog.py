@@ -57,7 +57,8 @@ class Scene:
         self.dog.watch(index, PID, incarnation, hang_timeout=hang, busy_timeout=busy, start_time=1)
 
     def beat(self, writer: BoardWriter) -> None:
-        writer.beat(scheduled=(5_000_000_000, 1_000_000_000))
+        writer.beat()
+        writer.account(0, 0, 5_000_000_000, 1_000_000_000)
         writer.words[writer._pulse + BEAT_AT] = writer.waiting + max(1, round(self.clock() * 1e9))
 
     def wait(self, writer: BoardWriter) -> None:
@@ -310,6 +311,47 @@ def test_a_worker_on_its_way_out_is_not_judged(play: Play) -> None:
         await asyncio.sleep(5.0)
 
     assert play(act).judged == []
+
+
+def test_a_worker_that_begins_to_stop_in_the_turn_that_it_is_late_by_is_not_judged_either(play: Play) -> None:
+    async def act(scene: Scene) -> None:
+        writer = scene.worker()
+        scene.watch()
+        await asyncio.sleep(0.5)
+        scene.turn(writer)
+        await asyncio.sleep(0.05)
+        writer.set_stage(Stage.STOPPING)
+        await asyncio.sleep(5.0)
+
+    scene = play(act)
+    assert scene.looks
+    assert scene.judged == []
+
+
+def test_whoever_is_told_may_raise_and_the_watch_goes_on(play: Play) -> None:
+    async def act(scene: Scene) -> None:
+        writers = [scene.worker(index) for index in range(2)]
+        for index in range(2):
+            scene.watch(index)
+        errors: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: errors.append(context["exception"]))
+        scene.dog._suspected = lambda index, is_late: list[int]().remove(index)
+        await asyncio.sleep(0.5)
+        scene.turn(writers[0])
+        await asyncio.sleep(0.5)
+        scene.turn(writers[1])
+        await asyncio.sleep(0.5)
+        assert {type(error) for error in errors} == {ValueError}
+
+    assert [index for _, index, _, _ in play(act).judged] == [0, 1]
+
+
+def test_a_slot_that_the_board_does_not_have_cannot_be_watched(play: Play) -> None:
+    async def act(scene: Scene) -> None:
+        with pytest.raises(ValueError, match="the board has slots 0 to 7, not 8"):
+            scene.watch(8)
+
+    play(act)
 
 
 def test_a_process_that_is_gone_is_somebody_elses_to_tell(play: Play) -> None:

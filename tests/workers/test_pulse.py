@@ -12,7 +12,7 @@ from meshvisor.shared.control.lifeline import Assignment, Failure, Links, Listen
 from meshvisor.shared.memory.board import BoardEntry, Stage
 from meshvisor.workers.peers import make_peer
 from meshvisor.workers.presence import Presence
-from meshvisor.workers.pulse import Figures, Pulse, PulsedLoop, PulsedSelector
+from meshvisor.workers.pulse import Pulse, PulsedLoop, PulsedSelector
 from meshvisor.workers.testing import run_virtual
 
 
@@ -113,15 +113,16 @@ def test_every_turn_of_a_loop_is_stamped_with_its_own_time(board: LivenessBoard)
 
 
 def test_a_beat_a_second_tells_how_late_the_timers_are_and_what_was_measured(board: LivenessBoard) -> None:
-    figures = [Figures(1, 2, 3), Figures(10, 20, 30)]
     told: list[tuple[int, float, int, int, int]] = []
     lags: list[tuple[int, float]] = []
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        pulse = Pulse(board.claim(0, "a", 1, 1), loop, measure=lambda: figures[min(len(told), 1)])
+        pulse = Pulse(board.claim(0, "a", 1, 1), loop)
+        pulse.count_messages = lambda: (len(told), 10 * len(told))
         pulse.start()
-        for pause in (0.5, 1.0):
+        for pause in (0.5, 1.0, 1.0, 1.0, 1.0):
+            pulse.links_up += 1
             await asyncio.sleep(pause)
             entry = entry_of(board)
             told.append((entry.beats, entry.lag, entry.messages_in, entry.messages_out, entry.links_up))
@@ -132,8 +133,9 @@ def test_a_beat_a_second_tells_how_late_the_timers_are_and_what_was_measured(boa
         pulse.stop()
 
     run_virtual(main())
-    assert told == [(1, 0.0, 1, 2, 3), (2, 0.0, 10, 20, 30)]
-    assert lags == [(3, 2.75), (12, 2.75), (13, 0.0)]
+    # Messages are counted at each fourth beat, from the first one on.
+    assert told == [(1, 0.0, 0, 0, 0), (2, 0.0, 0, 0, 2), (3, 0.0, 0, 0, 3), (4, 0.0, 0, 0, 4), (5, 0.0, 4, 40, 5)]
+    assert lags == [(6, 2.75), (15, 2.75), (16, 0.0)]
 
 
 def test_a_loop_without_our_selector_is_stamped_each_beat(board: LivenessBoard) -> None:
@@ -203,14 +205,14 @@ def test_a_pulse_ends_when_a_later_incarnation_has_the_slot(board: LivenessBoard
 def test_a_presence_says_on_the_board_what_the_supervisor_is_told(board: LivenessBoard) -> None:
     async def main() -> list[tuple[Stage, tuple[str, ...]]]:
         presence = Presence({"board": board.fileno()}, assignment(), asyncio.get_running_loop())
-        presence.count_messages = lambda: (4, 5)
+        presence.count_messages(lambda: (4, 5))
         said = []
         for message in (None, Listening(("unix:/a",)), Ready(), Links(3, 9), Failure("run", "...")):
             if message is not None:
                 presence.heard(message)
             entry = entry_of(board, 2)
             said.append((entry.stage, entry.endpoints))
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(4.5)
         entry = entry_of(board, 2)
         assert (entry.name, entry.epoch, entry.selector) == ("counter", 99, -1)
         assert (entry.messages_in, entry.messages_out, entry.links_up) == (4, 5, 3)
