@@ -143,14 +143,14 @@ class Watchdog:
         self._idle = array("Q", stamps).tobytes()
 
     def _tick(self) -> None:
-        now = self._clock()
+        timer, now = self._timer, self._clock()
         self._pause.tick(now)
         stamps = self._board.scan(self._count)
         try:
             if stamps != self._idle or self._late or now >= self._beats_due:
                 self._examine_all(stamps, now)
-        finally:  # Whatever those who are told may raise.
-            if self._watched:
+        finally:  # Whatever those who are told may raise; they may also have ended the watch, and begun another one.
+            if self._timer is timer:
                 wait = self._until_next() if self._late else self._beat
                 self._timer = self._loop.call_later(wait, self._tick)
 
@@ -175,7 +175,9 @@ class Watchdog:
         if watched.suspicion is None or watched.stamp != stamp:
             watched.stamp = stamp
             watched.suspicion = self._suspect(watched, since)
-        if watched.suspicion is not None:
+        if watched.suspicion is None:
+            self._clear(watched)
+        else:
             self._late.add(watched.index)
             self._look(watched, watched.suspicion, now)
 

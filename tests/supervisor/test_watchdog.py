@@ -406,6 +406,50 @@ def test_each_is_judged_once_and_a_verdict_may_take_others_out(play: Play) -> No
     assert [index for _, index, _, _ in play(act).judged] == [0, 1]
 
 
+def test_a_verdict_may_end_the_watch_and_begin_another_one(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def act(scene: Scene) -> None:
+        writer = scene.worker()
+        scene.watch()
+
+        def judge(index: int, verdict: Verdict, text: str) -> None:
+            scene.dog.unwatch(0)
+            scene.wait(writer)
+            scene.watch()
+
+        scene.dog._judged = judge
+        await asyncio.sleep(0.49)
+        scene.turn(writer)
+        await asyncio.sleep(0.2)
+        scans.clear()
+        await asyncio.sleep(0.5)
+
+    scans: list[int] = []
+    scan = LivenessBoard.scan
+
+    def count(board: LivenessBoard, slots: int) -> bytes:
+        scans.append(slots)
+        return scan(board, slots)
+
+    monkeypatch.setattr(LivenessBoard, "scan", count)
+    play(act)
+    assert len(scans) == pytest.approx(20, abs=1)  # and not twice as many: there is one timer
+
+
+def test_who_was_suspected_and_stops_is_suspected_no_more(play: Play) -> None:
+    async def act(scene: Scene) -> None:
+        writer = scene.worker()
+        scene.watch(hang=None)
+        await asyncio.sleep(0.5)
+        scene.turn(writer)
+        await asyncio.sleep(0.2)
+        writer.set_stage(Stage.STOPPING)
+        scene.turn(writer)
+        await asyncio.sleep(0.2)
+        assert scene.dog._late == set()
+
+    assert [late for _, _, late in play(act).suspected] == [True, False]
+
+
 def test_the_timer_runs_only_while_somebody_is_watched(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     async def act(scene: Scene) -> None:
         scene.worker()
