@@ -40,6 +40,7 @@ ROOMS = {
 # Modules that decide and never act: no clock, no socket, no process, no dice, no log.
 PURE = [
     "shared/core",
+    "shared/memory/entry.py",
     "supervisor/child.py",
     "supervisor/strategy.py",
     "supervisor/intensity.py",

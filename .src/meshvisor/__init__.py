@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from .shared.errors import SendTimeout as SendTimeout
     from .shared.errors import SupervisorError as SupervisorError
     from .shared.errors import UnknownPeer as UnknownPeer
+    from .shared.memory.blacklist import SharedBlacklist as SharedBlacklist
     from .shared.memory.board import LivenessBoard as LivenessBoard
+    from .shared.memory.entry import Penalty as Penalty
     from .shared.mesh.connection import ConnectionHandle as ConnectionHandle
     from .shared.mesh.host import ConnectionHost as ConnectionHost
     from .shared.mesh.manager import ConnectionManager as ConnectionManager
@@ -88,7 +90,9 @@ _NAMES = {
         "SupervisorError",
         "UnknownPeer",
     ],
+    "shared.memory.blacklist": ["SharedBlacklist"],
     "shared.memory.board": ["LivenessBoard"],
+    "shared.memory.entry": ["Penalty"],
     "shared.mesh.connection": ["ConnectionHandle"],
     "shared.mesh.host": ["ConnectionHost"],
     "shared.mesh.manager": ["ConnectionManager"],

@@ -37,9 +37,9 @@ from zlib import crc32
 
 from .segment import WORD, Segment
 
-_TRIES = 8
+_TRIES = (1, 2, 3, 4, 5, 6, 7, 8)
 _LOW = 0xFFFFFFFF
-_WHOLE = 0xFFFFFFFFFFFFFFFF
+_LAST = 0xFFFFFFFFFFFFFFFF
 
 
 def record_words(payload: int) -> int:
@@ -77,16 +77,16 @@ class Records:
         """
         words, data = self._words, self._data
         at = self._first + index * self._stride
-        for _ in range(_TRIES):
+        for _ in _TRIES:
             sequence = words[at]
             if not sequence:
                 return 0, b""
-            head = at + 1 + (sequence & 1) * self._copy
+            head = at + 1 + self._copy if sequence & 1 else at + 1
             check = words[head]
             length = check >> 32
             if length > self.payload:
                 continue
-            begin = (head + 1) * WORD
+            begin = head * WORD + WORD
             payload = data[begin : begin + length]
             if words[at] == sequence and crc32(payload, sequence & _LOW) == check & _LOW:
                 return sequence, payload
@@ -104,10 +104,12 @@ class Records:
         if length > self.payload:
             raise ValueError(f"{length} bytes are too many for a record of {self.payload}")
         at = self._first + index * self._stride
-        # 2 after the last number of all, which only garbage comes to: 0 would be a record never written.
-        sequence = (words[at] + 1) & _WHOLE or 2
-        head = at + 1 + (sequence & 1) * self._copy
-        begin = (head + 1) * WORD
+        # The last number of all, which only garbage comes to, is followed by 2: 0 would be a record never written.
+        sequence = words[at] + 1
+        if sequence > _LAST:
+            sequence = 2
+        head = at + 1 + self._copy if sequence & 1 else at + 1
+        begin = head * WORD + WORD
         self._data[begin : begin + length] = payload
         words[head] = length << 32 | crc32(payload, sequence & _LOW)
         words[at] = sequence

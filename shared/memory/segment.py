@@ -33,6 +33,7 @@ import threading
 import time
 import weakref
 from dataclasses import dataclass
+from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 from functools import cache
 from pathlib import Path
 from typing import NoReturn, Protocol
@@ -58,7 +59,7 @@ _MAGIC = int.from_bytes(b"meshvisr", "little")
 _CHECKED = 5
 _CHECK, _BOOT = 5, 6
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-_TRY = fcntl.LOCK_EX | fcntl.LOCK_NB
+_TRY = LOCK_EX | LOCK_NB
 _PAUSE = 0.00005
 
 
@@ -101,8 +102,8 @@ class Segment:
             self._locked = _open_anew(descriptor)
         except BaseException as error:
             self.close()
-            if isinstance(error, OSError):
-                raise layout.error(name, f"cannot be mapped: {error.strerror}") from error
+            if isinstance(error, OSError | ValueError):  # ValueError: it has shrunk since it was checked
+                raise layout.error(name, f"cannot be mapped: {error}") from error
             raise
         self.words = memoryview(self.data).cast("Q")
         survivors.add(self)
@@ -192,50 +193,49 @@ class Segment:
         """Return the descriptor to hand on to another process, which attaches by it; -1 once closed."""
         return self._descriptor
 
-    def lock(self) -> bool:
+    def lock(self, *, wait: bool = True) -> bool:
         """Take the lock of all processes and threads; False, and counted, if it is not to be had within a millisecond.
 
-        A process that is killed has lost it by the time that its death is known; one that is stopped keeps it.
+        A process that is killed has lost it by the time that its death is known; one that is stopped keeps it. Without
+        ``wait`` there is one attempt, which does not count.
         """
         mutex = self._mutex
-        if not mutex.acquire(False) and not mutex.acquire(timeout=LOCK_PATIENCE):
-            self.contended += 1
+        if not mutex.acquire(False) and not (wait and mutex.acquire(timeout=LOCK_PATIENCE)):
+            self.contended += wait
             return False
+        taken = False
         try:
-            if self._try() or self._insist():
-                return True
-        except BaseException:
-            mutex.release()
-            raise
-        self.contended += 1
-        mutex.release()
-        return False
-
-    def _try(self) -> bool:
-        try:
-            fcntl.flock(self._locked, _TRY)
+            flock(self._locked, _TRY)
+            taken = True
         except BlockingIOError:
-            return False
-        except ValueError:  # -1
+            taken = wait and self._insist()
+        except ValueError:  # -1: closed, or not opened anew after a fork
             if self.is_closed:
                 raise self.layout.error(self.name, "is closed") from None
-            return False  # it could not be opened anew after a fork
-        return True
+        finally:
+            # Also when a signal handler raises, before or after the lock was taken.
+            if not taken:
+                self.contended += wait
+                self.unlock()
+        return taken
 
     def _insist(self) -> bool:
         """Go on trying to get the lock until the patience is over."""
         deadline = time.monotonic() + LOCK_PATIENCE
         while time.monotonic() < deadline:
             time.sleep(_PAUSE)
-            if self._try():
-                return True
+            try:
+                flock(self._locked, _TRY)
+            except BlockingIOError:
+                continue
+            return True
         return False
 
     def unlock(self) -> None:
         """Give the lock back."""
         try:
             if self._locked >= 0:
-                fcntl.flock(self._locked, fcntl.LOCK_UN)
+                flock(self._locked, LOCK_UN)
         finally:
             self._mutex.release()
 
@@ -354,13 +354,15 @@ def _renew(descriptor: int, layout: Layout, name: str) -> None:
     """Erase what an earlier boot has left in a file, unless somebody is at it already."""
     try:
         capacity = _check(descriptor, layout, name, any_boot=True)
-        fcntl.flock(descriptor, _TRY)
-        if os.pread(descriptor, len(boot_id()), _BOOT * WORD) != boot_id():
+        if _is_of_this_boot(descriptor):
+            return
+        flock(descriptor, _TRY)
+        if not _is_of_this_boot(descriptor):
             nothing = bytes(layout.size(capacity) - FIRST_FREE * WORD)
             os.pwrite(descriptor, nothing, FIRST_FREE * WORD)
             # Last: nobody else believes the file before.
             os.pwrite(descriptor, boot_id(), _BOOT * WORD)
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        flock(descriptor, LOCK_UN)
     except BlockingIOError:
         pass
     except BaseException as error:
@@ -368,3 +370,7 @@ def _renew(descriptor: int, layout: Layout, name: str) -> None:
         if isinstance(error, OSError):
             raise layout.error(name, f"cannot be made anew: {error.strerror}") from error
         raise
+
+
+def _is_of_this_boot(descriptor: int) -> bool:
+    return os.pread(descriptor, len(boot_id()), _BOOT * WORD) == boot_id()

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from zlib import crc32
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.memory.tools import Dying, Interrupted
 
 from meshvisor.shared.memory import record as module
 from meshvisor.shared.memory.record import Records, record_words
@@ -86,36 +87,6 @@ def test_records_are_laid_out_as_drawn(segment: Segment, records: Records) -> No
         assert segment.words[at + word] == expected[holds].pop(0), f"word {word}: {holds}"
 
 
-class Interrupted(Exception):
-    """The writer ends here."""
-
-
-class Dying:
-    """Memory that lets so many stores through; a run of bytes may be cut anywhere, as by a signal."""
-
-    def __init__(self, memory: object, budget: list[int]) -> None:
-        self._memory = memory
-        self._budget = budget
-
-    def __getitem__(self, key: object) -> object:
-        return self._memory[key]  # type: ignore[index]
-
-    def __setitem__(self, key: int | slice, value: object) -> None:
-        if isinstance(key, slice):
-            assert isinstance(value, bytes)
-            for offset, byte in enumerate(value):
-                self._spend()
-                self._memory[key.start + offset] = byte  # type: ignore[index]
-        else:
-            self._spend()
-            self._memory[key] = value  # type: ignore[index]
-
-    def _spend(self) -> None:
-        if not self._budget[0]:
-            raise Interrupted
-        self._budget[0] -= 1
-
-
 def dying(segment: Segment, stores: int) -> Records:
     """Return the records as a writer sees them that ends after so many stores (of words, or of single bytes)."""
     records = Records(segment, HEADER_WORDS, 3, PAYLOAD)
@@ -168,6 +139,7 @@ def racing(segment: Segment, happenings: dict[int, object]) -> Records:
     return records
 
 
+@settings(deadline=None, derandomize=True)
 @given(
     st.dictionaries(st.integers(0, 20), st.integers(1, 5), max_size=6),
     st.integers(0, 3),

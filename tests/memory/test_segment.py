@@ -4,11 +4,14 @@ import fcntl
 import mmap
 import os
 import random
+import re
 import signal
 import socket
 import struct
 import threading
 import time
+import uuid
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +20,8 @@ import pytest
 from meshvisor.shared.errors import BlacklistError, SegmentError
 from meshvisor.shared.memory import segment as module
 from meshvisor.shared.memory.segment import FIRST_FREE, HEADER_WORDS, LOCK_PATIENCE, Layout, Segment
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
 LAYOUT = Layout(kind=77, version=3, name="test table", unit=32)
 SIZE = HEADER_WORDS * 8 + 4 * 32
@@ -55,6 +60,26 @@ def open_descriptors() -> set[str]:
 def test_a_new_segment_is_zero_behind_its_header(segment: Segment) -> None:
     assert segment.capacity == 4
     assert segment.words[FIRST_FREE:].tolist() == [0] * (HEADER_WORDS - FIRST_FREE + 4 * 32 // 8)
+
+
+def test_the_header_is_laid_out_as_drawn(segment: Segment) -> None:
+    assert module.__doc__ is not None
+    rows = re.findall(r"^    (\d+)(?:(?:,| \.\.) (\d+))? +([a-zA-Z-]+)", module.__doc__, re.MULTILINE)
+    assert rows == [
+        ("0", "", "magic"),
+        ("1", "", "kind"),
+        ("2", "", "size"),
+        ("3", "", "capacity"),
+        ("4", "", "unit"),
+        ("5", "", "CRC-"),
+        ("6", "7", "boot"),
+        ("8", "15", "for"),
+    ]
+    assert segment.words[:5].tolist() == [int.from_bytes(b"meshvisr", "little"), 77 | 3 << 32, SIZE, 4, 32]
+    assert segment.words[5] == zlib.crc32(segment.data[:40])
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert uuid.UUID(bytes=segment.data[48:64]) == uuid.UUID(boot)
+    assert (FIRST_FREE, HEADER_WORDS) == (8, 16)
 
 
 def test_who_attaches_sees_the_same_words(segment: Segment) -> None:
@@ -253,6 +278,24 @@ def test_the_lock_excludes_another_thread_and_the_thread_itself(segment: Segment
     segment.unlock()
 
 
+def test_a_signal_handler_that_raises_while_the_lock_is_waited_for_leaves_it_to_be_taken(
+    segment: Segment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    other = Segment.attach(LAYOUT, segment.fileno())
+    other.lock()
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "sleep", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            segment.lock()
+    other.unlock()
+    assert segment.lock()
+    segment.unlock()
+    other.close()
+
+
 def test_a_forked_child_is_excluded_by_its_parent_and_by_nobody_else(segment: Segment) -> None:
     def excluded() -> bool:
         return not segment.lock()
@@ -272,27 +315,31 @@ def test_a_forked_child_is_excluded_by_its_parent_and_by_nobody_else(segment: Se
 
 
 def test_a_dead_holder_holds_nothing_though_its_descriptors_live_on_elsewhere(segment: Segment) -> None:
-    here, there = socket.socketpair()
+    here, there = socket.socketpair(type=socket.SOCK_SEQPACKET)
     with here, there:
         pid = os.fork()
         if not pid:
             mine = Segment.attach(LAYOUT, segment.fileno())
-            if mine.lock() and not os.fork():
-                signal.pause()  # everything inherited stays open here, until the socket ends
-            socket.send_fds(there, [b"locked"], [mine.fileno()])
+            locked = mine.lock()
+            grandchild = os.fork()
+            if not grandchild:
+                there.send(b"inherited")
+                signal.pause()
+            socket.send_fds(there, [f"{locked} {grandchild}".encode()], [mine.fileno()])
             signal.pause()
-        data, descriptors, _, _ = socket.recv_fds(here, 16, 1)
-        assert data == b"locked"
+        received = [socket.recv_fds(here, 64, 1) for _ in range(2)]
+        (descriptor,) = [descriptor for _, descriptors, *_ in received for descriptor in descriptors]
+        ((answer, number),) = [data.split() for data, descriptors, *_ in received if descriptors]
+        assert answer == b"True"
         assert not segment.lock()
-        grandchild = int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         try:
             assert segment.lock()
             segment.unlock()
         finally:
-            os.kill(grandchild, signal.SIGKILL)
-            os.close(descriptors[0])
+            os.kill(int(number), signal.SIGKILL)
+            os.close(descriptor)
 
 
 def test_a_segment_that_is_out_of_descriptors_after_a_fork_can_be_read_and_not_locked(
