@@ -54,6 +54,12 @@ class Limits:
     hang_timeout: float | None
     busy_timeout: float | None
 
+    @property
+    def shortest(self) -> float:
+        """The shorter one of the two time-outs."""
+        hang, busy = self.hang_timeout, self.busy_timeout
+        return min(math.inf if hang is None else hang, math.inf if busy is None else busy)
+
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:

@@ -1,6 +1,7 @@
 """Watches the liveness board, and finds out about workers that are late.
 
-One timer serves a whole mesh, each ``beat``, as long as anybody is watched. What it does as a rule is to copy the
+One timer serves a whole mesh, each ``beat``, as long as anybody is watched (each second one while nobody is late and
+every time-out is long: waking up is what costs). What it does as a rule is to copy the
 stamps of all slots and compare them with what they are when every loop waits: two operations, whatever the number of
 workers. Only a worker that is late is looked at more closely, and only as long as it is.
 
@@ -22,8 +23,10 @@ from . import procfs
 from .verdict import Limits, Look, Scheduled, Suspicion, Verdict
 
 _PAUSE = 4  # beats that the watchdog may be late
+_SLOW = 2  # beats between two scans, if
+_LONG = 20  # beats are the shortest time-out of all.
 _BEATS_LOOKED_AT = 0.25
-_MISSED = 2 * BEAT_INTERVAL  # One beat may be missed; the second one is overdue.
+_OVERDUE = BEAT_INTERVAL + 1.0  # seconds after a beat at which the next one is more than late
 _SHORTEST = 0.001
 
 
@@ -50,7 +53,7 @@ class Watchdog:
     Args:
         loop: The supervisor's event loop.
         board: Where the workers stamp.
-        beat: How often to look, in seconds.
+        beat: How often to look at a worker that is late, in seconds.
         judged: Called with slot, final verdict and evidence (a text for people), once for each time it is watched.
         suspected: Called with slot and whether it is late by four beats or more, at each change.
         look: See ``procfs.look``.
@@ -78,6 +81,7 @@ class Watchdog:
         self._pause = self._new_pause()
         self._watched: dict[int, _Watched] = {}
         self._late: set[int] = set()
+        self._pace = beat
         self._count = 0
         self._idle = b""  # what the stamps are when all loops wait
         self._beats_due = 0.0
@@ -114,7 +118,7 @@ class Watchdog:
             self._pause = self._new_pause()
             self._pause.tick(now)
             self._beats_due = now
-            self._timer = self._loop.call_later(self._beat, self._tick)
+            self._timer = self._loop.call_later(self._pace, self._tick)
 
     def unwatch(self, index: int) -> None:
         """Judge slot ``index`` no more: it is to stop, or has ended. Nothing is told; one not watched: no effect."""
@@ -134,10 +138,12 @@ class Watchdog:
             self._timer = None
 
     def _new_pause(self) -> ObserverPause:
-        return ObserverPause(interval=self._beat, limit=_PAUSE * self._beat, grace=_PAUSE * self._beat)
+        return ObserverPause(interval=_SLOW * self._beat, limit=_PAUSE * self._beat, grace=_PAUSE * self._beat)
 
     def _expect(self) -> None:
-        """Work out what the stamps are when all loops wait."""
+        """Work out what the stamps are when all loops wait, and how often to look at them."""
+        shortest = min((watched.limits.shortest for watched in self._watched.values()), default=0.0)
+        self._pace = self._beat * (_SLOW if shortest >= _LONG * self._beat else 1)
         self._count = max(self._watched, default=-1) + 1
         stamps = [self._watched[index].idle if index in self._watched else 0 for index in range(self._count)]
         self._idle = array("Q", stamps).tobytes()
@@ -151,7 +157,7 @@ class Watchdog:
                 self._examine_all(stamps, now)
         finally:  # Whatever those who are told may raise; they may also have ended the watch, and begun another one.
             if self._timer is timer:
-                wait = self._until_next() if self._late else self._beat
+                wait = self._until_next() if self._late else self._pace
                 self._timer = self._loop.call_later(wait, self._tick)
 
     def _examine_all(self, stamps: bytes, now: float) -> None:
@@ -185,7 +191,7 @@ class Watchdog:
         """Return since when there should have been a turn, or a beat; None if all is well, or not to be believed."""
         if stamp == watched.idle:
             beat_at = self._board.beat_at(watched.index, watched.incarnation)
-            since = None if beat_at is None else beat_at + _MISSED
+            since = None if beat_at is None else beat_at + _OVERDUE
         else:
             since = self._board.turn(stamp, watched.incarnation)
         return None if since is None else max(since, watched.watched_since)

@@ -5,8 +5,8 @@ it says so, and when it goes on it says when. So an idle worker costs nothing an
 that does not return shows as a turn that began long ago. It takes a selector of our own, which asyncio permits; where
 a loop has no selector (uvloop) a timer stamps each ``beat`` instead.
 
-Beside that there is one beat a second, with figures for whoever asks. It tells an idle loop from one that is frozen
-while it waits: that cannot give it.
+Beside that there is one beat every two seconds, with figures for whoever asks. It tells an idle loop from one that is
+frozen while it waits: that cannot give it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from contextlib import suppress
 from ..shared.memory.board import BEAT_INTERVAL, BoardWriter
 
 _LAGS = 10
-_ACCOUNT_EACH = 4  # beats: what is not needed more often, in the processes of a hundred idle workers
+_ACCOUNT_EACH = 2  # beats: what is not needed more often, in the processes of a hundred idle workers
 
 
 class PulsedSelector(selectors.EpollSelector):
@@ -72,7 +72,7 @@ class Pulse:
         self.links_up = 0
         """How many links are up: told by the next beat."""
         self.count_messages: Callable[[], tuple[int, int]] = lambda: (0, 0)
-        """Is asked how many messages came and went, at each fourth beat."""
+        """Is asked how many messages came and went, at each second beat."""
         self.writer = writer
         self._loop = loop
         self._beat = beat

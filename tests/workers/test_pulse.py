@@ -112,7 +112,7 @@ def test_every_turn_of_a_loop_is_stamped_with_its_own_time(board: LivenessBoard)
     assert begin <= first < second < third <= time.monotonic()
 
 
-def test_a_beat_a_second_tells_how_late_the_timers_are_and_what_was_measured(board: LivenessBoard) -> None:
+def test_a_beat_tells_how_late_the_timers_are_and_what_was_measured(board: LivenessBoard) -> None:
     told: list[tuple[int, float, int, int, int]] = []
     lags: list[tuple[int, float]] = []
 
@@ -121,21 +121,21 @@ def test_a_beat_a_second_tells_how_late_the_timers_are_and_what_was_measured(boa
         pulse = Pulse(board.claim(0, "a", 1, 1), loop)
         pulse.count_messages = lambda: (len(told), 10 * len(told))
         pulse.start()
-        for pause in (0.5, 1.0, 1.0, 1.0, 1.0):
+        for pause in (1.0, 2.0, 2.0):
             pulse.links_up += 1
             await asyncio.sleep(pause)
             entry = entry_of(board)
             told.append((entry.beats, entry.lag, entry.messages_in, entry.messages_out, entry.links_up))
         loop._jumping.now += 3.25  # type: ignore[attr-defined]  # a callback that took so long
-        for pause in (0.001, 9.5, 1.0):
+        for pause in (0.001, 19.0, 2.0):
             await asyncio.sleep(pause)
             lags.append((entry_of(board).beats, entry_of(board).lag))
         pulse.stop()
 
     run_virtual(main())
-    # Messages are counted at each fourth beat, from the first one on.
-    assert told == [(1, 0.0, 0, 0, 0), (2, 0.0, 0, 0, 2), (3, 0.0, 0, 0, 3), (4, 0.0, 0, 0, 4), (5, 0.0, 4, 40, 5)]
-    assert lags == [(6, 2.75), (15, 2.75), (16, 0.0)]
+    # Messages are counted at each second beat, from the first one on.
+    assert told == [(1, 0.0, 0, 0, 0), (2, 0.0, 0, 0, 2), (3, 0.0, 2, 20, 3)]
+    assert lags == [(4, 2.25), (13, 2.25), (14, 0.0)]
 
 
 def test_a_loop_without_our_selector_is_stamped_each_beat(board: LivenessBoard) -> None:
@@ -194,7 +194,7 @@ def test_a_pulse_ends_when_a_later_incarnation_has_the_slot(board: LivenessBoard
         pulse.start()
         await asyncio.sleep(0.5)
         board.claim(0, "a", 2, 2)
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(2.0)
         stamp = board.stamp(0)
         await asyncio.sleep(60.0)
         assert board.stamp(0) == stamp
