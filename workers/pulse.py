@@ -22,7 +22,7 @@ from contextlib import suppress
 from ..shared.memory.board import BEAT_INTERVAL, BoardWriter
 
 _LAGS = 10
-_ACCOUNT_EACH = 2  # beats: what is not needed more often, in the processes of a hundred idle workers
+_COUNT_EACH = 2  # beats: all links are asked for it
 
 
 class PulsedSelector(selectors.EpollSelector):
@@ -77,6 +77,7 @@ class Pulse:
         self._loop = loop
         self._beat = beat
         self._beats = 0
+        self._counted = (0, 0)
         self._lags: deque[float] = deque(maxlen=_LAGS)
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -117,8 +118,9 @@ class Pulse:
         if not self.writer.beat(max(self._lags), self.links_up):
             self.stop()
             return
-        if self._beats % _ACCOUNT_EACH == 0:
-            self.writer.account(*self.count_messages(), *_scheduled(self._account))
+        if self._beats % _COUNT_EACH == 0:
+            self._counted = self.count_messages()
+        self.writer.account(*self._counted, *_scheduled(self._account))
         self._beats += 1
         self._due = now + BEAT_INTERVAL
         self._timer = self._loop.call_at(self._due, self._give_beat)
