@@ -47,7 +47,7 @@ class _Foreground:
         loop.add_signal_handler(signal.SIGINT, self._interrupted, signal.SIGINT)
         loop.add_signal_handler(signal.SIGTERM, self._interrupted, signal.SIGTERM)
         loop.add_signal_handler(signal.SIGHUP, self._hung_up)
-        loop.add_signal_handler(signal.SIGCHLD, self._supervisor.reap_strangers)
+        loop.add_signal_handler(signal.SIGCHLD, self._supervisor.children_changed)
         self._supervisor.subscribe(self._output.event)
         self._supervisor.subscribe(self._notifier.event)
         self._supervisor.subscribe_output(self._output.line)

@@ -65,9 +65,18 @@ class Identity:
         return environment_of(self.config, mark) | identity
 
     def assignment(
-        self, directory: Path, secret: bytes, roster: tuple[NodeRecord, ...], descriptors: Iterable[str] = ()
+        self,
+        directory: Path,
+        secret: bytes,
+        roster: tuple[NodeRecord, ...],
+        descriptors: Iterable[str] = (),
+        *,
+        place: int = 0,
     ) -> Assignment:
-        """Return the first word over the lifeline of a worker, which comes with the named ``descriptors``."""
+        """Return the first word over the lifeline of a worker, which comes with the named ``descriptors``.
+
+        ``place`` is its place on the liveness board.
+        """
         config, mesh = self.config, self.mesh
         return Assignment(
             mesh=mesh.name,
@@ -92,6 +101,8 @@ class Identity:
             umask=config.umask,
             limits=dict(config.limits),
             descriptors=tuple(descriptors),
+            board_index=place,
+            beat=mesh.beat,
         )
 
     def record(self, status: NodeStatus, endpoints: tuple[str, ...] = (), why: str = "") -> NodeRecord:

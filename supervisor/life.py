@@ -25,11 +25,13 @@ from .incidents import IncidentLog
 from .leftovers import Mark
 from .lifeline import Lifeline
 from .logs import Output
+from .lookout import Lookout
 from .memory import MemoryWatch, OomWatch
 from .nursery import Nursery, Request
 from .reaper import kill_group, reap, send
 from .snapshot import ExitCause
 from .tables import Tables
+from .traces import PATIENCE, clear_traces, make_traces, read_traces, request_traces
 from .usage import Usage
 
 _LIFELINE_GRACE = 0.5  # from the end of a lifeline to the death that should follow it by itself
@@ -56,6 +58,7 @@ class MeshRun:
     incidents: IncidentLog
     memory: MemoryWatch
     oom: OomWatch
+    lookout: Lookout
     nursery: Nursery
     guard: Guard | None
     is_stopping: Callable[[], bool]
@@ -77,6 +80,12 @@ class Owner(Protocol):
 
     def condemned(self, fault: ExitCause | None, reason: str) -> None:
         """It is to be killed; ``fault`` is the cause of that end, None if that is what the end itself will show."""
+
+    def hangs(self, reason: str) -> None:
+        """Its loop stands still."""
+
+    def is_late(self, late: bool) -> None:
+        """Its loop is behind by four beats or more, or no more so."""
 
     def retired(self, reason: str) -> None:
         """It grew so large that it is to be replaced, and may end by itself first."""
@@ -102,9 +111,13 @@ class Life:
         self._attendant: Attendant | None = None
         self._usage: Usage | None = None
         self._grace: asyncio.TimerHandle | None = None
+        self._place = -1  # on the liveness board
+        self._traces = -1  # the file that it dumps its tracebacks into
         self._failure = ""
         self._blame = ""
         self._is_killed = False  # by us
+        self._is_judged = False
+        self._has_dumped = False
 
     # What is known of it.
 
@@ -160,19 +173,40 @@ class Life:
             self._born(process)
 
     def reconfigure(self, config: WorkerConfig) -> None:
-        """Judge it by other limits from now on."""
+        """Judge it by other limits and time-outs from now on."""
         if self._attendant is not None:
             self._attendant.reconfigure(config)
+        if self._is_judged:
+            self._watch(config)
 
     def ready(self) -> None:
         """It is taken for ready: from now on it is to be well."""
+        self._is_judged = True
         if self._attendant is not None:
             self._attendant.ready()
+        self._watch(self.identity.config)
 
     def is_to_end(self) -> None:
         """Judge it no more."""
+        self._is_judged = False
         if self._attendant is not None:
             self._attendant.stopping()
+        self._run.lookout.unwatch(self._place)
+
+    def dump(self) -> None:
+        """Have it write where its threads are; ``traceback`` holds that when it is dead."""
+        if self._process is not None and self._traces >= 0:
+            clear_traces(self._traces)
+            request_traces(self._process.pidfd)
+            self._has_dumped = True
+
+    async def traces(self) -> str:
+        """Return where the threads of a worker are now; empty if it is none, or not ready."""
+        if not self._is_judged or self._traces < 0:
+            return ""
+        self.dump()
+        await asyncio.sleep(PATIENCE)
+        return read_traces(self._traces) if self._traces >= 0 else ""
 
     def ask(self, stop_signal: str) -> None:
         """Ask it to end: a command by ``stop_signal``, a worker by the signal that was configured when it started."""
@@ -238,13 +272,37 @@ class Life:
         return True
 
     def _open_lifeline(self, sock: socket.socket) -> Lifeline:
-        run, descriptors = self._run, self._run.tables.descriptors
+        run = self._run
+        self._place, self._traces = run.lookout.take_place(), make_traces()
+        descriptors = {**run.tables.descriptors, "traces": self._traces}
+        if self._place < 0:  # the board is full: this one is not watched
+            del descriptors["board"]
         lifeline = Lifeline(run.loop, sock, self._heard, self._lifeline_ended)
-        roster = run.herald.records
-        assignment = self.identity.assignment(run.directory.path, run.secret, roster, descriptors)
+        assignment = self.identity.assignment(
+            run.directory.path, run.secret, run.herald.records, descriptors, place=max(self._place, 0)
+        )
         lifeline.assign(assignment, tuple(descriptors.values()))
         run.herald.enroll(lifeline)
         return lifeline
+
+    # What others find out about it.
+
+    def _watch(self, config: WorkerConfig) -> None:
+        if self._place >= 0:
+            self._run.lookout.watch(self._place, self.identity.incarnation, config, self)
+
+    def is_late(self, late: bool) -> None:
+        """See ``Watched.is_late``."""
+        self._owner.is_late(late)
+
+    def is_frozen(self, evidence: str) -> None:
+        """See ``Watched.is_frozen``; without a ``hang_timeout`` that is somebody's own wish."""
+        if self.identity.config.hang_timeout is not None:
+            self._owner.condemned(ExitCause.FROZEN, evidence)
+
+    def hangs(self, evidence: str) -> None:
+        """See ``Watched.hangs``."""
+        self._owner.hangs(evidence)
 
     # What it says and does.
 
@@ -302,10 +360,21 @@ class Life:
             self._run.herald.dismiss(self._lifeline)
             self._lifeline.close()
         self._output.drain()
+        self._give_back()
         exit = replace(exit, failure=exit.failure or self._failure, rss=exit.rss or self._largest())
         exit = replace(exit, oom=self._run.oom.explains(exit if not self._is_killed else Exit()))
         self._process = self._lifeline = self._usage = None
         self._owner.ended(exit)
+
+    def _give_back(self) -> None:
+        """Take the last words, and release what it had of ours."""
+        if self._place >= 0:
+            self._run.lookout.give_back(self._place)
+        if self._traces >= 0:
+            if self._has_dumped and not self.traceback:
+                self.traceback = read_traces(self._traces)
+            os.close(self._traces)
+        self._place = self._traces = -1
 
     def _largest(self) -> int:
         return max(self._usage.rss if self._usage else 0, self._attendant.rss if self._attendant else 0)

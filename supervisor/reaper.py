@@ -68,6 +68,33 @@ def _peak(usage: resource.struct_rusage) -> int:
     return usage.ru_maxrss * 1024 if usage.ru_maxrss > ours else 0
 
 
+def frozen_children() -> list[int]:
+    """Return the pids of our children that SIGSTOP has stopped since the last call; at each SIGCHLD.
+
+    A child stopped by a debugger is not among them, nor one that a person stopped (Ctrl-Z, SIGTSTP). Only for a
+    program whose children are all ours: the notices of others are taken, too.
+    """
+    frozen: list[int] = []
+    while True:
+        try:
+            notice = os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WNOHANG)
+        except ChildProcessError:
+            return frozen
+        if notice is None:
+            return frozen
+        is_stopped = notice.si_code == os.CLD_STOPPED and notice.si_status == signal.SIGSTOP
+        if is_stopped and not _is_traced(notice.si_pid):
+            frozen.append(notice.si_pid)
+
+
+def _is_traced(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+            return any(line.startswith("TracerPid:") and int(line.split()[1]) for line in file)
+    except OSError:
+        return False
+
+
 def signal_name(number: int) -> str:
     """Return ``SIGKILL`` for 9; for a number without a name of its own (real-time signals) ``SIG`` and the number."""
     try:

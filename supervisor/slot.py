@@ -18,6 +18,7 @@ from .life import Life, MeshRun
 from .logs import LogFile, Output
 from .snapshot import ExitCause, WorkerStatus
 from .teller import Teller, Words
+from .whereabouts import whereabouts
 
 
 class Slot:
@@ -103,6 +104,13 @@ class Slot:
         """Kill the process group; nothing is restarted after that."""
         self._obey(self.child.kill)
 
+    async def traces(self) -> str:
+        """Return where the threads of its process are now, as far as that can be told; empty without a process."""
+        if self._life is None or self._life.pid is None:
+            return ""
+        pid = self._life.pid
+        return await self._life.traces() or whereabouts(pid)
+
     def remove(self) -> None:
         """Have everybody forget the slot, which is over."""
         self._announce(NodeStatus.REMOVED)
@@ -185,6 +193,10 @@ class Slot:
         if self._life is not None:
             self._life.kill()
 
+    def _dump(self) -> None:
+        if self._life is not None:
+            self._life.dump()
+
     # Told by the life in it.
 
     def born(self, pid: int) -> None:
@@ -213,6 +225,16 @@ class Slot:
         if self._life is not None:
             self._life.blame(reason)
             self._act(self.child.lose(self._now(), fault))
+
+    def hangs(self, reason: str) -> None:
+        """See ``Owner.hangs``."""
+        if self._life is not None and self.child.state is State.READY:
+            self._life.blame(reason)
+            self._act(self.child.hang(self._now()))
+
+    def is_late(self, late: bool) -> None:
+        """See ``Owner.is_late``."""
+        self.child.is_suspect = late
 
     def retired(self, reason: str) -> None:
         """See ``Owner.retired``."""
@@ -270,5 +292,6 @@ class Slot:
 _ACTIONS: dict[Action, Callable[[Slot], None]] = {
     Action.SPAWN: Slot._spawn,
     Action.ASK: Slot._ask,
+    Action.DUMP: Slot._dump,
     Action.KILL: Slot._kill,
 }

@@ -26,6 +26,7 @@ from .identity import run_secret
 from .incidents import IncidentLog
 from .leftovers import Mark, kill_orphans, kill_strays
 from .life import MeshRun
+from .lookout import Lookout
 from .memory import MemoryWatch, OomWatch
 from .nursery import Nursery
 from .reaper import check_kernel
@@ -33,7 +34,6 @@ from .slot import Slot
 from .snapshot import MeshState, MeshStatus
 from .subreaper import Subreaper, become_subreaper
 from .tables import Tables
-from .whereabouts import whereabouts
 
 MAX_REPLICAS = 1000
 
@@ -67,6 +67,7 @@ class Supervisor:
         self._mark: Mark | None = None
         self._adopt = adopt
         self._tables: Tables | None = None
+        self._lookout: Lookout | None = None
         self._nursery: Nursery | None = None
         self._guard: Guard | None = None
         self._subreaper: Subreaper | None = None
@@ -188,7 +189,8 @@ class Supervisor:
             self._mark = Mark.of_this_process(name)
             if killed := await kill_orphans(name):
                 self._publish("leftovers-killed", pids=killed)
-            self._tables = Tables(loop, self.directory.fd, name)
+            workers = sum(worker.replicas for worker in self.config.workers if worker.command is None)
+            self._tables = Tables(loop, self.directory.fd, name, workers)
             self._run = self._make_run(loop, self._mark, self._tables)
             for worker in self.config.workers:
                 self._fleet.add(worker)
@@ -224,8 +226,13 @@ class Supervisor:
             raise SupervisorError("this supervisor has not been started")
         return await asyncio.shield(self._finished)
 
-    def reap_strangers(self) -> None:
-        """Reap dead children that are not ours: for a program that adopts orphans, at each SIGCHLD."""
+    def children_changed(self) -> None:
+        """Look for children that were stopped, and reap dead ones that nobody knows: at each SIGCHLD.
+
+        Only for a program of which all children are the mesh's (``adopt``): the notices of others are taken, too.
+        """
+        if self._lookout is not None:
+            self._lookout.look_for_the_frozen()
         if self._subreaper is not None:
             self._subreaper.notice()
 
@@ -251,10 +258,12 @@ class Supervisor:
         Raises:
             SupervisorError: If there is no such slot or worker, or no process in it now.
         """
-        found = [(slot.name, slot.pid, whereabouts(slot.pid)) for slot in self._named(name) if slot.pid is not None]
-        if not any(text for _, _, text in found):
+        slots = [(slot, slot.pid) for slot in self._named(name)]
+        texts = await asyncio.gather(*(slot.traces() for slot, _ in slots))
+        found = [(slot.name, pid, text) for (slot, pid), text in zip(slots, texts, strict=True) if text]
+        if not found:
             raise SupervisorError(f"{name} has no process now")
-        return "\n".join(f"{slot} (process {pid})\n{text}" for slot, pid, text in found if text)
+        return "\n".join(f"{slot} (process {pid})\n{text}" for slot, pid, text in found)
 
     def events(self) -> EventStream:
         """Return what happens from now on, for ``async for``; it ends with the mesh."""
@@ -284,6 +293,7 @@ class Supervisor:
         return nursery
 
     def _make_run(self, loop: asyncio.AbstractEventLoop, mark: Mark, tables: Tables) -> MeshRun:
+        self._lookout = Lookout(loop, tables.board, self.config.mesh.beat)
         return MeshRun(
             config=self.config,
             loop=loop,
@@ -296,6 +306,7 @@ class Supervisor:
             incidents=self._incidents,
             memory=MemoryWatch(loop),
             oom=OomWatch(loop.time),
+            lookout=self._lookout,
             nursery=self._make_nursery(loop, mark),
             guard=self._guard,
             is_stopping=lambda: self._conductor.is_stopping,
@@ -334,6 +345,8 @@ class Supervisor:
                 self._finished.set_result(status)
 
     def _close_tables(self) -> None:
+        if self._lookout is not None:
+            self._lookout.close()
         if self._tables is not None:
             self._tables.close()
 
@@ -362,6 +375,7 @@ class Supervisor:
         assert self._run is not None
         self.config = self._run.config = config
         self._conductor.configure(config.supervisor)
+        self._run.lookout.configure(config.mesh.beat)
         workers = {worker.name: worker for worker in config.workers}
         added = [slot for name in changes.added for slot in self._fleet.add(workers[name])]
         for name in changes.replaced + tuple(changes.adjusted) + tuple(changes.rescaled):

@@ -7,36 +7,47 @@ processes of the same user over ``attach.sock``; there is no file that could sta
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import suppress
 
 import msgspec
 
 from ..shared.errors import BlacklistError
 from ..shared.memory.blacklist import SharedBlacklist
+from ..shared.memory.board import CAPACITY, LivenessBoard
 from ..shared.memory.entry import Penalty
 from .attach import AttachServer
 
 
 class Tables:
-    """The shared memory of the mesh ``name``; ``directory`` is a descriptor of its runtime directory.
+    """The shared memory of the mesh ``name``, which begins with ``workers`` of them.
+
+    ``directory`` is a descriptor of its runtime directory.
 
     Raises:
-        BlacklistError: If there is no memory to be had.
+        SegmentError: If there is no memory to be had.
         SupervisorError: If ``attach.sock`` cannot be bound.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, directory: int, name: str) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, directory: int, name: str, workers: int = 0) -> None:
         self.blacklist = SharedBlacklist.create(source=name)
         try:
-            self._server = AttachServer(loop, directory, self.descriptors)
+            self.board = LivenessBoard.create(max(CAPACITY, 2 * workers))
         except BaseException:
             self.blacklist.close()
             raise
+        try:
+            self._server = AttachServer(loop, directory, self._for_everybody)
+        except BaseException:
+            self._release()
+            raise
 
     @property
-    def descriptors(self) -> Mapping[str, int]:
-        """What others need, by the names that an ``Assignment`` has for it; they stay ours."""
+    def descriptors(self) -> dict[str, int]:
+        """What a worker needs, by the names that an ``Assignment`` has for it; they stay ours."""
+        return {**self._for_everybody, "board": self.board.fileno()}
+
+    @property
+    def _for_everybody(self) -> dict[str, int]:
         return {"blacklist": self.blacklist.fileno(), "wake": self.blacklist.wake_fd}
 
     def penalties(self) -> tuple[Penalty, ...]:
@@ -49,4 +60,8 @@ class Tables:
     def close(self) -> None:
         """Serve nobody any more and let the memory go; those who have it mapped keep it."""
         self._server.close()
+        self._release()
+
+    def _release(self) -> None:
         self.blacklist.close()
+        self.board.close()

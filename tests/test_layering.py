@@ -44,6 +44,7 @@ PURE = [
     "supervisor/child.py",
     "supervisor/strategy.py",
     "supervisor/intensity.py",
+    "supervisor/verdict.py",
 ]
 IMPURE = {
     "asyncio",

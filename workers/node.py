@@ -41,7 +41,8 @@ _ENTRIES = 256  # entries of the inbox, after which others get the loop.
 class Node:
     """The node of one worker; it is the ``MeshHandler`` of its mesh.
 
-    ``report`` is called with what the supervisor should hear; ``drain_timeout`` (seconds) is how long an orderly end
+    ``report`` is called with what the supervisor should hear, ``ending`` when the end has begun, whoever wanted it;
+    ``lag_of`` is asked how far another node's loop is behind; ``drain_timeout`` (seconds) is how long an orderly end
     may take. ``connect`` must follow before all else: a mesh needs its handler, and a node its mesh.
     """
 
@@ -52,12 +53,16 @@ class Node:
         settings: dict[str, Any],
         *,
         report: Callable[[FromWorker], None],
+        ending: Callable[[], None] = lambda: None,
+        lag_of: Callable[[str], float | None] = lambda name: None,
         drain_timeout: float = 5.0,
     ) -> None:
         self.name = name
         self.incarnation = incarnation
         self.settings = settings
         self._report = report
+        self._tell_of_ending = ending
+        self._lag_of = lag_of
         self._drain_timeout = drain_timeout
         self._inbox = Inbox()
         self._loopback = Loopback(name, incarnation, self)
@@ -78,7 +83,9 @@ class Node:
         self.send, self.broadcast = self._sender.send, self._sender.broadcast
         self.call = self._caller.call
         self._serving = Serving(self._exited)
-        self.peers: Mapping[str, Peer] = Peers(self.name, mesh.roster, lambda name: mesh.link(name) is not None)
+        self.peers: Mapping[str, Peer] = Peers(
+            self.name, mesh.roster, lambda name: mesh.link(name) is not None, self._lag_of
+        )
         self._mesh = mesh
         self._worker_class = worker_class
         self.apply(roster)
@@ -260,7 +267,7 @@ class Node:
         link = entry.link
         name = link.node_id
         is_up = self._mesh.link(name) is link
-        peer = make_peer(name, self._mesh.roster.get(name), link.incarnation, up=is_up)
+        peer = make_peer(name, self._mesh.roster.get(name), link.incarnation, up=is_up, lag_of=self._lag_of)
         if isinstance(entry, LinkUp):
             self._hook = "on_peer_up"
             await worker.on_peer_up(peer)
@@ -282,7 +289,9 @@ class Node:
     def _conclude(self, ending: Ending) -> None:
         if self._ending is None or self._ending.manner.value < ending.manner.value:
             self._ending = ending
-        self._ended.set()
+        if not self._ended.is_set():
+            self._ended.set()
+            self._tell_of_ending()
 
     # Told by the mesh.
 

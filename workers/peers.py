@@ -15,25 +15,37 @@ class Peer(str):
     returned, both as of when the peer was looked at.
     """
 
-    __slots__ = ("group", "incarnation", "ready", "up")
+    __slots__ = ("_lag_of", "group", "incarnation", "ready", "up")
 
     group: str
     incarnation: int
     up: bool
     ready: bool
+    _lag_of: Callable[[str], float | None]
 
     @property
     def name(self) -> str:
         """The name as a plain string."""
         return str.__str__(self)
 
+    @property
+    def lag(self) -> float | None:
+        """How far its event loop is behind now, in seconds; None if that is not known.
 
-def make_peer(name: str, record: NodeRecord | None, incarnation: int, *, up: bool) -> Peer:
+        It is for how long the callback that it is in has run, or the latest delay of its timers if that was more.
+        """
+        return self._lag_of(self)
+
+
+def make_peer(
+    name: str, record: NodeRecord | None, incarnation: int, *, up: bool, lag_of: Callable[[str], float | None]
+) -> Peer:
     """Return what ``record`` says of the node called ``name`` in its life ``incarnation``."""
     peer = Peer(name)
     peer.group = record.group if record is not None else name
     peer.incarnation = incarnation
     peer.up = up
+    peer._lag_of = lag_of
     peer.ready = record is not None and record.status is NodeStatus.READY and record.incarnation == incarnation
     return peer
 
@@ -41,8 +53,15 @@ def make_peer(name: str, record: NodeRecord | None, incarnation: int, *, up: boo
 class Peers(Mapping[str, Peer]):
     """All other nodes by name, always as they are now; ``own`` is left out."""
 
-    def __init__(self, own: str, roster: Roster, is_linked: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        own: str,
+        roster: Roster,
+        is_linked: Callable[[str], bool],
+        lag_of: Callable[[str], float | None] = lambda name: None,
+    ) -> None:
         self._own = own
+        self._lag_of = lag_of
         self._roster = roster
         self._is_linked = is_linked
 
@@ -50,7 +69,8 @@ class Peers(Mapping[str, Peer]):
         record = self._roster.get(name)
         if record is None or name == self._own:
             raise KeyError(name)
-        return make_peer(record.name, record, record.incarnation, up=self._is_linked(name))
+        up = self._is_linked(name)
+        return make_peer(record.name, record, record.incarnation, up=up, lag_of=self._lag_of)
 
     def __iter__(self) -> Iterator[str]:
         return iter([record.name for record in self._roster if record.name != self._own])

@@ -27,9 +27,12 @@ from ..shared.transport.base import TransportAdapter
 from .ending import Ending, Manner, exit_status, user_traceback
 from .lifeline import Lifeline
 from .node import Node
+from .presence import Presence
+from .pulse import PulsedLoop
 from .rehearsal import rehearse
 from .rpc import suggestion
 from .title import set_title
+from .traces import register
 from .worker import Worker
 
 _FLUSH_TIMEOUT = 1.0
@@ -43,7 +46,7 @@ def run(sock: socket.socket, *, is_spare: bool = False) -> NoReturn:
     A spare may wait long for its assignment, and warms up meanwhile.
     """
     lifeline = Lifeline(sock)
-    runner = asyncio.Runner()
+    runner = asyncio.Runner(loop_factory=_new_loop)
     if is_spare:
         set_title("meshvisor spare")
         rehearse()
@@ -57,6 +60,12 @@ def run(sock: socket.socket, *, is_spare: bool = False) -> NoReturn:
     ending = _ending(lifeline, assignment, runner)
     lifeline.flush(_FLUSH_TIMEOUT)
     _exit(ending)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """Return a loop that stamps its turns, unless the application has set a policy of its own for which loop it is."""
+    policy = asyncio.get_event_loop_policy()
+    return PulsedLoop() if type(policy) is asyncio.DefaultEventLoopPolicy else policy.new_event_loop()
 
 
 def _introduce(assignment: Assignment) -> None:
@@ -115,6 +124,8 @@ def apply_limits(assignment: Assignment) -> None:
 
 
 def _ending(lifeline: Lifeline, assignment: Assignment, runner: asyncio.Runner) -> Ending:
+    if "traces" in lifeline.descriptors:
+        register(lifeline.descriptors["traces"])
     sys.path[0] = assignment.path
     try:
         apply_limits(assignment)
@@ -136,8 +147,10 @@ def _ending(lifeline: Lifeline, assignment: Assignment, runner: asyncio.Runner) 
 
 async def _live(lifeline: Lifeline, assignment: Assignment, worker_class: type[Worker]) -> Ending:
     loop = asyncio.get_running_loop()
+    presence = Presence(lifeline.descriptors, assignment, loop)
 
     def report(message: FromWorker) -> None:
+        presence.heard(message)
         lifeline.report(message)
         if isinstance(message, Ready):
             loop.call_soon(set_title, f"meshvisor {assignment.mesh}/{assignment.name}")
@@ -147,6 +160,8 @@ async def _live(lifeline: Lifeline, assignment: Assignment, worker_class: type[W
         assignment.incarnation,
         assignment.settings,
         report=report,
+        ending=presence.stopping,
+        lag_of=presence.lag_of,
         drain_timeout=assignment.drain_timeout,
     )
     options = MeshOptions(
@@ -160,6 +175,7 @@ async def _live(lifeline: Lifeline, assignment: Assignment, worker_class: type[W
         blacklist_duration=assignment.blacklist_duration,
     )
     mesh = Mesh(options, node, adapters=_adapters(assignment), blacklist=_blacklist(lifeline, assignment.name))
+    presence.count_messages(mesh.message_counts)
     node.connect(mesh, worker_class, assignment.roster)
     with contextlib.suppress(OSError, RuntimeError):  # SIGKILL has no handler.
         stop_signal = signal.Signals[assignment.stop_signal]

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .shared.errors import SupervisorError as SupervisorError
     from .shared.errors import UnknownPeer as UnknownPeer
     from .shared.memory.blacklist import SharedBlacklist as SharedBlacklist
+    from .shared.memory.board import LivenessBoard as LivenessBoard
     from .shared.memory.entry import Penalty as Penalty
     from .shared.mesh.connection import ConnectionHandle as ConnectionHandle
     from .shared.mesh.host import ConnectionHost as ConnectionHost
@@ -90,6 +91,7 @@ _NAMES = {
         "UnknownPeer",
     ],
     "shared.memory.blacklist": ["SharedBlacklist"],
+    "shared.memory.board": ["LivenessBoard"],
     "shared.memory.entry": ["Penalty"],
     "shared.mesh.connection": ["ConnectionHandle"],
     "shared.mesh.host": ["ConnectionHost"],

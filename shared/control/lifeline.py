@@ -16,6 +16,7 @@ ends are processes of one user and one version, but lengths and types are checke
 
 from __future__ import annotations
 
+import signal
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -28,6 +29,13 @@ MAX_MESSAGE = 64 * 1024 * 1024
 
 MAX_DESCRIPTORS = 8
 """The most descriptors that come with an assignment."""
+
+TRACES_SIGNAL = signal.SIGRTMAX - 2
+"""Asks a worker for the tracebacks of its threads.
+
+A real-time signal: SIGUSR1 and SIGUSR2 belong to the application, SIGQUIT to a person at a terminal, SIGABRT would end
+it. Near the end of the range, since C libraries and container tools take theirs from its beginning.
+"""
 
 _LENGTH = 4
 

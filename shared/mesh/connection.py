@@ -292,6 +292,10 @@ class ConnectionHandle:
         lane = self._lane
         return Traffic(bytes_in, bytes_out, lane.received, lane.last, lane.replayed, lane.duplicates)
 
+    def message_counts(self) -> tuple[int, int]:
+        """Return how many messages this link has received and sent."""
+        return self._lane.received, self._lane.last
+
     def path(self, now: float) -> Path:
         """Return what is known of the current connection."""
         liveness = self._link.liveness

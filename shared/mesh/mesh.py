@@ -131,6 +131,16 @@ class Mesh:
         """Return the links to all peers that are there now."""
         return [peer.handle for peer in self._peers.values() if peer.handle is not None and not peer.is_doomed]
 
+    def message_counts(self) -> tuple[int, int]:
+        """Return how many messages have come and gone over the links that are there now."""
+        received = sent = 0
+        for peer in self._peers.values():
+            if peer.handle is not None:
+                came, went = peer.handle.message_counts()
+                received += came
+                sent += went
+        return received, sent
+
     async def wait_link(self, node: str) -> ConnectionHandle:
         """Wait for a link to ``node`` and return it.
 

@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from meshvisor import LivenessBoard
 from meshvisor.shared.control.lifeline import (
     Assignment,
     Failure,
@@ -26,11 +28,15 @@ from meshvisor.shared.control.lifeline import (
     supervisor_end,
 )
 from meshvisor.shared.core.roster import NodeRecord, NodeStatus
+from meshvisor.shared.memory.board import Stage
+from meshvisor.shared.memory.segment import FIRST_FREE
+from meshvisor.supervisor.procfs import waits_on
+from meshvisor.supervisor.traces import make_traces, read_traces, request_traces
 
 WITHIN = 20.0
 
 APPLICATION = """
-import os, sys, threading, time
+import asyncio, os, sys, threading, time
 from meshvisor import Worker, rpc
 
 class Quiet(Worker):
@@ -61,6 +67,20 @@ class Exits(Worker):
         print("done")
         sys.exit(7)
 
+class Hangs(Worker):
+    async def on_start(self):
+        process = await asyncio.create_subprocess_exec("true")
+        print("child", await process.wait(), flush=True)
+
+    async def run(self):
+        while "b" not in self.peers or self.peers["b"].lag is None:
+            await asyncio.sleep(0.01)
+        print("lag", 5 < self.peers["b"].lag < 60, flush=True)
+        self.sleep_for_ever()
+
+    def sleep_for_ever(self):
+        time.sleep(3600)
+
 class LeavesThread(Worker):
     async def run(self):
         threading.Thread(target=time.sleep, args=(3600,)).start()
@@ -78,6 +98,10 @@ class Supervised:
 
     def tell(self, message: Any) -> None:
         self.lifeline.sendall(encode(message))
+
+    def assign(self, message: Assignment, **descriptors: int) -> None:
+        message = msgspec.structs.replace(message, descriptors=tuple(descriptors))
+        socket.send_fds(self.lifeline, [encode(message)], list(descriptors.values()))
 
     def hear(self, kind: type[FromWorker]) -> Any:
         """Wait for the next message of ``kind``."""
@@ -169,6 +193,36 @@ def test_two_workers_link_over_unix_sockets_and_call_each_other(tmp_path: Path) 
         assert asks.end() == (0, f"pid {echo.process.pid}\n", "")
         while (links := echo.hear(Links)) != Links(0, 1):
             assert links in (Links(0, 0), Links(0, 1), Links(1, 1))
+
+
+def test_a_worker_stamps_the_board_reads_its_peers_lag_there_and_says_where_it_hangs(tmp_path: Path) -> None:
+    board, traces = LivenessBoard.create(2), make_traces()
+    peer = board.claim(0, "b", 1, 1)
+    peer.words[peer.stamp_at] = peer.waiting + 1  # in its turn since the board was made
+    board.words[FIRST_FREE] -= 10_000_000_000  # ten seconds ago
+    peer.beat(lag=0.5)
+    record = NodeRecord("b", "b", 0, 1, 1)
+    with worker() as child:
+        assigned = msgspec.structs.replace(assignment(tmp_path, "Hangs", roster=(record,)), board_index=1)
+        child.assign(assigned, board=board.fileno(), traces=traces)
+        endpoints = child.hear(Listening).endpoints
+        child.hear(Ready)
+        pidfd = os.pidfd_open(child.process.pid)
+        while "sleep_for_ever" not in read_traces(traces):
+            request_traces(pidfd)
+            select.select([], [], [], 0.05)
+        entry = board.read(1)
+        assert entry is not None
+        assert (entry.name, entry.epoch, entry.stage) == ("a", 97, Stage.READY)
+        assert (entry.pid, entry.tid, entry.endpoints) == (child.process.pid, child.process.pid, endpoints)
+        assert os.readlink(f"/proc/{entry.pid}/fd/{entry.selector}") == "anon_inode:[eventpoll]"
+        assert entry.turn_started_at is not None
+        assert waits_on(entry.pid, entry.tid) is None
+        child.process.kill()
+        assert child.end()[:2] == (-signal.SIGKILL, "child 0\nlag True\n")
+        os.close(pidfd)
+    os.close(traces)
+    board.close()
 
 
 def test_a_class_that_does_not_import_is_reported_with_its_traceback(tmp_path: Path) -> None:

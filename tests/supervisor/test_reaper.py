@@ -7,7 +7,7 @@ import pytest
 
 from meshvisor.shared.errors import SupervisorError
 from meshvisor.supervisor.child import Exit
-from meshvisor.supervisor.reaper import check_kernel, reap, signal_name
+from meshvisor.supervisor.reaper import check_kernel, frozen_children, reap, signal_name
 
 
 def test_signals_have_their_names() -> None:
@@ -33,3 +33,17 @@ def test_a_kernel_without_pidfds_is_named_before_anything_starts(monkeypatch: py
         SupervisorError, match=r"pidfd_open is not possible here \(Function not implemented\); it takes"
     ):
         check_kernel()
+
+
+def test_a_child_stopped_by_sigstop_is_frozen_once_and_by_nothing_else() -> None:
+    frozen, suspended, alive = (subprocess.Popen(["sleep", "1000"]) for _ in range(3))
+    frozen.send_signal(signal.SIGSTOP)
+    suspended.send_signal(signal.SIGTTIN)
+    for process in (frozen, suspended):
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+    assert frozen_children() == [frozen.pid]
+    assert frozen_children() == []
+    for process in (frozen, suspended, alive):
+        process.kill()
+        process.wait()
+    assert frozen_children() == []

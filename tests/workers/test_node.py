@@ -10,6 +10,7 @@ import pytest
 from meshvisor.shared.control.lifeline import Failure, Links, Listening, Ready
 from meshvisor.shared.core.message import Message
 from meshvisor.shared.errors import LinkClosed, PeerLeft, PeerLost, PeerUnavailable, QueueFull, SendTimeout, UnknownPeer
+from meshvisor.workers.node import Node
 from meshvisor.workers.peers import Peer
 from meshvisor.workers.rpc import rpc
 from meshvisor.workers.worker import Worker
@@ -471,6 +472,16 @@ def test_stop_runs_on_stop_and_ends_with_its_status(in_town: InTown) -> None:
 
     in_town(scenario)
     assert log == ["a on_start", "run is over", "a on_stop"]
+
+
+def test_the_beginning_of_the_end_is_told_once_whoever_wanted_it() -> None:
+    told: list[str] = []
+    node = Node("a", 1, {}, report=lambda message: None, ending=lambda: told.append("ending"))
+    assert told == []
+    node.stop()
+    node.request_stop()
+    node.stop(3)
+    assert told == ["ending"]
 
 
 def test_a_stop_asked_for_in_on_start_waits_for_it(in_town: InTown) -> None:

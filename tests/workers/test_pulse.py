@@ -1,0 +1,259 @@
+"""The loop stamps its own turns: exactly around its waits, and nothing when there is no board."""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from meshvisor import LivenessBoard
+from meshvisor.shared.control.lifeline import Assignment, Failure, Links, Listening, Ready
+from meshvisor.shared.memory.board import BoardEntry, Stage
+from meshvisor.workers.peers import make_peer
+from meshvisor.workers.presence import Presence
+from meshvisor.workers.pulse import Pulse, PulsedLoop, PulsedSelector
+from meshvisor.workers.testing import run_virtual
+
+
+def entry_of(board: LivenessBoard, index: int = 0) -> BoardEntry:
+    entry = board.read(index)
+    assert entry is not None
+    return entry
+
+
+@pytest.fixture
+def board() -> Iterator[LivenessBoard]:
+    made = LivenessBoard.create(4)
+    yield made
+    made.close()
+
+
+def assignment(incarnation: int = 1) -> Assignment:
+    return Assignment(
+        mesh="m",
+        name="counter",
+        group="counter",
+        replica=0,
+        incarnation=incarnation,
+        epoch=99,
+        class_path="x:Y",
+        path=".",
+        settings={},
+        listen=(),
+        secret=b"",
+        roster=(),
+        board_index=2,
+    )
+
+
+def test_the_selector_says_that_it_waits_and_then_when_it_went_on(board: LivenessBoard) -> None:
+    writer = board.claim(0, "a", 1, 1)
+    reader, writing = os.pipe()
+    seen: list[float | None] = []
+    selector = PulsedSelector()
+    selector.register(reader, 1)
+    selector.attach(writer)
+    os.write(writing, b"x")
+    before = time.monotonic()
+    assert [key.fd for key, _ in selector.select()] == [reader]
+    seen.append(board.turn(board.stamp(0), 1))
+    os.read(reader, 1)
+    assert selector.select(0) == []  # ready work makes a turn, too
+    seen.append(board.turn(board.stamp(0), 1))
+    after = time.monotonic()
+    first, second = seen
+    assert first is not None
+    assert second is not None
+    assert before <= first < second <= after
+    selector.detach()
+    selector.select(0)
+    assert board.turn(board.stamp(0), 1) == second
+    selector.close()
+    os.close(reader)
+    os.close(writing)
+
+
+def test_while_it_waits_the_stamp_says_so(board: LivenessBoard, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = board.claim(0, "a", 1, 1)
+    during: list[float | None] = []
+
+    def select(self: object, timeout: float | None = None) -> list[object]:
+        during.append(board.turn(board.stamp(0), 1))
+        return []
+
+    monkeypatch.setattr("selectors.EpollSelector.select", select)
+    selector = PulsedSelector()
+    selector.attach(writer)
+    selector.select(5.0)
+    assert during == [None]
+    assert board.turn(board.stamp(0), 1) is not None
+    selector.close()
+
+
+def test_every_turn_of_a_loop_is_stamped_with_its_own_time(board: LivenessBoard) -> None:
+    async def main() -> list[float | None]:
+        pulse = Pulse(board.claim(0, "a", 1, 1), asyncio.get_running_loop())
+        pulse.start()
+        stamps = []
+        for _ in range(3):
+            await asyncio.sleep(0)
+            stamps.append(board.turn(board.stamp(0), 1))
+        pulse.stop()
+        pulse.stop()
+        return stamps
+
+    begin = time.monotonic()
+    with asyncio.Runner(loop_factory=PulsedLoop) as runner:
+        first, second, third = runner.run(main())
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    assert begin <= first < second < third <= time.monotonic()
+
+
+def test_a_beat_tells_how_late_the_timers_are_and_what_was_measured(board: LivenessBoard) -> None:
+    told: list[tuple[int, float, int, int, int]] = []
+    lags: list[tuple[int, float]] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        pulse = Pulse(board.claim(0, "a", 1, 1), loop)
+        pulse.count_messages = lambda: (len(told), 10 * len(told))
+        pulse.start()
+        for pause in (1.0, 2.0, 2.0):
+            pulse.links_up += 1
+            await asyncio.sleep(pause)
+            entry = entry_of(board)
+            told.append((entry.beats, entry.lag, entry.messages_in, entry.messages_out, entry.links_up))
+        loop._jumping.now += 3.25  # type: ignore[attr-defined]  # a callback that took so long
+        for pause in (0.001, 19.0, 2.0):
+            await asyncio.sleep(pause)
+            lags.append((entry_of(board).beats, entry_of(board).lag))
+        pulse.stop()
+
+    run_virtual(main())
+    # Messages are counted at each second beat, from the first one on.
+    assert told == [(1, 0.0, 0, 0, 0), (2, 0.0, 0, 0, 2), (3, 0.0, 2, 20, 3)]
+    assert lags == [(4, 2.25), (13, 2.25), (14, 0.0)]
+
+
+def test_a_loop_without_our_selector_is_stamped_each_beat(board: LivenessBoard) -> None:
+    async def main() -> list[int]:
+        writer = board.claim(0, "a", 1, 1)
+        pulse = Pulse(writer, asyncio.get_running_loop(), beat=0.1)
+        pulse.start()
+        stamps = []
+        for _ in range(4):
+            await asyncio.sleep(0.05)
+            stamps.append(board.stamp(0))
+        pulse.stop()
+        await asyncio.sleep(1.0)
+        stamps.append(board.stamp(0))
+        return stamps
+
+    first, second, third, fourth, last = run_virtual(main())
+    assert first < second == third < fourth == last
+
+
+def test_uvloop_is_stamped_each_beat(board: LivenessBoard) -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def main() -> None:
+        pulse = Pulse(board.claim(0, "a", 1, 1), asyncio.get_running_loop(), beat=0.005)
+        pulse.start()
+        first = board.stamp(0)
+        while board.stamp(0) == first:
+            await asyncio.sleep(0.001)
+        pulse.stop()
+
+    uvloop.run(main())
+
+
+def test_the_kernels_account_of_the_thread_goes_with_the_beat(board: LivenessBoard) -> None:
+    async def main() -> None:
+        pulse = Pulse(board.claim(0, "a", 1, 1), asyncio.get_running_loop())
+        pulse.start()
+        account = pulse._account
+        assert os.readlink(f"/proc/self/fd/{account}").endswith("/schedstat")
+        pulse.stop()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(account)
+
+    with asyncio.Runner(loop_factory=PulsedLoop) as runner:
+        runner.run(main())
+    entry = entry_of(board)
+    assert entry.executed is not None
+    assert 0 < entry.executed <= time.thread_time() + 0.001
+
+
+def test_a_pulse_ends_when_a_later_incarnation_has_the_slot(board: LivenessBoard) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        pulse = Pulse(board.claim(0, "a", 1, 1), loop, beat=0.1)
+        pulse.start()
+        await asyncio.sleep(0.5)
+        board.claim(0, "a", 2, 2)
+        await asyncio.sleep(2.0)
+        stamp = board.stamp(0)
+        await asyncio.sleep(60.0)
+        assert board.stamp(0) == stamp
+
+    run_virtual(main())
+
+
+def test_a_presence_says_on_the_board_what_the_supervisor_is_told(board: LivenessBoard) -> None:
+    async def main() -> list[tuple[Stage, tuple[str, ...]]]:
+        presence = Presence({"board": board.fileno()}, assignment(), asyncio.get_running_loop())
+        presence.count_messages(lambda: (4, 5))
+        said = []
+        for message in (None, Listening(("unix:/a",)), Ready(), Links(3, 9), Failure("run", "...")):
+            if message is not None:
+                presence.heard(message)
+            entry = entry_of(board, 2)
+            said.append((entry.stage, entry.endpoints))
+        await asyncio.sleep(4.5)
+        entry = entry_of(board, 2)
+        assert (entry.name, entry.epoch, entry.selector) == ("counter", 99, -1)
+        assert (entry.messages_in, entry.messages_out, entry.links_up) == (4, 5, 3)
+        assert presence.lag_of("nobody") is None
+        lag = presence.lag_of("counter")
+        assert lag is not None
+        assert 0 <= lag < 60
+        return said
+
+    assert run_virtual(main()) == [
+        (Stage.STARTING, ()),
+        (Stage.LISTENING, ("unix:/a",)),
+        (Stage.READY, ("unix:/a",)),
+        (Stage.READY, ("unix:/a",)),
+        (Stage.STOPPING, ("unix:/a",)),
+    ]
+
+
+def test_without_a_board_nothing_is_said_and_nothing_fails() -> None:
+    async def main() -> None:
+        presence = Presence({}, assignment(), asyncio.get_running_loop())
+        for message in (Listening(("unix:/a",)), Ready(), Links(1, 2), Failure("run", "")):
+            presence.heard(message)
+        presence.stopping()
+        assert presence.lag_of("counter") is None
+
+    run_virtual(main())
+
+
+def test_what_is_no_board_is_logged_and_the_worker_lives(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        presence = Presence({"board": descriptor}, assignment(), asyncio.get_running_loop())
+        presence.heard(Ready())
+
+    descriptor = os.memfd_create("no-board")
+    run_virtual(main())
+    os.close(descriptor)
+    assert "no liveness board" in caplog.text
+
+
+def test_a_peer_tells_its_lag_when_it_is_asked() -> None:
+    lags = iter([None, 0.25])
+    peer = make_peer("a", None, 1, up=True, lag_of=lambda name: next(lags) if name == "a" else -1.0)
+    assert [peer.lag, peer.lag] == [None, 0.25]
