@@ -39,6 +39,7 @@ class Guard:
         self._on_event = on_event
         self._pidfd = -1
         self._socket: socket.socket | None = None
+        self._is_full = False  # the socket, so that we are told when it has room
         self._recorded: dict[int, int] = {}
         self._news: dict[int, int | None] = {}  # what the guardian has not been told yet; None: to be forgotten
         self._started_at = 0.0
@@ -76,7 +77,7 @@ class Guard:
         if self.pid is None or self._socket is None:
             return
         self._loop.remove_reader(self._pidfd)
-        self._loop.remove_writer(self._socket)
+        self._listen_no_more()
         try:
             self._socket.send(b".")
         except OSError:  # it does not listen, and must not take the end of the socket for our death
@@ -117,12 +118,19 @@ class Guard:
             try:
                 self._socket.send(b"-%d" % pid if started is None else b"+%d %d" % (pid, started))
             except (BlockingIOError, InterruptedError):
+                self._is_full = True
                 self._loop.add_writer(self._socket, self._tell)
                 return
             except OSError:  # it has died, and its successor will be told everything
                 break
             del self._news[pid]
-        self._loop.remove_writer(self._socket)
+        self._listen_no_more()
+
+    def _listen_no_more(self) -> None:
+        # Asked first: asyncio looks up what was never registered by way of an exception.
+        if self._is_full and self._socket is not None:
+            self._is_full = False
+            self._loop.remove_writer(self._socket)
 
     def _died(self) -> None:
         assert self.pid is not None
@@ -148,7 +156,7 @@ class Guard:
     def _release(self) -> None:
         self._loop.remove_reader(self._pidfd)
         if self._socket is not None:
-            self._loop.remove_writer(self._socket)
+            self._listen_no_more()
             self._socket.close()
             self._socket = None
         os.close(self._pidfd)

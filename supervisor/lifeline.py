@@ -39,6 +39,7 @@ class Lifeline:
         self._descriptors: tuple[int, ...] = ()
         self._news: dict[str, NodeRecord] = {}
         self._stopping = False
+        self._reading = True
         self._writing = False
         self._closed = False
         loop.add_reader(sock, self._read)
@@ -64,8 +65,10 @@ class Lifeline:
         if self._closed:
             return
         self._closed = True
-        self._loop.remove_reader(self._socket)
-        self._loop.remove_writer(self._socket)
+        if self._reading:
+            self._loop.remove_reader(self._socket)
+        if self._writing:
+            self._loop.remove_writer(self._socket)
         self._socket.close()
 
     def _flush(self) -> None:
@@ -144,5 +147,6 @@ class Lifeline:
                 self._received(message)
 
     def _end(self, reason: str, *, garbled: bool) -> None:
+        self._reading = False
         self._loop.remove_reader(self._socket)
         self._ended(reason, garbled)

@@ -166,7 +166,8 @@ class OomWatch:
 
     def __init__(self, now: Callable[[], float], count: Callable[[], int | None] | None = None) -> None:
         self._now = now
-        self._count = count or oom_kills
+        self._counter = OomCounter()
+        self._count = count or self._counter
         self._last = self._count()
         self._unclaimed: list[float] = []
 
@@ -186,16 +187,40 @@ class OomWatch:
         self._unclaimed.pop()
         return True
 
+    def close(self) -> None:
+        """Explain nothing any more."""
+        self._counter.close()
 
-def oom_kills() -> int | None:
-    """Return how many processes the kernel has killed for want of memory, here; None: it does not say."""
-    for file in (*_group_counters(), "/proc/vmstat"):
-        with suppress(OSError, ValueError), open(file, encoding="ascii", errors="replace") as stream:
-            for line in stream:
-                name, _, count = line.partition(" ")
-                if name == "oom_kill":
-                    return int(count)
-    return None
+
+class OomCounter:
+    """Counts the processes that the kernel has killed for want of memory: in our control group, else on the machine.
+
+    It keeps its file open: it is read at every death, while a slot waits for its replacement.
+    """
+
+    def __init__(self) -> None:
+        self._descriptor = -1
+        for file in (*_group_counters(), "/proc/vmstat"):
+            with suppress(OSError):
+                self._descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+                if self() is not None:
+                    break
+                self.close()
+
+    def __call__(self) -> int | None:
+        """Return the count; None: the kernel does not say."""
+        if self._descriptor < 0:
+            return None
+        with suppress(OSError, ValueError):
+            _, found, rest = os.pread(self._descriptor, 65_536, 0).partition(b"\noom_kill ")
+            return int(rest.partition(b"\n")[0]) if found else None
+        return None
+
+    def close(self) -> None:
+        """Release the file; nothing is known any more."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 def _group_counters() -> list[str]:

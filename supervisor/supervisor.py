@@ -328,6 +328,8 @@ class Supervisor:
             for slot in self._fleet:
                 slot.close()
             self._incidents.close()
+            if self._run is not None:
+                self._run.oom.close()
             if self._nursery is not None:
                 await self._nursery.close()
             if self._subreaper is not None:

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from meshvisor.supervisor.child import Exit
-from meshvisor.supervisor.memory import MemoryLimit, MemoryWatch, OomWatch, memory_of, oom_kills
+from meshvisor.supervisor.memory import MemoryLimit, MemoryWatch, OomCounter, OomWatch, memory_of
 from meshvisor.workers.testing import run_virtual
 
 MIB = 1024 * 1024
@@ -192,5 +192,8 @@ def test_a_count_that_is_missing_or_falls_explains_nothing(count: int | None) ->
 
 
 def test_this_kernel_counts() -> None:
+    counter = OomCounter()
     has_count = "oom_kill " in Path("/proc/vmstat").read_text()
-    assert not has_count or isinstance(oom_kills(), int)
+    assert not has_count or isinstance(counter(), int)
+    counter.close()
+    assert counter() is None
