@@ -37,6 +37,7 @@ class Event:
         slot-ready        pid, duration (since the start), after? (since the death of the incarnation before)
         slot-exited       pid?, cause, code, signal, uptime, ready (had it been), delay (None: not started again),
                           next (restart, stopped, failed or parked), text? (why), traceback?, tail (its last lines)
+        slot-hung         pid, text (how that shows); it is killed once it has said where its threads are
         slot-backoff      delay
         slot-parked       delay (until it is tried again)
         slot-stopping     pid
@@ -133,7 +134,8 @@ def _end(event: Event) -> str:
     if details["cause"] == "stopped":
         return f"stopped{_how_it_stopped(details)}"
     if (fault := _FAULTS.get(details["cause"])) is not None:
-        return f"{fault} after {uptime}" + (f": {text}" if text else "")
+        is_told = "traceback" in details  # by the event before
+        return f"{fault} after {uptime}" + (f": {text}" if text and not is_told else "")
     if details["signal"] is not None:
         return f"was killed by {details['signal']} after {uptime}" + (f": {text}" if text else "")
     code = details["code"]
@@ -166,6 +168,10 @@ def _consequence(event: Event) -> str:
     if event.details["next"] == "parked":
         return f"; it has failed too often and is parked, next try in {duration(delay)}"
     return "; starting again at once" if delay < 0.0005 else f"; starting again in {duration(delay)}"
+
+
+def _slot_hung(event: Event) -> str:
+    return f"{event.slot} hangs: {event.details['text']}"
 
 
 def _slot_backoff(event: Event) -> str:
@@ -217,6 +223,7 @@ _SENTENCES: dict[str, Callable[[Event], str]] = {
     "slot-starting": _slot_starting,
     "slot-ready": _slot_ready,
     "slot-exited": _slot_exited,
+    "slot-hung": _slot_hung,
     "slot-backoff": _slot_backoff,
     "slot-parked": _slot_parked,
     "slot-stopping": lambda event: f"{event.slot} is stopping",

@@ -122,13 +122,15 @@ class Output:
 
 def _colour_of(event: Event) -> str | None:
     match event.event:
+        case "slot-exited" if event.details.get("cause") == "stopped":
+            return DIM
         case "slot-exited" if event.details.get("next") == "failed" or event.details.get("delay") is not None:
             return RED
         case "slot-ready" if event.details.get("after") is not None:
             return GREEN
         case "limit-exceeded":
             return RED
-        case "log-lost" | "log-restored" | "dropped" | "leftovers-killed":
+        case "slot-hung" | "log-lost" | "log-restored" | "dropped" | "leftovers-killed":
             return YELLOW
         case _:
             return DIM

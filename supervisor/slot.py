@@ -230,6 +230,7 @@ class Slot:
         """See ``Owner.hangs``."""
         if self._life is not None and self.child.state is State.READY:
             self._life.blame(reason)
+            self._teller.publish("slot-hung", pid=self.pid, text=reason)
             self._act(self.child.hang(self._now()))
 
     def is_late(self, late: bool) -> None:

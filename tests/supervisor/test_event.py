@@ -54,6 +54,27 @@ def exited(**details: Any) -> Event:
             exited(cause="signaled", signal="SIGKILL", text="it closed its lifeline", delay=0.0),
             "counter-2 was killed by SIGKILL after 1.2 s: it closed its lifeline; starting again at once",
         ),
+        (
+            exited(cause="hung", signal="SIGKILL", text="it made no turn for 1 s", traceback="...", delay=0.0),
+            "counter-2 hung and was killed after 1.2 s; starting again at once",
+        ),
+        (
+            exited(cause="hung", signal="SIGKILL", text="3 health checks failed", delay=0.0),
+            "counter-2 hung and was killed after 1.2 s: 3 health checks failed; starting again at once",
+        ),
+        (
+            exited(cause="frozen", signal="SIGKILL", text="it was stopped (SIGSTOP)", delay=0.0),
+            "counter-2 was frozen and was killed after 1.2 s: it was stopped (SIGSTOP); starting again at once",
+        ),
+        (
+            exited(code=1, delay=5.0, next="parked"),
+            "counter-2 ended with status 1 after 1.2 s; it has failed too often and is parked, next try in 5.0 s",
+        ),
+        (
+            Event(0.0, "slot-hung", "counter-2", 2, {"pid": 4, "text": "its event loop made no turn for 1.00 s"}),
+            "counter-2 hangs: its event loop made no turn for 1.00 s",
+        ),
+        (exited(cause="stopped", code=0, delay=0.0), "counter-2 stopped; starting again at once"),
         (exited(cause="stopped", code=0, next="stopped"), "counter-2 stopped"),
         (exited(cause="stopped", code=3, next="stopped"), "counter-2 stopped (with status 3)"),
         (exited(cause="stopped", signal="SIGKILL", next="stopped"), "counter-2 stopped (by SIGKILL)"),
