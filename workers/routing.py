@@ -44,9 +44,15 @@ class Router:
         self._groups: dict[str, list[NodeRecord]] = {}
         self._others: dict[str, list[NodeRecord]] = {}  # the groups without the own node
         self._turns: dict[str, int] = {}  # by group: whose turn it is, as a place in _others
+        self._roster: Iterable[NodeRecord] = ()
+        self._is_stale = False
 
     def update(self, roster: Iterable[NodeRecord]) -> None:
-        """Route by ``roster`` from now on."""
+        """Route by ``roster`` from now on, as it is when somebody asks: while a mesh forms there is much news."""
+        self._roster, self._is_stale = roster, True
+
+    def _refresh(self) -> None:
+        self._is_stale, roster = False, self._roster
         self._nodes = {record.name: record for record in roster}
         self._groups = {}
         for record in sorted(self._nodes.values(), key=lambda record: record.replica):
@@ -65,6 +71,8 @@ class Router:
             UnknownPeer: If no node and no group is called ``target``.
             PeerUnavailable: If no node that is meant will come back by itself.
         """
+        if self._is_stale:
+            self._refresh()
         members = self._groups.get(target)
         if members is None:
             return self._node(target, is_usable)

@@ -17,7 +17,7 @@ from typing import Protocol
 from ..core.endpoint import Endpoint
 from ..core.handshake import Identity, Offer, RefusalCode
 from ..core.liveness import Heartbeat
-from ..core.peering import courtesy, redial_delay, session_id
+from ..core.peering import NEWCOMER_GRACE, courtesy, redial_delay, session_id
 from ..core.roster import NodeRecord, NodeStatus, Roster
 from ..core.session import Limits, ProtocolFault
 from ..errors import HandshakeError, LinkClosed, PeerLeft, PeerLost, PeerUnavailable, UnknownPeer
@@ -41,6 +41,9 @@ _PROVED = 1.0
 
 _PARTING = 0.5
 """Seconds that peers are given to take in a goodbye."""
+
+_PATIENCE = 40
+"""How often a dial of a newcomer is put off by a quarter of the grace because the newcomer may be dialling already."""
 
 _MAX_DIALS = 32
 
@@ -97,6 +100,7 @@ class Mesh:
         self._is_announced = False  # the roster lists this node itself as listening
         self._is_closing = False
         self._links_told = (-1, -1)
+        self._is_telling = False
         self._acceptor = Acceptor(
             self._me,
             options.secret,
@@ -224,6 +228,7 @@ class Mesh:
             peer.backoff.reset()
             me = self._me.node
             delay = courtesy(me, record.name, newcomer_is_other=newcomer_is_other, together=self._is_announced)
+            peer.patience = _PATIENCE if delay else 0
             self._plan_dial(peer, delay)
         peer.wake()
 
@@ -254,6 +259,13 @@ class Mesh:
 
     def _begin_dial(self, peer: Peer) -> None:
         peer.timer, peer.is_barred = None, False
+        if peer.patience and self._acceptor.half_open:
+            # Somebody is just dialling us, and it may well be this one: if all are slow, so are the newcomers. A dial
+            # of ours would be one too many, and make it worse.
+            peer.patience -= 1
+            self._plan_dial(peer, NEWCOMER_GRACE / 4)
+            return
+        peer.patience = 0
         is_linked = peer.handle is not None and (peer.handle.is_attached or peer.is_doomed)
         if self._is_listening and not self._is_closing and not is_linked and peer.record.is_listening:
             peer.dial = asyncio.create_task(self._dial(peer))
@@ -480,6 +492,13 @@ class Mesh:
         task.add_done_callback(self._tasks.discard)
 
     def _tell_links(self) -> None:
+        """Say how many links there are, once in this turn of the loop, however many come and go in it."""
+        if not self._is_telling:
+            self._is_telling = True
+            asyncio.get_running_loop().call_soon(self._tell_links_now)
+
+    def _tell_links_now(self) -> None:
+        self._is_telling = False
         others = [peer for peer in self._peers.values() if peer.record.status is not NodeStatus.GONE]
         up = sum(peer.handle is not None and peer.handle.is_attached and not peer.is_doomed for peer in others)
         if (up, len(others)) != self._links_told:

@@ -22,6 +22,7 @@ class Peer:
         self.dialled_at: float | None = None  # when our own dial established the current connection
         self.dial: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
+        self.patience = 0  # how often the planned dial may still be put off, for the peer's own
         self.is_barred = False  # the timer waits for the end of a penalty
         self.backoff = Backoff(0.05, 5.0)
         self.waiters: dict[asyncio.Future[None], None] = {}  # in the order of their arrival
