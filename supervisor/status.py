@@ -44,7 +44,7 @@ def _row(worker: WorkerStatus, now: float) -> tuple[str, ...]:
     alive = worker.pid is not None
     return (
         worker.name,
-        worker.state.value,
+        worker.state.value if worker.next_try is None else f"{worker.state.value}, {duration(worker.next_try)}",
         str(worker.pid) if alive else "-",
         duration(worker.uptime) if alive else "-",
         str(worker.restarts),

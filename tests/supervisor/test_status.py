@@ -49,3 +49,9 @@ def test_the_last_exit_says_how_and_when() -> None:
 
 def test_memory_is_told_in_the_unit_that_fits() -> None:
     assert [memory(size) for size in (0, 2048, 30 * 2**20, 3 * 2**29)] == ["0 KiB", "2 KiB", "30 MiB", "1.5 GiB"]
+
+
+def test_a_parked_slot_says_when_it_is_tried_again() -> None:
+    parked = WorkerStatus("a", WorkerState.PARKED, None, 4, 3, 0.0, False, 0.0, 0, 0, 0, None, 24.2)
+    text = render(MeshStatus("m", 1, MeshState.RUNNING, 1.0, (parked,)), now=10.0)
+    assert re.search(r"^a +parked, 24.2 s +- ", text, re.MULTILINE)
