@@ -81,7 +81,7 @@ class SupervisorSection:
     max_restarts: int = 5
     max_restarts_window: float = 10.0
     on_limit: OnLimit = OnLimit.STOP
-    spares: int = 0
+    spares: int = 1
     preload: tuple[str, ...] = ()
     runtime_dir: Path | None = None
     log_dir: Path | None = None
@@ -176,7 +176,7 @@ class WorkerConfig:
     depends_on: tuple[str, ...] = ()
     hang_timeout: float | None = DEFAULT_HANG_TIMEOUT
     busy_timeout: float | None = 30.0
-    start_method: StartMethod = StartMethod.SPAWN
+    start_method: StartMethod = StartMethod.ZYGOTE
     env: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     memory_soft: int | None = None

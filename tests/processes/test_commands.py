@@ -18,6 +18,7 @@ from meshvisor.shared.config.model import Backoff, Health, LogFormat, LogOptions
 from meshvisor.shared.errors import SupervisorError
 from meshvisor.supervisor.event import describe
 from meshvisor.supervisor.incidents import read_incidents
+from meshvisor.supervisor.memory import OomCounter
 from meshvisor.supervisor.naming import UnknownSlot
 
 FOREVER = "exec sleep 1000"
@@ -271,7 +272,7 @@ def test_the_incident_that_was_one_too_many_stops_the_mesh(workshop: Any) -> Non
 
 def test_the_kernels_count_tells_whose_kill_it_was(workshop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     kills = [0]
-    monkeypatch.setattr("meshvisor.supervisor.memory.oom_kills", lambda: kills[0])
+    monkeypatch.setattr(OomCounter, "__call__", lambda counter: kills[0])
 
     async def main() -> None:
         async with workshop.running(workshop.shell("a", FOREVER, backoff=AT_ONCE)) as mesh:
