@@ -36,7 +36,8 @@ class Event:
         slot-starting     pid
         slot-ready        pid, duration (since the start), after? (since the death of the incarnation before)
         slot-exited       pid?, cause, code, signal, uptime, ready (had it been), delay (None: not started again),
-                          next (restart, stopped, failed or parked), text? (why), traceback?, tail (its last lines)
+                          next (restart, stopped, failed or parked), text? (why), traceback?, tail (its last lines),
+                          shortage? (it was not even made, for want of means: so many times in a row)
         slot-backoff      delay
         slot-parked       delay (until it is tried again)
         slot-stopping     pid
@@ -59,7 +60,7 @@ class Event:
     @property
     def is_minor(self) -> bool:
         """Whether the events around this one tell the same story without it."""
-        return self.event in _MINOR
+        return self.event in _MINOR or self.details.get("shortage", 0) > 1
 
 
 def describe(event: Event) -> str:
@@ -165,6 +166,8 @@ def _consequence(event: Event) -> str:
         return "; not starting it again"
     if event.details["next"] == "parked":
         return f"; it has failed too often and is parked, next try in {duration(delay)}"
+    if event.details.get("shortage"):
+        return "; trying until there is enough"
     return "; starting again at once" if delay < 0.0005 else f"; starting again in {duration(delay)}"
 
 

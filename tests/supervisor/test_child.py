@@ -234,6 +234,44 @@ def test_nothing_is_started_again_while_the_mesh_drains() -> None:
     assert one.state is State.STOPPED
 
 
+NO_MEANS = Exit(failure="Too many open files", is_shortage=True)
+
+
+def test_a_shortage_has_a_row_of_its_own_and_is_no_incident() -> None:
+    """supervisord 8 (reliability.md 4.3), and no step towards the end of a mesh that is short of something."""
+    one = ready(at=0.0)
+    one.end(KILLED, 1.0)
+    now, waits = 1.0, []
+    for _ in range(6):
+        again(one, now)
+        ending = one.end(NO_MEANS, now)
+        assert ending.delay is not None
+        waits.append(ending.delay)
+        assert (ending.is_incident, one.ended_at) == (False, 1.0)
+        now += ending.delay
+    assert waits == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+    assert one.shortages == 6
+    again(one, now)
+    one.become_ready(now)
+    ending = one.end(KILLED, now)
+    assert (ending.is_incident, ending.delay, one.shortages) == (True, 0.01, 0)
+
+
+def test_what_is_never_restarted_is_started_once_there_are_means() -> None:
+    one = started(restart=RestartPolicy.NEVER)
+    assert one.end(NO_MEANS, 1.0).delay == 0.1
+    assert one.state is State.BACKOFF
+    again(one, 1.1)
+    one.end(BADLY, 2.0)
+    assert one.state is State.FAILED
+
+
+def test_a_shortage_starts_nothing_while_the_mesh_drains() -> None:
+    one = started()
+    assert one.end(NO_MEANS, 1.0, draining=True).delay is None
+    assert one.state is State.FAILED
+
+
 def test_given_up_means_failed_and_never_tried_again() -> None:
     one = ready()
     one.end(KILLED, 2.0)
