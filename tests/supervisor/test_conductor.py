@@ -1,0 +1,249 @@
+"""A whole mesh of actors under the real supervisor, on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meshvisor.shared.config.model import Backoff, OnLimit, RestartPolicy, StrategyName, WorkerConfig
+from meshvisor.shared.errors import SupervisorError
+from meshvisor.supervisor.child import Exit
+from meshvisor.workers.testing import run_virtual
+from tests.supervisor.stage import Part, Stage
+
+CALM = Backoff(initial=1.0, max=8.0, jitter=0.0, reset_after=10.0)
+
+
+def worker(name: str, **options: Any) -> WorkerConfig:
+    return WorkerConfig(name, Path("/"), command=(name,), **{"backoff": CALM, **options})
+
+
+def play(stage: Stage, story: Callable[[], Awaitable[None]]) -> int:
+    """Play ``story`` after the mesh was started; stop it if it goes on then, and return its exit status."""
+
+    async def main() -> int:
+        await stage.supervisor.start_all()
+        await story()
+        stage.supervisor.request_stop()
+        status = await stage.supervisor.wait()
+        assert not stage.living
+        return status
+
+    with stage.opened():
+        return run_virtual(main())
+
+
+def three_levels(**options: Any) -> list[WorkerConfig]:
+    return [
+        worker("db", **options),
+        worker("cache", replicas=2, depends_on=("db",), **options),
+        worker("web", depends_on=("cache",), **options),
+    ]
+
+
+def test_levels_start_one_after_the_other_and_stop_in_reverse() -> None:
+    stage = Stage(*three_levels())
+
+    async def story() -> None:
+        await asyncio.sleep(1)
+        assert [at for at, what, _ in stage.log] == pytest.approx([0.0, 0.05, 0.05, 0.1])
+        assert stage.when("mesh-ready") == pytest.approx([0.15])
+
+    assert play(stage, story) == 0
+    assert stage.of("starts") == ["db", "cache-0", "cache-1", "web"]
+    assert stage.of("asked") == ["web", "cache-0", "cache-1", "db"]
+    assert stage.of("ends") == ["web", "cache-0", "cache-1", "db"]
+
+
+def test_rest_for_one_stops_the_successors_in_reverse_and_starts_them_forward() -> None:
+    """OTP (reliability.md 4.1): from the failed one's successors in reverse start order, then forward from it."""
+    stage = Stage(*three_levels(), strategy=StrategyName.REST_FOR_ONE, max_restarts=1)
+
+    async def story() -> None:
+        await asyncio.sleep(1)
+        stage.log.clear()
+        stage.living["cache-0"].dies()
+        await asyncio.sleep(1)
+        happened = [(what, name) for _, what, name in stage.log]
+        assert happened == [
+            ("ends", "cache-0"),
+            ("asked", "web"),
+            ("ends", "web"),
+            ("asked", "cache-1"),
+            ("ends", "cache-1"),
+            ("starts", "cache-0"),
+            ("starts", "cache-1"),
+            ("starts", "web"),
+        ]
+
+    assert play(stage, story) == 0
+
+
+def test_each_sibling_has_its_own_stop_timeout() -> None:
+    """OTP (reliability.md 4.1): termination is one after the other, each child with its own timeout."""
+    stubborn = Part(obeys=None)
+    workers = [worker("a"), worker("b", depends_on=("a",), stop_timeout=2.0)]
+    workers.append(worker("c", depends_on=("b",), stop_timeout=3.0))
+    stage = Stage(*workers, strategy=StrategyName.ONE_FOR_ALL)
+    stage.parts = {"b": stubborn, "c": stubborn}
+
+    async def story() -> None:
+        await asyncio.sleep(1)
+        stage.log.clear()
+        stage.living["a"].dies()
+        await asyncio.sleep(10)
+        ends = [(at, name) for at, what, name in stage.log if what == "ends"]
+        assert [name for _, name in ends] == ["a", "c", "b"]
+        assert [at for at, _ in ends] == pytest.approx([1.0, 4.0, 6.0], abs=0.01)
+
+    assert play(stage, story) == 0
+
+
+def test_a_failed_restart_is_another_restart() -> None:
+    """OTP (reliability.md 4.1): between the attempts control returns to the loop, and a stop gets in."""
+    stage = Stage(worker("a"), max_restarts=3)
+
+    async def story() -> None:
+        await asyncio.sleep(1)
+        stage.parts["a"] = Part(is_made=False)
+        stage.living["a"].dies()
+        await stage.supervisor.wait()
+
+    assert play(stage, story) == 3
+    assert [at for at, what, _ in stage.log if what == "starts"] == pytest.approx([0, 1, 2, 4])
+    assert stage.when("limit-exceeded") == pytest.approx([4.0])
+
+
+def test_a_stop_gets_in_between_two_attempts() -> None:
+    """OTP (reliability.md 4.1), supervisord 4 (reliability.md 4.3): nothing is started after it."""
+    stage = Stage(worker("a"), worker("b"), max_restarts=100)
+
+    async def story() -> None:
+        await asyncio.sleep(1)
+        stage.parts["a"] = Part(is_made=False)
+        stage.living["a"].dies()
+        await asyncio.sleep(5)
+        stage.log.clear()
+        stage.supervisor.request_stop()
+        await asyncio.sleep(100)
+
+    assert play(stage, story) == 0
+    assert stage.log == [(6.0, "asked", "b"), (pytest.approx(6.05), "ends", "b")]
+
+
+@pytest.mark.parametrize(("second", "status"), [(6.0, 3), (6.001, 0)])
+def test_the_edge_of_the_window_belongs_to_it(second: float, status: int) -> None:
+    """OTP (reliability.md 4.1): intensity 1, period 5: restarts at 0 and 5 die, at 0 and 6 live."""
+    stage = Stage(worker("a"), max_restarts=1, max_restarts_window=5.0)
+
+    async def story() -> None:
+        loop = asyncio.get_running_loop()
+        for at in (1.0, second):
+            loop.call_at(at, lambda: stage.living["a"].dies())
+        await asyncio.sleep(8)
+
+    assert play(stage, story) == status
+
+
+def test_one_incident_counts_once_however_many_siblings_restart() -> None:
+    """OTP (reliability.md 4.1)."""
+    stage = Stage(*three_levels(), strategy=StrategyName.ONE_FOR_ALL, max_restarts=1)
+
+    async def story() -> None:
+        await asyncio.sleep(1)
+        stage.living["db"].dies()
+        await asyncio.sleep(1)
+        assert set(stage.states.values()) == {"ready"}
+
+    assert play(stage, story) == 0
+
+
+def test_a_mesh_short_of_means_waits_and_goes_on_by_itself() -> None:
+    """supervisord 8 (reliability.md 4.3)."""
+    stage = Stage(worker("a"), worker("b"), max_restarts=1)
+
+    async def story() -> None:
+        await asyncio.sleep(1)
+        stage.parts["a"] = Part(is_made=False, is_short=True)
+        stage.living["a"].dies()
+        await asyncio.sleep(60)
+        assert stage.states == {"a": "backoff", "b": "ready"}
+        shown = [event for _, event in stage.events if event.slot == "a" and not event.is_minor]
+        assert [event.event for event in shown] == ["slot-ready", "slot-exited", "slot-exited"]
+        stage.parts.clear()
+        await asyncio.sleep(1.1)
+        assert stage.states == {"a": "ready", "b": "ready"}
+
+    assert play(stage, story) == 0
+
+
+def test_what_an_operator_stopped_stays_down_whatever_happens_to_its_siblings() -> None:
+    """OTP (reliability.md 4.1): terminate_child; the bystander is not started by the restart of another."""
+    stage = Stage(worker("a"), worker("b"), strategy=StrategyName.ONE_FOR_ALL)
+
+    async def story() -> None:
+        await asyncio.sleep(1)
+        await stage.supervisor.stop("b")
+        stage.living["a"].dies()
+        await asyncio.sleep(5)
+        assert stage.states == {"a": "ready", "b": "stopped"}
+
+    assert play(stage, story) == 0
+
+
+def test_only_an_end_of_its_own_makes_a_significant_worker_end_the_mesh() -> None:
+    """OTP (reliability.md 4.1): auto_shutdown, but never by terminate_child, nor as a bystander."""
+    once = worker("once", significant=True, restart=RestartPolicy.ON_FAILURE)
+    stage = Stage(worker("a"), once, strategy=StrategyName.ONE_FOR_ALL)
+
+    async def story() -> None:
+        await asyncio.sleep(1)
+        stage.living["a"].dies()  # the bystander
+        await asyncio.sleep(1)
+        await stage.supervisor.stop("once")
+        await asyncio.sleep(1)
+        assert stage.states == {"a": "ready", "once": "stopped"}
+        await stage.supervisor.start("once")
+        stage.living["once"].dies(Exit(code=0))
+        await asyncio.sleep(1)
+        assert stage.supervisor.status().state == "stopping" or not stage.living
+
+    assert play(stage, story) == 0
+    assert not stage.when("slot-ready", "once")[3:]
+
+
+def test_a_parked_slot_leaves_the_others_alone_and_is_normal_again_when_the_cause_is_gone() -> None:
+    stage = Stage(worker("a"), worker("b"), max_restarts=2, on_limit=OnLimit.PARK)
+    stage.parts["a"] = Part(ends=0.1)
+
+    async def story() -> None:
+        await asyncio.sleep(60)
+        assert stage.states == {"a": "parked", "b": "ready"}
+        assert len(stage.of("starts")) == 1 + 3 + 7  # b; at 0, 0.1 and 1.2; then each 8 s
+        stage.parts.clear()
+        await asyncio.sleep(8.2)
+        assert stage.states["a"] == "ready"
+        await asyncio.sleep(10)
+        stage.living["a"].dies()
+        await asyncio.sleep(0.1)
+        assert stage.states["a"] == "ready"  # at once
+
+    assert play(stage, story) == 0
+
+
+def test_a_start_that_is_waited_for_says_why_it_failed() -> None:
+    stage = Stage(worker("a"), worker("b", start_timeout=4.0))
+
+    async def story() -> None:
+        await asyncio.sleep(1)
+        await stage.supervisor.stop("b")
+        stage.parts["b"] = Part(is_made=False)
+        with pytest.raises(SupervisorError, match="b did not become ready: there is no such thing"):
+            await stage.supervisor.start("b")
+        assert asyncio.get_running_loop().time() == pytest.approx(5.05)
+
+    assert play(stage, story) == 0
