@@ -75,8 +75,8 @@ class Actor:
         self._later(part.ends, self.dies, Exit(code=part.status))
 
     def dies(self, exit: Exit = KILLED) -> None:
-        """End by itself, at once."""
-        if self._stage.living.get(self.identity.slot) is self:
+        """End by itself, at once; what was not made, or is dead, does not."""
+        if self.pid is not None:
             self._end(exit)
 
     def ask(self, stop_signal: str) -> None:

@@ -260,7 +260,6 @@ def test_a_shortage_has_a_row_of_its_own_and_is_no_incident() -> None:
 def test_what_is_never_restarted_is_started_once_there_are_means() -> None:
     one = started(restart=RestartPolicy.NEVER)
     assert one.end(NO_MEANS, 1.0).delay == 0.1
-    assert one.state is State.BACKOFF
     again(one, 1.1)
     one.end(BADLY, 2.0)
     assert one.state is State.FAILED

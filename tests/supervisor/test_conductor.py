@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.supervisor.stage import Part, Stage
 
 from meshvisor.shared.config.model import Backoff, OnLimit, RestartPolicy, StrategyName, WorkerConfig
 from meshvisor.shared.errors import SupervisorError
 from meshvisor.supervisor.child import Exit
 from meshvisor.workers.testing import run_virtual
-from tests.supervisor.stage import Part, Stage
 
 CALM = Backoff(initial=1.0, max=8.0, jitter=0.0, reset_after=10.0)
 
@@ -141,9 +142,12 @@ def test_the_edge_of_the_window_belongs_to_it(second: float, status: int) -> Non
     stage = Stage(worker("a"), max_restarts=1, max_restarts_window=5.0)
 
     async def story() -> None:
+        def dies() -> None:
+            stage.living["a"].dies()
+
         loop = asyncio.get_running_loop()
         for at in (1.0, second):
-            loop.call_at(at, lambda: stage.living["a"].dies())
+            loop.call_at(at, dies)
         await asyncio.sleep(8)
 
     assert play(stage, story) == status
@@ -245,5 +249,107 @@ def test_a_start_that_is_waited_for_says_why_it_failed() -> None:
         with pytest.raises(SupervisorError, match="b did not become ready: there is no such thing"):
             await stage.supervisor.start("b")
         assert asyncio.get_running_loop().time() == pytest.approx(5.05)
+
+    assert play(stage, story) == 0
+
+
+def test_a_start_while_the_stop_goes_on_is_the_latest_wish_and_ends_the_wait_for_the_stop() -> None:
+    stage = Stage(worker("a"), worker("b"))
+
+    async def story() -> None:
+        await asyncio.sleep(1)
+        stop = asyncio.create_task(stage.supervisor.stop("a"))
+        await asyncio.sleep(0.01)
+        await stage.supervisor.start("a")
+        with pytest.raises(SupervisorError, match="a: started again while it stopped"):
+            await stop
+        assert stage.states == {"a": "ready", "b": "ready"}
+
+    assert play(stage, story) == 0
+
+
+def test_a_slot_that_is_to_go_stays_if_it_is_wanted_again_before_it_is_gone() -> None:
+    stage = Stage(worker("a", replicas=3), worker("b"))
+    stage.parts["a-2"] = Part(obeys=0.5)
+
+    async def story() -> None:
+        await asyncio.sleep(1)
+        down = asyncio.create_task(stage.supervisor.scale("a", 1))
+        await asyncio.sleep(0.2)
+        assert sorted(stage.slots) == ["a-0", "a-2", "b"]  # one is gone already, the other takes its time
+        up = asyncio.create_task(stage.supervisor.scale("a", 3))
+        await asyncio.gather(down, up)
+        assert stage.states == {"a-0": "ready", "a-1": "ready", "a-2": "ready", "b": "ready"}
+        assert stage.of("starts").count("a-2") == 2
+
+    assert play(stage, story) == 0
+
+
+def test_two_may_scale_at_once_and_the_latest_wish_counts() -> None:
+    stage = Stage(worker("a", replicas=3))
+
+    async def story() -> None:
+        await asyncio.sleep(1)
+        await asyncio.gather(*(stage.supervisor.scale("a", count) for count in (1, 0, 2)))
+        assert stage.states == {"a-0": "ready", "a-1": "ready"}
+
+    assert play(stage, story) == 0
+
+
+def test_nobody_finds_a_slot_that_is_to_go() -> None:
+    stage = Stage(worker("a", replicas=2))
+
+    async def story() -> None:
+        await asyncio.sleep(1)
+        down = asyncio.create_task(stage.supervisor.scale("a", 1))
+        await asyncio.sleep(0.01)
+        with pytest.raises(SupervisorError, match="a-1"):
+            await stage.supervisor.start("a-1")
+        await down
+        assert stage.states == {"a-0": "ready"}
+
+    assert play(stage, story) == 0
+
+
+def test_a_restart_one_by_one_leaves_out_what_had_to_go_meanwhile() -> None:
+    stage = Stage(worker("a", replicas=3))
+
+    async def story() -> None:
+        await asyncio.sleep(1)
+        restart = asyncio.create_task(stage.supervisor.restart("a"))
+        await asyncio.sleep(0.01)
+        await stage.supervisor.scale("a", 1)
+        await restart
+        assert stage.states == {"a-0": "ready"}
+
+    assert play(stage, story) == 0
+
+
+def test_a_wait_that_is_given_up_does_not_keep_a_slot_that_was_to_go() -> None:
+    stage = Stage(worker("a", replicas=2))
+
+    async def story() -> None:
+        await asyncio.sleep(1)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(stage.supervisor.scale("a", 1), 0.01)
+        await asyncio.sleep(1)
+        assert stage.states == {"a-0": "ready"}
+
+    assert play(stage, story) == 0
+
+
+def test_a_worker_that_is_taken_out_is_waited_for_by_a_mesh_that_stops() -> None:
+    stage = Stage(worker("a"), worker("b"))
+    stage.parts["b"] = Part(obeys=2.0)
+
+    async def story() -> None:
+        await asyncio.sleep(1)
+        config = stage.supervisor.config
+        reload = asyncio.create_task(stage.supervisor.reload(replace(config, workers=config.workers[:1])))
+        await asyncio.sleep(0.1)
+        stage.supervisor.request_stop()
+        await stage.supervisor.wait()
+        assert asyncio.get_running_loop().time() == pytest.approx(3.0)
+        await reload
 
     assert play(stage, story) == 0
