@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -30,6 +31,7 @@ from .lookout import Lookout
 from .memory import MemoryWatch, OomWatch
 from .nursery import Nursery, Request
 from .reaper import kill_group, reap, send
+from .reserve import Reserve
 from .snapshot import ExitCause
 from .tables import Tables
 from .traces import PATIENCE, clear_traces, make_traces, read_traces, request_traces
@@ -62,6 +64,7 @@ class MeshRun:
     lookout: Lookout
     nursery: Nursery
     guard: Guard | None
+    reserve: Reserve
     is_stopping: Callable[[], bool]
     ended: Callable[[str, Ending], Ending]
     changed: Callable[[], None]
@@ -154,6 +157,10 @@ class Life:
 
     def begin(self) -> None:
         """Order the process; it may be there before this returns."""
+        if not self._run.reserve.restock():
+            text = f"cannot start a process: {os.strerror(errno.EMFILE)}"
+            self._born(spawn.SpawnError(text, is_shortage=True))
+            return
         environment = self.identity.environment(self._run.mark)
         config = self.identity.config
         try:
@@ -258,6 +265,8 @@ class Life:
         self._owner.born(process.pid)
 
     def _never_born(self, reason: str, *, is_shortage: bool = False) -> None:
+        if is_shortage:
+            self._run.reserve.spend()
         self._failure = reason
         self._dismiss()
         self._output.begin()

@@ -30,6 +30,7 @@ from .lookout import Lookout
 from .memory import MemoryWatch, OomWatch
 from .nursery import Nursery
 from .reaper import check_kernel
+from .reserve import Reserve
 from .slot import Slot
 from .snapshot import MeshState, MeshStatus
 from .subreaper import Subreaper, become_subreaper
@@ -72,6 +73,7 @@ class Supervisor:
         self._nursery: Nursery | None = None
         self._guard: Guard | None = None
         self._subreaper: Subreaper | None = None
+        self._reserve = Reserve(0)
         self._winding_up: asyncio.Task[None] | None = None
         self._finished: asyncio.Future[int] | None = None
 
@@ -189,6 +191,7 @@ class Supervisor:
             raise SupervisorError("a Supervisor runs its mesh once; make another one")
         self._loop = loop = asyncio.get_running_loop()
         check_kernel()
+        self._reserve = Reserve()
         name = self.config.mesh.name
         self.directory = RuntimeDirectory(base_directory(self.config.supervisor.runtime_dir), name, self.config.file)
         self._started_at = loop.time()
@@ -316,6 +319,7 @@ class Supervisor:
             lookout=self._lookout,
             nursery=self._make_nursery(loop, mark),
             guard=self._guard,
+            reserve=self._reserve,
             is_stopping=lambda: self._conductor.is_stopping,
             ended=self._conductor.ended,
             changed=self._conductor.advance,
@@ -352,6 +356,7 @@ class Supervisor:
                 self._finished.set_result(status)
 
     def _close_tables(self) -> None:
+        self._reserve.close()
         if self._lookout is not None:
             self._lookout.close()
         if self._tables is not None:
