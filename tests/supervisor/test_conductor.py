@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,7 @@ def three_levels(**options: Any) -> list[WorkerConfig]:
 
 
 def test_levels_start_one_after_the_other_and_stop_in_reverse() -> None:
+    """supervisord 6 (reliability.md 4.3): stop_all in the reverse order of the starts."""
     stage = Stage(*three_levels())
 
     async def story() -> None:
@@ -183,6 +186,33 @@ def test_a_mesh_short_of_means_waits_and_goes_on_by_itself() -> None:
         assert stage.states == {"a": "ready", "b": "ready"}
 
     assert play(stage, story) == 0
+
+
+def a_hard_life() -> tuple[list[tuple[float, str, str]], list[float]]:
+    """Return what happens to a mesh with failed starts, back-off, stop time-outs and the limit, and when in the log."""
+    workers = (worker("a", start_timeout=1.0), worker("b", stop_timeout=2.0))
+    stage = Stage(*workers, max_restarts=4, max_restarts_window=30.0)
+    stage.parts["b"] = Part(obeys=None)
+
+    async def story() -> None:
+        await asyncio.sleep(1)
+        stage.parts["a"] = Part(ready=None)
+        stage.living["a"].dies()
+        await stage.supervisor.restart("b")
+        await asyncio.sleep(200)
+
+    assert play(stage, story) == 3
+    return stage.log, [event.at for _, event in stage.events]
+
+
+def test_a_wall_clock_that_jumps_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """supervisord 10 (reliability.md 4.3): it goes back an hour, or on by one, at each look; nothing depends on it."""
+    calm, _ = a_hard_life()
+    jumping = cycle([1e9, 1e9 - 3600, 1e9 + 3600, 0.0])
+    monkeypatch.setattr(time, "time", lambda: next(jumping))
+    hectic, at = a_hard_life()
+    assert hectic == calm
+    assert sorted(at) != at
 
 
 def test_what_an_operator_stopped_stays_down_whatever_happens_to_its_siblings() -> None:

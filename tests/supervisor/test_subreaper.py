@@ -14,6 +14,7 @@ def wait_for_death(process: subprocess.Popen[bytes]) -> None:
 
 
 def test_only_dead_strangers_are_reaped_and_none_while_something_is_being_forked() -> None:
+    """supervisord 11 (reliability.md 4.3): several at once; who waits for its own child gets it."""
     dead, own = (subprocess.Popen(["true"]) for _ in range(2))
     alive = subprocess.Popen(["sleep", "1000"])
     for process in (dead, own):
@@ -84,6 +85,7 @@ def test_only_the_orphans_of_one_incarnation_are_swept() -> None:
 
 
 def test_many_notices_are_one_look() -> None:
+    """supervisord 11 (reliability.md 4.3): no recursion, however many signals."""
     looks = 0
 
     async def main() -> None:
