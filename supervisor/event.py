@@ -45,7 +45,7 @@ class Event:
         zygote-started    cwd, pid, duration, skipped (module: error)
         zygote-died       cwd, pid?, reason, tail (its last lines), delay (until the next one)
         zygote-unfit      cwd, pid, reason
-        guardian-died     pid?, delay
+        guardian-died     pid?, reason (why there is none at all; else empty), delay
         log-lost          file, text
         log-restored      file, count (of the lines lost)
         dropped           count
@@ -203,7 +203,10 @@ def _zygote_unfit(event: Event) -> str:
 
 
 def _guardian_died(event: Event) -> str:
-    return f"the guardian is gone; another one starts in {duration(event.details['delay'])}"
+    reason, delay = event.details.get("reason"), duration(event.details["delay"])
+    if reason:
+        return f"there is no guardian, and none can be started now: {reason}; next try in {delay}"
+    return f"the guardian is gone; another one starts in {delay}"
 
 
 def _dropped(event: Event) -> str:

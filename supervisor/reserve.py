@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-_COUNT = 8
+_COUNT = 16
 
 
 class Reserve:
