@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from ..shared.config.model import RestartPolicy, WorkerConfig
+from ..shared.config.model import Backoff, RestartPolicy, WorkerConfig
 from .backoff import restart_delay
 from .snapshot import ExitCause, WorkerState
 
@@ -28,6 +28,8 @@ DUMP_TIME = 0.1
 """Seconds that a hung process has to write its tracebacks before it is killed."""
 
 _SHORTEST_PARK = 5.0
+# While there is nothing to make a process of, one looks again once a second: that costs next to nothing.
+_SHORTAGE = Backoff(initial=0.1, max=1.0, factor=2.0, jitter=0.5)
 
 
 class State(StrEnum):
@@ -160,13 +162,15 @@ class Exit:
     """How a process ended: by ``code`` or by ``signal`` (its name); neither when it could not be started.
 
     ``failure`` says what kept it from starting; it is then no success, whatever the code. ``oom``: the kernel killed
-    it because memory ran out. ``rss`` is the most memory that it ever had, in bytes; 0 when that is not known.
+    it because memory ran out. ``is_shortage``: it could not be made for want of descriptors, memory or processes, which
+    is nobody's fault. ``rss`` is the most memory that it ever had, in bytes; 0 when that is not known.
     """
 
     code: int | None = None
     signal: str | None = None
     failure: str = ""
     oom: bool = False
+    is_shortage: bool = False
     rss: int = field(default=0, compare=False)
 
 
@@ -183,8 +187,12 @@ class Ending:
 
     @property
     def is_incident(self) -> bool:
-        """Whether nobody had asked for it, and it asks for a restart: what the restart limit is about."""
-        return self.cause is not ExitCause.STOPPED and self.delay is not None
+        """Whether nobody had asked for it, and it asks for a restart: what the restart limit is about.
+
+        A process that could not be made for want of means has not ended. To give up for that would turn a shortage,
+        which passes, into an outage, which stays.
+        """
+        return self.cause is not ExitCause.STOPPED and self.delay is not None and not self.exit.is_shortage
 
 
 class Child:
@@ -211,6 +219,7 @@ class Child:
         self.is_held = False  # stopped by an operator, until an operator starts it
         self.is_on_probation = False  # was parked, and has not been well for long enough since
         self.is_suspect = False
+        self.shortages = 0  # starts in a row, up to now, for which the means were missing
 
     @property
     def view(self) -> WorkerState:
@@ -327,17 +336,25 @@ class Child:
             self._restarts_in_a_row = 0
             self.is_on_probation = False
         delay = 0.0 if cue is Cue.ENDED_TO_RETURN else None
+        self.shortages = self.shortages + 1 if exit.is_shortage else 0
         if cue is Cue.CRASHED:
-            self._restarts_in_a_row += 1
-            delay = restart_delay(self.config.backoff, self._restarts_in_a_row, self._draw())
+            delay = self._wait()
         uptime = now - self.started_at if self.started_at is not None else 0.0
         self._to(cue, now)
         self.ready_at = self.started_at = None
-        self.ended_at = now
+        if not exit.is_shortage:  # else nothing has ended: what counts is still the death before
+            self.ended_at = now
         self.comes_back = self.is_suspect = False
         self._fault = None
         self.deadline = None if cue is not Cue.CRASHED or delay is None else now + delay
         return Ending(exit, cause, uptime, was_ready, self.ever_ready, delay)
+
+    def _wait(self) -> float:
+        """Return the seconds until the next start; a shortage has a row of its own, which begins with a wait."""
+        if self.shortages:
+            return restart_delay(_SHORTAGE, self.shortages + 1, self._draw())
+        self._restarts_in_a_row += 1
+        return restart_delay(self.config.backoff, self._restarts_in_a_row, self._draw())
 
     def _forget_the_past(self, *, by_operator: bool) -> None:
         """An operator's start is a new beginning: no wait, no probation, and not counted among the restarts."""
@@ -356,8 +373,9 @@ class Child:
             return Cue.ENDED_TO_RETURN if self.comes_back and not draining else Cue.ENDED_WELL
         policy = self.config.restart
         well = not exit.failure and exit.code in self.config.success and self.state is not State.CONDEMNED
-        stays_down = draining or policy == RestartPolicy.NEVER or (well and policy == RestartPolicy.ON_FAILURE)
-        if not stays_down:
+        stays_down = policy == RestartPolicy.NEVER or (well and policy == RestartPolicy.ON_FAILURE)
+        # Even what is never restarted is started once: a process that was not made has not had its one life.
+        if not draining and (exit.is_shortage or not stays_down):
             return Cue.CRASHED
         return Cue.ENDED_WELL if well else Cue.ENDED_BADLY
 

@@ -96,6 +96,8 @@ class Conductor:
         """Do what the states of the slots allow now: the next starts, or the next level of a stop."""
         if not self._is_playing:
             return
+        for slot in self._fleet.take_out():
+            slot.remove()
         if self.outcome is None:
             self._detect_the_end()
         if self.outcome is None:

@@ -24,6 +24,7 @@ from ..shared.control.requests import Accepted, Answer, Refusal, Refused, Reques
 from ..shared.errors import MeshError, SupervisorError
 from .naming import UnknownSlot
 from .snapshot import MeshStatus
+from .spawn import reason_of
 
 _QUEUE = 64  # messages waiting in each direction, per client
 _LARGEST_MESSAGE = 1024 * 1024  # beyond it ZeroMQ cuts the client off; from MAX_REQUEST on it is answered
@@ -140,7 +141,7 @@ class ControlServer:
     def _answer(self, question: requests.Question) -> Answer | Awaitable[Answer]:
         try:
             return self._handlers[type(question)](question)
-        except MeshError as error:
+        except (MeshError, OSError, MemoryError) as error:
             return _refused(error)
 
     async def _reply_later(self, route: list[bytes], request: int, pending: Awaitable[Answer], deadline: float) -> None:
@@ -149,7 +150,7 @@ class ControlServer:
                 answer = await pending
         except TimeoutError:
             answer = Refused(Refusal.LATE, "it was not done by the request's deadline")
-        except MeshError as error:
+        except (MeshError, OSError, MemoryError) as error:
             answer = _refused(error)
         self._reply(route, request, answer)
 
@@ -175,7 +176,9 @@ class ControlServer:
         return Traces(await self._supervisor.traces(question.slot))
 
 
-def _refused(error: MeshError) -> Refused:
+def _refused(error: MeshError | OSError | MemoryError) -> Refused:
+    if not isinstance(error, MeshError):
+        return Refused(Refusal.FAILED, f"the supervisor cannot do that now: {reason_of(error)}")
     why = Refusal.NO_SUCH_SLOT if isinstance(error, UnknownSlot) else Refusal.FAILED
     return Refused(why, str(error))
 

@@ -36,7 +36,8 @@ class Event:
         slot-starting     pid
         slot-ready        pid, duration (since the start), after? (since the death of the incarnation before)
         slot-exited       pid?, cause, code, signal, uptime, ready (had it been), delay (None: not started again),
-                          next (restart, stopped, failed or parked), text? (why), traceback?, tail (its last lines)
+                          next (restart, stopped, failed or parked), text? (why), traceback?, tail (its last lines),
+                          shortage? (it was not even made, for want of means: so many times in a row)
         slot-hung         pid, text (how that shows); it is killed once it has said where its threads are
         slot-backoff      delay
         slot-parked       delay (until it is tried again)
@@ -45,7 +46,7 @@ class Event:
         zygote-started    cwd, pid, duration, skipped (module: error)
         zygote-died       cwd, pid?, reason, tail (its last lines), delay (until the next one)
         zygote-unfit      cwd, pid, reason
-        guardian-died     pid?, delay
+        guardian-died     pid?, reason (why there is none at all; else empty), delay
         log-lost          file, text
         log-restored      file, count (of the lines lost)
         dropped           count
@@ -60,7 +61,7 @@ class Event:
     @property
     def is_minor(self) -> bool:
         """Whether the events around this one tell the same story without it."""
-        return self.event in _MINOR
+        return self.event in _MINOR or self.details.get("shortage", 0) > 1
 
 
 def describe(event: Event) -> str:
@@ -167,6 +168,8 @@ def _consequence(event: Event) -> str:
         return "; not starting it again"
     if event.details["next"] == "parked":
         return f"; it has failed too often and is parked, next try in {duration(delay)}"
+    if event.details.get("shortage"):
+        return "; trying until there is enough"
     return "; starting again at once" if delay < 0.0005 else f"; starting again in {duration(delay)}"
 
 
@@ -206,7 +209,10 @@ def _zygote_unfit(event: Event) -> str:
 
 
 def _guardian_died(event: Event) -> str:
-    return f"the guardian is gone; another one starts in {duration(event.details['delay'])}"
+    reason, delay = event.details.get("reason"), duration(event.details["delay"])
+    if reason:
+        return f"there is no guardian, and none can be started now: {reason}; next try in {delay}"
+    return f"the guardian is gone; another one starts in {delay}"
 
 
 def _dropped(event: Event) -> str:

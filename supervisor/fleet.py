@@ -17,13 +17,19 @@ Make = Callable[[WorkerConfig, str, int], Slot]
 
 
 class Fleet:
-    """The workers in the order of the file, and their slots by number. ``make`` makes the slots."""
+    """The workers in the order of the file, and their slots by number. ``make`` makes the slots.
+
+    A slot that is to go is dismissed first: nobody finds it by name any more, but it counts until it is over. If it is
+    wanted again before that, it stays: there is never a second slot of a name, nor a wait for the first to be gone.
+    """
 
     def __init__(self, make: Make) -> None:
         self._make = make
         self._slots: dict[str, list[Slot]] = {}
         self._single: dict[str, bool] = {}  # whether the slot of replica 0 is called as its worker
         self._workers: dict[str, WorkerConfig] = {}
+        self._leaving: set[str] = set()  # slots that are to go
+        self._going: set[str] = set()  # workers that go with their last slot
         self.levels: list[list[Slot]] = []
         self.children: dict[str, list[Child]] = {}
 
@@ -40,8 +46,16 @@ class Fleet:
         return [slot.name for level in self.levels for slot in level]
 
     def slots_of(self, worker: str) -> list[Slot]:
-        """Return the slots of one worker, by number."""
-        return list(self._slots.get(worker, ()))
+        """Return the slots of one worker, by number, without those that are to go."""
+        return [slot for slot in self._slots.get(worker, ()) if slot.name not in self._leaving]
+
+    def is_leaving(self, slot: Slot) -> bool:
+        """Return whether ``slot`` is to go and still there."""
+        return slot.name in self._leaving and any(known is slot for known in self)
+
+    def has(self, slot: Slot) -> bool:
+        """Return whether ``slot`` is one of ours, and is to stay."""
+        return slot.name not in self._leaving and any(known is slot for known in self)
 
     def slot(self, name: str) -> Slot:
         """Return the slot of that name, which must be there."""
@@ -53,49 +67,67 @@ class Fleet:
         Raises:
             SupervisorError: If there is neither; it says what may have been meant.
         """
-        if name in self._slots:
+        if name in self._workers and name not in self._going:
             return self.slots_of(name)
-        found = [slot for slot in self if slot.name == name]
-        if not found:
-            raise unknown(name, dict.fromkeys([*self._slots, *(slot.name for slot in self)]))
-        return found
+        staying = {slot.name: slot for slot in self if slot.name not in self._leaving}
+        if name not in staying:
+            workers = [worker for worker in self._workers if worker not in self._going]
+            raise unknown(name, dict.fromkeys([*workers, *staying]))
+        return [staying[name]]
 
     def add(self, worker: WorkerConfig) -> list[Slot]:
         """Add a worker with its slots, and return these."""
+        self._going.discard(worker.name)
         self._workers[worker.name] = worker
-        self._single[worker.name] = worker.replicas == 1
-        self._slots[worker.name] = []
+        self._single.setdefault(worker.name, worker.replicas == 1)
+        self._slots.setdefault(worker.name, [])
         return self.grow(worker)
 
     def grow(self, worker: WorkerConfig) -> list[Slot]:
-        """Add slots until there are as many as ``worker.replicas`` says, and return the new ones.
+        """Have as many slots as ``worker.replicas`` says, and return those that are new or stay after all.
 
         Raises:
             SupervisorError: If one of them would be called as another worker.
         """
-        slots = self._slots[worker.name]
-        numbers = range(len(slots), worker.replicas)
+        there = {slot.replica: slot for slot in self._slots[worker.name]}
+        numbers = [number for number in range(worker.replicas) if number not in there]
         names = [slot_name(worker, number, single=self._single[worker.name]) for number in numbers]
         for name in names:
             if name in self._workers and name != worker.name:
                 raise SupervisorError(f"{worker.replicas} of {worker.name} would need a slot {name}, which is a worker")
+        staying = [slot for number, slot in there.items() if number < worker.replicas and slot.name in self._leaving]
+        self._leaving.difference_update(slot.name for slot in staying)
         new = [self._make(worker, name, number) for name, number in zip(names, numbers, strict=True)]
-        slots += new
+        self._slots[worker.name] = sorted([*there.values(), *new], key=lambda slot: slot.replica)
         self.configure(worker)
-        return new
+        return staying + new
 
-    def surplus(self, worker: WorkerConfig) -> list[Slot]:
-        """Return the slots beyond ``worker.replicas``, the highest number first."""
-        return self._slots[worker.name][worker.replicas :][::-1]
-
-    def forget(self, slot: Slot) -> None:
-        """Take a slot out that is over."""
-        self._slots[slot.config.name].remove(slot)
-        self._arrange()
+    def dismiss(self, worker: str, staying: int = 0) -> list[Slot]:
+        """Have the slots of a worker go that are beyond the first ``staying``, and return them, the highest first."""
+        leaving = [slot for slot in self.slots_of(worker)[::-1] if slot.replica >= staying]
+        self._leaving.update(slot.name for slot in leaving)
+        return leaving
 
     def forget_worker(self, name: str) -> None:
-        """Take a worker out whose slots are gone."""
-        del self._workers[name], self._slots[name], self._single[name]
+        """Take a worker out as soon as its slots are gone, which are to go now."""
+        self.dismiss(name)
+        self._going.add(name)
+        self._forget_empty()
+
+    def take_out(self) -> list[Slot]:
+        """Take out the slots that are over and were to go, and return them."""
+        gone = [slot for slot in self if slot.name in self._leaving and slot.child.is_over]
+        if gone:
+            for slot in gone:
+                self._leaving.remove(slot.name)
+                self._slots[slot.config.name].remove(slot)
+            self._forget_empty()
+        return gone
+
+    def _forget_empty(self) -> None:
+        for name in [name for name in self._going if not self._slots[name]]:
+            self._going.remove(name)
+            del self._workers[name], self._slots[name], self._single[name]
         self._arrange()
 
     def configure(self, worker: WorkerConfig) -> None:
@@ -106,9 +138,10 @@ class Fleet:
         self._arrange()
 
     def sort(self, names: Iterable[str]) -> None:
-        """Put the workers into the order of ``names``, which are all of them."""
-        self._workers = {name: self._workers[name] for name in names}
-        self._slots = {name: self._slots[name] for name in names}
+        """Put the workers into the order of ``names``, which are all of them but those that go."""
+        order = dict.fromkeys([*names, *self._workers])
+        self._workers = {name: self._workers[name] for name in order}
+        self._slots = {name: self._slots[name] for name in order}
         self._arrange()
 
     def _arrange(self) -> None:

@@ -20,15 +20,16 @@ from .backoff import restart_delay
 from .guardian import IGNORED
 from .leftovers import Mark, start_time, wait_readable
 from .reaper import kill_group, reap
-from .spawn import interpreter
+from .spawn import interpreter, reason_of
 
 _SCRIPT = str(Path(__file__).with_name("guardian.py"))
 _BACKOFF = Backoff(initial=0.1, max=30.0, factor=2.0, jitter=0.0, reset_after=5.0)
 _PATIENCE = 1.0
+_AGAIN = 1.0
 
 
 class Guard:
-    """Belongs to the thread of ``loop``. ``on_event`` hears ``guardian-died`` (pid, delay)."""
+    """Belongs to the thread of ``loop``. ``on_event`` hears ``guardian-died`` (pid, reason, delay)."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, mark: Mark, on_event: Callable[..., None] = lambda name, **facts: None
@@ -45,6 +46,8 @@ class Guard:
         self._started_at = 0.0
         self._failures = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._unread: set[int] = set()  # children of whom it cannot be read now when they started
+        self._reading: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Start the guardian.
@@ -63,17 +66,23 @@ class Guard:
         if started is not None:
             self._recorded[pid] = self._news[pid] = started
             self._tell()
+            return
+        self._unread.add(pid)  # there is no descriptor to look with; or it is dead, and is forgotten in a moment
+        if self._reading is None:
+            self._reading = self._loop.call_later(_AGAIN, self._read_again)
 
     def forget(self, pid: int) -> None:
         """Take ``pid`` back: it has ended. Call it before the number can be anybody else's."""
+        self._unread.discard(pid)
         if self._recorded.pop(pid, None) is not None:
             self._news[pid] = None
             self._tell()
 
     async def close(self) -> None:
         """Let the guardian end without killing anything, and wait for that."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._reading):
+            if timer is not None:
+                timer.cancel()
         if self.pid is None or self._socket is None:
             return
         self._loop.remove_reader(self._pidfd)
@@ -88,6 +97,12 @@ class Guard:
             await wait_readable(self._pidfd, self._loop.time() + _PATIENCE)
             reap(self.pid, self._pidfd)
         self._release()
+
+    def _read_again(self) -> None:
+        self._reading = None
+        unread, self._unread = self._unread, set()
+        for pid in unread:
+            self.record(pid)
 
     def _start(self) -> None:
         self._timer = None
@@ -141,17 +156,17 @@ class Guard:
         self._failures = self._failures + 1 if self._loop.time() - self._started_at < _BACKOFF.reset_after else 1
         self._start_later(pid)
 
-    def _start_later(self, pid: int | None) -> None:
+    def _start_later(self, pid: int | None, reason: str = "") -> None:
         delay = restart_delay(_BACKOFF, self._failures, 0.0)
-        self._on_event("guardian-died", pid=pid, delay=delay)
+        self._on_event("guardian-died", pid=pid, reason=reason, delay=delay)
         self._timer = self._loop.call_later(delay, self._start_again)
 
     def _start_again(self) -> None:
         try:
             self._start()
-        except (OSError, ValueError):
+        except (OSError, ValueError, MemoryError) as error:
             self._failures += 1
-            self._start_later(None)
+            self._start_later(None, reason_of(error))
 
     def _release(self) -> None:
         self._loop.remove_reader(self._pidfd)

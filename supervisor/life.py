@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -29,6 +31,7 @@ from .lookout import Lookout
 from .memory import MemoryWatch, OomWatch
 from .nursery import Nursery, Request
 from .reaper import kill_group, reap, send
+from .reserve import Reserve
 from .snapshot import ExitCause
 from .tables import Tables
 from .traces import PATIENCE, clear_traces, make_traces, read_traces, request_traces
@@ -61,6 +64,7 @@ class MeshRun:
     lookout: Lookout
     nursery: Nursery
     guard: Guard | None
+    reserve: Reserve
     is_stopping: Callable[[], bool]
     ended: Callable[[str, Ending], Ending]
     changed: Callable[[], None]
@@ -153,12 +157,17 @@ class Life:
 
     def begin(self) -> None:
         """Order the process; it may be there before this returns."""
+        if not self._run.reserve.restock():
+            text = f"cannot start a process: {os.strerror(errno.EMFILE)}"
+            self._born(spawn.SpawnError(text, is_shortage=True))
+            return
         environment = self.identity.environment(self._run.mark)
         config = self.identity.config
         try:
             self._attendant = attendant = self._attend(environment)
         except OSError as error:
-            self._born(spawn.SpawnError(f"cannot find out when it is ready: {error}"))
+            text = f"cannot find out when it is ready: {error}"
+            self._born(spawn.SpawnError(text, is_shortage=spawn.is_shortage(error)))
             return
         if config.command is None:
             request = self._run.nursery.request(config, self.identity.title, environment, self._born)
@@ -239,7 +248,7 @@ class Life:
     def _born(self, result: spawn.Process | spawn.SpawnError) -> None:
         self._request = None
         if isinstance(result, spawn.SpawnError):
-            self._never_born(str(result))
+            self._never_born(str(result), is_shortage=result.is_shortage)
             return
         self._process = process = result
         if process.lifeline is not None:  # first of all: it waits
@@ -255,12 +264,14 @@ class Life:
             self._run.loop.add_reader(process.report, self._executed)
         self._owner.born(process.pid)
 
-    def _never_born(self, reason: str) -> None:
+    def _never_born(self, reason: str, *, is_shortage: bool = False) -> None:
+        if is_shortage:
+            self._run.reserve.spend()
         self._failure = reason
         self._dismiss()
         self._output.begin()
         # Through the loop: however often a start fails, a request to stop gets in between (OTP does the same).
-        self._run.loop.call_soon(self._owner.ended, Exit(failure=reason))
+        self._run.loop.call_soon(self._owner.ended, Exit(failure=reason, is_shortage=is_shortage))
 
     def _do_without(self) -> bool:
         """Want no more the process that has not arrived yet, if that is how it is."""
@@ -273,10 +284,12 @@ class Life:
 
     def _open_lifeline(self, sock: socket.socket) -> Lifeline:
         run = self._run
-        self._place, self._traces = run.lookout.take_place(), make_traces()
-        descriptors = {**run.tables.descriptors, "traces": self._traces}
+        self._place = run.lookout.take_place()
+        descriptors = run.tables.descriptors
         if self._place < 0:  # the board is full: this one is not watched
             del descriptors["board"]
+        with suppress(OSError):  # no descriptor for it: better a worker that cannot tell where it hangs than none
+            self._traces = descriptors["traces"] = make_traces()
         lifeline = Lifeline(run.loop, sock, self._heard, self._lifeline_ended)
         assignment = self.identity.assignment(
             run.directory.path, run.secret, run.herald.records, descriptors, place=max(self._place, 0)

@@ -267,6 +267,8 @@ class Slot:
         self._teller.announce(self._identity, status, self._endpoints)
 
     def _remember(self, said: Event, ending: Ending, *, mesh_stops: bool) -> None:
+        if self.child.shortages > 1:  # one shortage is told once
+            return
         if incident := incident_of(said, ending.exit.rss, tuple(self._history), mesh_stops=mesh_stops):
             self._run.incidents.append(incident)
         self._history.append(PastEnd(said.at, ending.cause, round(ending.uptime, 3)))

@@ -8,6 +8,7 @@ because the parent-death signal fires when the *thread* that forked ends.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -26,8 +27,19 @@ _TITLE_ROOM = 128
 _LAUNCHER = str(Path(__file__).with_name("launch.py"))
 
 
+# No descriptors (ours, the system's), no memory, no processes (fork(2)), no watches (inotify_add_watch(2)).
+_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.ENOSPC})
+
+
 class SpawnError(Exception):
-    """A process could not be made; the text says why. Nothing is left of the attempt."""
+    """A process could not be made; the text says why. Nothing is left of the attempt.
+
+    ``is_shortage``: for want of something of which there may be enough again at any time.
+    """
+
+    def __init__(self, text: str, *, is_shortage: bool = False) -> None:
+        super().__init__(text)
+        self.is_shortage = is_shortage
 
 
 @dataclass(slots=True)
@@ -80,8 +92,8 @@ def spawn_worker(title: str, cwd: Path, environment: Mapping[str, str]) -> Proce
             with theirs:
                 arguments = [interpreter(), *WORKER_PROGRAM, str(theirs.fileno()), title]
                 process = _spawn(arguments, cwd, environment, theirs.fileno())
-        except (OSError, ValueError) as error:
-            raise SpawnError(_reason(error, cwd)) from error
+        except (OSError, ValueError, MemoryError) as error:
+            raise SpawnError(_reason(error, cwd), is_shortage=is_shortage(error)) from error
         stack.pop_all()
     ours.setblocking(False)
     process.lifeline = ours
@@ -102,8 +114,8 @@ def spawn_zygote(cwd: Path, environment: Mapping[str, str]) -> Process:
                 # What it shows in ps is written over its arguments, and must find room there.
                 arguments = [interpreter(), *ZYGOTE_PROGRAM, str(theirs.fileno()), " " * _TITLE_ROOM]
                 process = _spawn(arguments, cwd, environment, theirs.fileno())
-        except (OSError, ValueError) as error:
-            raise SpawnError(_reason(error, cwd)) from error
+        except (OSError, ValueError, MemoryError) as error:
+            raise SpawnError(_reason(error, cwd), is_shortage=is_shortage(error)) from error
         stack.pop_all()
     ours.setblocking(False)
     process.lifeline = ours
@@ -136,8 +148,8 @@ def spawn_command(
                 launcher = [interpreter(), "-I", "-S", _LAUNCHER, str(os.getpid()), str(theirs), *words, "--"]
                 inherited = (theirs,) if ready is None else (theirs, ready[0])
                 process = _spawn([*launcher, *command], cwd, environment, *inherited, is_quiet=is_quiet)
-        except (OSError, ValueError) as error:
-            raise SpawnError(_reason(error, cwd)) from error
+        except (OSError, ValueError, MemoryError) as error:
+            raise SpawnError(_reason(error, cwd), is_shortage=is_shortage(error)) from error
         stack.pop_all()
     os.set_blocking(ours, False)
     process.report = ours
@@ -180,9 +192,21 @@ def _pipe(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
     return read_end, write_end
 
 
-def _reason(error: OSError | ValueError, cwd: Path) -> str:
-    if isinstance(error, OSError):
-        if error.filename is not None and os.fspath(error.filename) == os.fspath(cwd):
-            return f"cannot enter the directory {cwd}: {error.strerror}"
-        return f"cannot start a process: {error.strerror or error}"
-    return f"cannot start a process: {error}"
+def is_shortage(error: BaseException) -> bool:
+    """Return whether ``error`` is about something of which there may be enough again at any time."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _SHORTAGES)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what went wrong, as the system says it; where it says that badly, as a person would."""
+    if isinstance(error, MemoryError):
+        return os.strerror(errno.ENOMEM)
+    if isinstance(error, OSError) and error.errno == errno.EAGAIN:
+        return "no more processes are allowed here"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _reason(error: OSError | ValueError | MemoryError, cwd: Path) -> str:
+    if isinstance(error, OSError) and error.filename is not None and os.fspath(error.filename) == os.fspath(cwd):
+        return f"cannot enter the directory {cwd}: {error.strerror}"
+    return f"cannot start a process: {reason_of(error)}"

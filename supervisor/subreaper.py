@@ -18,6 +18,7 @@ from .reaper import send
 
 _PR_SET_CHILD_SUBREAPER = 36
 _LATER = 0.1
+_MUCH_LATER = 1.0
 _PASSES = 8
 
 
@@ -68,8 +69,7 @@ class Subreaper:
 
         Not at once: a worker that has just died is replaced first. A zombie can wait.
         """
-        if self._timer is None:
-            self._timer = self._loop.call_later(_LATER, self.reap)
+        self._notice(_LATER)
 
     def reap(self) -> list[int]:
         """Take the death notices of dead orphans and return their pids; while something is forked, later."""
@@ -77,7 +77,12 @@ class Subreaper:
         if self._is_forking():
             self.notice()
             return []
-        return [pid for pid in self._orphans() if _reap(pid)]
+        try:
+            orphans = self._orphans()
+        except OSError:  # no descriptor to look with
+            self._notice(_MUCH_LATER)
+            return []
+        return [pid for pid in orphans if _reap(pid)]
 
     async def sweep(self, slot: str, incarnation: int, pid: int, within: float = 2.0) -> list[int]:
         """End the orphans of one incarnation of a slot, whose process was ``pid``; return the pids.
@@ -100,6 +105,10 @@ class Subreaper:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _notice(self, delay: float) -> None:
+        if self._timer is None:
+            self._timer = self._loop.call_later(delay, self.reap)
 
     def _orphans(self) -> list[int]:
         own = set(self._own())

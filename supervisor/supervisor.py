@@ -30,6 +30,7 @@ from .lookout import Lookout
 from .memory import MemoryWatch, OomWatch
 from .nursery import Nursery
 from .reaper import check_kernel
+from .reserve import Reserve
 from .slot import Slot
 from .snapshot import MeshState, MeshStatus
 from .subreaper import Subreaper, become_subreaper
@@ -64,6 +65,7 @@ class Supervisor:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._started_at = 0.0
         self._begun = False
+        self._reloading = asyncio.Lock()
         self._mark: Mark | None = None
         self._adopt = adopt
         self._tables: Tables | None = None
@@ -71,6 +73,7 @@ class Supervisor:
         self._nursery: Nursery | None = None
         self._guard: Guard | None = None
         self._subreaper: Subreaper | None = None
+        self._reserve = Reserve(0)
         self._winding_up: asyncio.Task[None] | None = None
         self._finished: asyncio.Future[int] | None = None
 
@@ -113,13 +116,15 @@ class Supervisor:
         """Stop a slot, or all of a worker, and wait until it is down; it stays down until it is started.
 
         Raises:
-            SupervisorError: If there is no such slot or worker.
+            SupervisorError: If there is no such slot or worker, or if somebody starts it again before it is down.
         """
         slots = self._named(name)
         for slot in slots:
             slot.hold()
         self._conductor.advance()
-        await self._conductor.until(lambda: all(slot.child.is_over for slot in slots))
+        await self._conductor.until(lambda: all(slot.child.is_over or not slot.child.is_held for slot in slots))
+        if again := [slot.name for slot in slots if not slot.child.is_held]:
+            raise SupervisorError(f"{', '.join(again)}: started again while it stopped")
 
     async def restart(self, name: str, *, at_once: bool = False) -> None:
         """Restart a slot, or those of a worker one after the other (or ``at_once``), and wait until all are ready.
@@ -129,6 +134,7 @@ class Supervisor:
         """
         slots = self._named(name)
         for group in [slots] if at_once else [[slot] for slot in slots]:
+            group = [slot for slot in group if self._fleet.has(slot)]  # while others restarted, one may have had to go
             for slot in group:
                 slot.restart()
             self._conductor.advance()
@@ -150,7 +156,9 @@ class Supervisor:
         worker = next((worker for worker in self.config.workers if worker.name == name), None)
         if worker is None:
             raise SupervisorError(f"{name} is a slot; it is its worker that is scaled")
-        await self._resize(replace(worker, replicas=replicas))
+        new, leaving = self._resize(replace(worker, replicas=replicas))
+        await self._see_off(leaving)
+        await self._conductor.until_ready(new)
 
     async def reload(self, config: MeshConfig) -> Changes:
         """Go over to ``config``: what is changed in policy counts from now on, other changes replace processes.
@@ -162,12 +170,13 @@ class Supervisor:
             SupervisorError: If something is changed that cannot be under a running mesh (nothing is done then), or as
                 ``start``.
         """
-        self._check_running()
-        changes = compare(self.config, config)
-        if changes.refused:
-            raise SupervisorError("; ".join(changes.refused))
-        await self._go_over(config, changes)
-        return changes
+        async with self._reloading:
+            self._check_running()
+            changes = compare(self.config, config)
+            if changes.refused:
+                raise SupervisorError("; ".join(changes.refused))
+            await self._go_over(config, changes)
+            return changes
 
     # Asked by whoever runs it.
 
@@ -182,6 +191,7 @@ class Supervisor:
             raise SupervisorError("a Supervisor runs its mesh once; make another one")
         self._loop = loop = asyncio.get_running_loop()
         check_kernel()
+        self._reserve = Reserve()
         name = self.config.mesh.name
         self.directory = RuntimeDirectory(base_directory(self.config.supervisor.runtime_dir), name, self.config.file)
         self._started_at = loop.time()
@@ -309,6 +319,7 @@ class Supervisor:
             lookout=self._lookout,
             nursery=self._make_nursery(loop, mark),
             guard=self._guard,
+            reserve=self._reserve,
             is_stopping=lambda: self._conductor.is_stopping,
             ended=self._conductor.ended,
             changed=self._conductor.advance,
@@ -347,6 +358,7 @@ class Supervisor:
                 self._finished.set_result(status)
 
     def _close_tables(self) -> None:
+        self._reserve.close()
         if self._lookout is not None:
             self._lookout.close()
         if self._tables is not None:
@@ -354,45 +366,48 @@ class Supervisor:
 
     # Changing a running mesh.
 
-    async def _resize(self, worker: WorkerConfig) -> None:
-        self._remember(worker)
+    def _resize(self, worker: WorkerConfig) -> tuple[list[Slot], list[Slot]]:
+        """Begin to have ``worker.replicas`` slots; return those that are to come, and those that are to go."""
         new = self._fleet.grow(worker)
-        surplus = self._fleet.surplus(worker)
-        self._fleet.configure(worker)
-        self._conductor.advance()
-        await self._remove(surplus)
-        await self._conductor.until_ready(new)
+        self._remember(worker)
+        for slot in new:
+            slot.start()
+        return new, self._dismiss(worker.name, worker.replicas)
 
-    async def _remove(self, slots: Sequence[Slot]) -> None:
-        for slot in slots:
+    def _dismiss(self, worker: str, staying: int = 0) -> list[Slot]:
+        leaving = self._fleet.dismiss(worker, staying)
+        for slot in leaving:
             slot.hold()
+        return leaving
+
+    async def _see_off(self, slots: Sequence[Slot]) -> None:
+        """Wait until slots that are to go are gone, or are to stay after all."""
         self._conductor.advance()
-        await self._conductor.until(lambda: all(slot.child.is_over for slot in slots))
-        for slot in slots:
-            slot.remove()
-            self._fleet.forget(slot)
-        self._conductor.advance()
+        await self._conductor.until(lambda: not any(self._fleet.is_leaving(slot) for slot in slots))
 
     async def _go_over(self, config: MeshConfig, changes: Changes) -> None:
+        """Do all that takes no time, in one turn of the loop; then wait for what follows from it."""
         assert self._run is not None
         self.config = self._run.config = config
         self._conductor.configure(config.supervisor)
         self._run.lookout.configure(config.mesh.beat)
         workers = {worker.name: worker for worker in config.workers}
-        added = [slot for name in changes.added for slot in self._fleet.add(workers[name])]
+        new = [slot for name in changes.added for slot in self._fleet.add(workers[name])]
         for name in changes.replaced + tuple(changes.adjusted) + tuple(changes.rescaled):
             self._fleet.configure(workers[name])
+        leaving: list[Slot] = []
         for name in changes.removed:
-            await self._remove(self._fleet.slots_of(name))
+            leaving += self._dismiss(name)
             self._fleet.forget_worker(name)
         self._fleet.sort(workers)
         for name in changes.rescaled:
-            await self._resize(workers[name])
-        self._conductor.advance()
+            more, less = self._resize(workers[name])
+            new, leaving = new + more, leaving + less
+        await self._see_off(leaving)
         for name in changes.replaced:
             if not all(slot.child.is_held for slot in self._fleet.slots_of(name)):
                 await self.restart(name)
-        await self._conductor.until_ready(added)
+        await self._conductor.until_ready(new)
 
     def _remember(self, worker: WorkerConfig) -> None:
         workers = tuple(worker if known.name == worker.name else known for known in self.config.workers)

@@ -64,6 +64,8 @@ class Teller:
             "next": str(child.view) if ending.delay is None or child.state is State.PARKED else "restart",
             "tail": words.tail,
         }
+        if exit.is_shortage and child.shortages:
+            details["shortage"] = child.shortages
         if words.text:
             details["text"] = words.text
         if words.traceback:

@@ -22,7 +22,10 @@ class Usage:
         """Resident bytes, when last measured."""
 
     def measure(self, uptime: float) -> tuple[float, int]:
-        """Return percent of one core and resident bytes; zeros when the process is gone. ``uptime`` is its age."""
+        """Return percent of one core and resident bytes.
+
+        ``uptime`` is its age. Zeros: it is gone, or cannot be looked at.
+        """
         now = time.monotonic()
         try:
             if self._process is None:
@@ -31,7 +34,7 @@ class Usage:
             with self._process.oneshot():
                 times = self._process.cpu_times()
                 self.rss = rss = self._process.memory_info().rss
-        except psutil.Error:
+        except (psutil.Error, OSError):  # gone; or there is no descriptor left to look with
             return 0.0, 0
         elapsed, cpu_time = now - self._measured_at, times.user + times.system
         if elapsed >= _SHORTEST:

@@ -34,7 +34,7 @@ _SHORTEST = 0.001
 class _Watched:
     index: int
     pid: int
-    started: int
+    started: int | None  # None: not known yet
     incarnation: int
     limits: Limits
     idle: int
@@ -99,7 +99,8 @@ class Watchdog:
     ) -> None:
         """Judge the worker in slot ``index`` from now on: it is ready. None: that time-out is off.
 
-        ``start_time`` is what ``procfs.start_time`` has said of the process; a process that is gone is not watched.
+        ``start_time`` is what ``procfs.start_time`` has said of the process, which must not be reaped while it is
+        watched. What cannot be read now (there may be no descriptor to read it with) is read when it is needed.
 
         Raises:
             ValueError: If the board has no such slot.
@@ -108,8 +109,6 @@ class Watchdog:
             raise ValueError(f"the board has slots 0 to {self._board.capacity - 1}, not {index}")
         self.unwatch(index)
         started = procfs.start_time(pid) if start_time is None else start_time
-        if started is None:
-            return
         limits = Limits(self._beat, hang_timeout, busy_timeout)
         now = self._clock()
         self._watched[index] = _Watched(index, pid, started, incarnation, limits, waiting(incarnation), now)
@@ -210,8 +209,12 @@ class Watchdog:
         return Suspicion(since, watched.limits, scheduled)
 
     def _look(self, watched: _Watched, suspicion: Suspicion, now: float) -> None:
-        look = self._look_at(watched.pid, watched.tid, watched.started, now)
-        if look is None:  # Gone: its pidfd says so.
+        if watched.started is None:
+            watched.started = procfs.start_time(watched.pid)
+        look = None
+        if watched.started is not None:
+            look = self._look_at(watched.pid, watched.tid, watched.started, now)
+        if look is None:  # Gone: its pidfd says so. Or nobody can look now, and somebody will with the next beat.
             self._clear(watched)
             return
         is_trusted = self._pause.is_trusted(now)

@@ -11,6 +11,8 @@ from collections import deque
 LIMIT = 4 * 1024 * 1024
 """How much may wait to be written, in bytes."""
 
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
 
 class Writer:
     """Writes to ``descriptor`` in a thread of its own.
@@ -82,5 +84,5 @@ class Writer:
                 poll.register(self._descriptor, select.POLLOUT)
                 poll.poll()
             except OSError as error:
-                return error.errno == errno.ENOSPC  # a full disk may have room again; these lines are lost
+                return error.errno in _FULL  # there may be room again; these lines are lost
         return True

@@ -31,7 +31,7 @@ from ..shared.control.zygote import (
     encode,
 )
 from .reaper import reap, send
-from .spawn import Process, SpawnError
+from .spawn import Process, SpawnError, is_shortage, reason_of
 
 FORK_TIMEOUT = 2.0
 """Seconds without an answer after which a zygote is taken for hung."""
@@ -143,8 +143,8 @@ class Zygote:
             done, is_spare = self._waiting.popleft()
             try:
                 order = self._order(done, is_spare)
-            except OSError as error:
-                done(SpawnError(f"cannot start a process: {error.strerror or error}"))
+            except (OSError, MemoryError) as error:
+                done(SpawnError(f"cannot start a process: {reason_of(error)}", is_shortage=is_shortage(error)))
             else:
                 self._asked.append(order)
                 self._arm()

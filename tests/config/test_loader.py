@@ -166,6 +166,7 @@ def test_no_replicas_are_fine(load: Load, minimal: str) -> None:
 
 
 def test_significant_implies_on_failure_but_not_against_never(load: Load, minimal: str) -> None:
+    """OTP (reliability.md 4.1): auto_shutdown is not for permanent children."""
     assert load(minimal + "significant = true").workers[0].restart is RestartPolicy.ON_FAILURE
     assert load(minimal + 'significant = true\nrestart = "never"').workers[0].restart is RestartPolicy.NEVER
 

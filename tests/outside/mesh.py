@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,21 +161,20 @@ class OutsideMesh:
 
     # Running it.
 
-    def start(self) -> None:
-        """Execute ``supervise run``."""
+    def start(self, prefix: Sequence[str] = (), **options: Any) -> None:
+        """Execute ``supervise run``, by the command ``prefix`` and with ``options`` of ``Popen`` if there are any."""
         self.pump(0)  # what the run before has left in the pipe
         self.reports, self.lines, self.lives, self.links = [], [], {}, {}
         self.started_at = time.monotonic_ns()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "meshvisor.supervisor", "run", str(self.file)],
+            [*prefix, sys.executable, "-m", "meshvisor.supervisor", "run", str(self.file)],
             # Coverage measured in there, of what other tests cover, would only make it slow.
             env={name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **options},
         )
-        fcntl.fcntl(self._output, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
-        os.set_blocking(self._output, False)
+        if self._process.stdout is not None:
+            fcntl.fcntl(self._output, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+            os.set_blocking(self._output, False)
 
     @property
     def pid(self) -> int:

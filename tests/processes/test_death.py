@@ -141,6 +141,8 @@ def test_a_descendant_that_holds_the_pipes_open_does_not_delay_the_restart(works
     ],
 )
 def test_a_worker_that_no_longer_speaks_with_us_is_replaced(workshop: Any, do: str, text: str) -> None:
+    """OTP (reliability.md 4.1): a child that unlinked itself must not hang the supervisor."""
+
     async def main() -> None:
         async with workshop.running(workshop.worker("a", do), max_restarts=1000) as mesh:
             ended = await mesh.happened("slot-exited", "a")

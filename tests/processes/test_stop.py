@@ -26,6 +26,8 @@ def test_a_stop_asks_with_the_configured_signal(workshop: Any) -> None:
 
 
 def test_a_stop_escalates_to_the_whole_group_after_its_timeout(workshop: Any, witness: Any) -> None:
+    """supervisord 5 and 9 (reliability.md 4.3): SIGKILL, and to the whole group."""
+
     async def main() -> None:
         script = "trap '' TERM; sleep 1000 & echo pid $!; " + STUBBORN
         async with workshop.running(workshop.shell("a", script, stop_timeout=0.05)) as mesh:

@@ -59,6 +59,7 @@ def test_a_request_to_start_is_understood_in_every_state(state: State) -> None:
 
 @pytest.mark.parametrize("state", State)
 def test_a_request_to_stop_or_to_kill_is_understood_in_every_state(state: State) -> None:
+    """supervisord 7 (reliability.md 4.3): STARTING like RUNNING; without a process it is no error."""
     for cue in (Cue.STOP_ASKED, Cue.KILL_ASKED):
         target, actions = TABLE[state, cue]
         assert target in (OVER | {State.STOPPING})
@@ -139,6 +140,7 @@ def test_the_policy_decides_what_becomes_of_an_end(policy: RestartPolicy, exit: 
 
 
 def test_other_statuses_can_be_successes() -> None:
+    """supervisord 3 (reliability.md 4.3): exitcodes and autorestart."""
     one = ready(restart=RestartPolicy.ON_FAILURE, success=frozenset({3}))
     one.end(Exit(code=3), 2.0)
     assert one.state is State.STOPPED
@@ -148,6 +150,7 @@ def test_other_statuses_can_be_successes() -> None:
 
 
 def test_restarts_in_a_row_wait_longer_and_the_row_ends_after_a_time_of_being_ready() -> None:
+    """supervisord 2 (reliability.md 4.3): once it is well, back-off begins anew."""
     backoff = Backoff(initial=1.0, max=3.0, factor=2.0, jitter=0.0, reset_after=10.0)
     one = ready(at=0.0, backoff=backoff)
     delays = []
@@ -166,6 +169,7 @@ def test_restarts_in_a_row_wait_longer_and_the_row_ends_after_a_time_of_being_re
 
 
 def test_being_up_without_being_ready_does_not_end_the_row() -> None:
+    """supervisord 1 (reliability.md 4.3): who ends before it was well waits longer and longer."""
     backoff = Backoff(initial=1.0, jitter=0.0, reset_after=10.0)
     one = started(backoff=backoff, start_timeout=100.0)
     one.end(KILLED, 50.0)
@@ -181,6 +185,7 @@ def test_jitter_shortens_the_wait_by_what_is_drawn() -> None:
 
 
 def test_a_stop_asks_and_then_kills() -> None:
+    """OTP (reliability.md 4.1): shutdown, wait, kill. supervisord 5 (reliability.md 4.3): the same."""
     one = ready(stop_timeout=5.0)
     assert one.stop(10.0) == (Action.ASK,)
     assert (one.view, one.deadline) == (WorkerState.STOPPING, 15.0)
@@ -193,6 +198,7 @@ def test_a_stop_asks_and_then_kills() -> None:
 
 
 def test_a_stop_without_a_timeout_kills_at_once() -> None:
+    """OTP (reliability.md 4.1): brutal_kill."""
     assert ready(stop_timeout=0.0).stop(10.0) == (Action.KILL,)
 
 
@@ -203,6 +209,7 @@ def test_a_kill_overrides_a_stop() -> None:
 
 
 def test_a_slot_that_waits_for_its_next_start_stops_without_a_process() -> None:
+    """supervisord 6 and 7 (reliability.md 4.3): a kill in BACKOFF ends it, and needs no process."""
     one = ready()
     one.end(KILLED, 2.0)
     assert one.stop(2.0) == ()
@@ -232,6 +239,43 @@ def test_nothing_is_started_again_while_the_mesh_drains() -> None:
     one = ready()
     one.end(WELL, 2.0, draining=True)
     assert one.state is State.STOPPED
+
+
+NO_MEANS = Exit(failure="Too many open files", is_shortage=True)
+
+
+def test_a_shortage_has_a_row_of_its_own_and_is_no_incident() -> None:
+    """supervisord 8 (reliability.md 4.3), and no step towards the end of a mesh that is short of something."""
+    one = ready(at=0.0)
+    one.end(KILLED, 1.0)
+    now, waits = 1.0, []
+    for _ in range(6):
+        again(one, now)
+        ending = one.end(NO_MEANS, now)
+        assert ending.delay is not None
+        waits.append(ending.delay)
+        assert (ending.is_incident, one.ended_at) == (False, 1.0)
+        now += ending.delay
+    assert waits == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+    assert one.shortages == 6
+    again(one, now)
+    one.become_ready(now)
+    ending = one.end(KILLED, now)
+    assert (ending.is_incident, ending.delay, one.shortages) == (True, 0.01, 0)
+
+
+def test_what_is_never_restarted_is_started_once_there_are_means() -> None:
+    one = started(restart=RestartPolicy.NEVER)
+    assert one.end(NO_MEANS, 1.0).delay == 0.1
+    again(one, 1.1)
+    one.end(BADLY, 2.0)
+    assert one.state is State.FAILED
+
+
+def test_a_shortage_starts_nothing_while_the_mesh_drains() -> None:
+    one = started()
+    assert one.end(NO_MEANS, 1.0, draining=True).delay is None
+    assert one.state is State.FAILED
 
 
 def test_given_up_means_failed_and_never_tried_again() -> None:

@@ -51,6 +51,8 @@ def test_a_stream_ends_with_the_mesh() -> None:
 
 
 def test_a_slow_reader_loses_the_oldest_and_is_told_how_many() -> None:
+    """supervisord 13 (reliability.md 4.3): the oldest go, and that is said."""
+
     async def main() -> None:
         hub = Hub()
         stream = hub.stream()

@@ -23,6 +23,7 @@ def test_the_window_slides() -> None:
 
 
 def test_five_in_ten_seconds_are_allowed_and_six_are_not() -> None:
+    """supervisord 3 (reliability.md 4.3) restarts without a limit what it takes for running; we do not."""
     intensity = RestartIntensity(5, 10.0)
     assert [intensity.record(float(now)) for now in range(6)] == [False] * 5 + [True]
 

@@ -162,6 +162,8 @@ def test_the_end_is_told_once_with_its_reason(talk: Any) -> None:
 
 
 def test_a_worker_that_closes_without_reading_its_news_has_closed_too(talk: Any) -> None:
+    """supervisord 12 (reliability.md 4.3): EPIPE towards a child is survived."""
+
     async def scenario(talk: Talk) -> None:
         talk.lifeline.tell([record("b")])
         talk.theirs.close()

@@ -1,5 +1,6 @@
 import errno
 import os
+import select
 import signal
 import subprocess
 
@@ -7,7 +8,7 @@ import pytest
 
 from meshvisor.shared.errors import SupervisorError
 from meshvisor.supervisor.child import Exit
-from meshvisor.supervisor.reaper import check_kernel, frozen_children, reap, signal_name
+from meshvisor.supervisor.reaper import check_kernel, frozen_children, kill_group, reap, send, signal_name
 
 
 def test_signals_have_their_names() -> None:
@@ -47,3 +48,30 @@ def test_a_child_stopped_by_sigstop_is_frozen_once_and_by_nothing_else() -> None
         process.kill()
         process.wait()
     assert frozen_children() == []
+
+
+def test_a_signal_to_who_is_gone_is_no_error() -> None:
+    """supervisord 7 (reliability.md 4.3): ESRCH on kill is not an error state."""
+    process = subprocess.Popen(["true"], start_new_session=True)
+    pidfd = os.pidfd_open(process.pid)
+    process.wait()
+    try:
+        send(pidfd, signal.SIGTERM)
+        kill_group(process.pid)
+    finally:
+        os.close(pidfd)
+
+
+def test_several_deaths_at_once_are_each_taken_once() -> None:
+    """supervisord 11 (reliability.md 4.3)."""
+    processes = [subprocess.Popen(["sh", "-c", f"exit {number}"], start_new_session=True) for number in (1, 2, 3)]
+    pidfds = [os.pidfd_open(process.pid) for process in processes]
+    for process, pidfd in zip(processes, pidfds, strict=True):
+        select.select([pidfd], [], [], 10.0)
+        process.returncode = 0  # ours to take
+    exits = [reap(process.pid, pidfd) for process, pidfd in zip(processes, pidfds, strict=True)]
+    assert [exit.code for exit in exits if exit] == [1, 2, 3]
+    again = [reap(process.pid, pidfd) for process, pidfd in zip(processes, pidfds, strict=True)]
+    assert all(exit is not None and exit.failure for exit in again)
+    for pidfd in pidfds:
+        os.close(pidfd)

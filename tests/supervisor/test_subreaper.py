@@ -1,9 +1,12 @@
 """Which of the children that nobody here waits for are reaped, and when."""
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
+
+import pytest
 
 from meshvisor.supervisor.leftovers import Mark
 from meshvisor.supervisor.subreaper import Subreaper
@@ -14,6 +17,7 @@ def wait_for_death(process: subprocess.Popen[bytes]) -> None:
 
 
 def test_only_dead_strangers_are_reaped_and_none_while_something_is_being_forked() -> None:
+    """supervisord 11 (reliability.md 4.3): several at once; who waits for its own child gets it."""
     dead, own = (subprocess.Popen(["true"]) for _ in range(2))
     alive = subprocess.Popen(["sleep", "1000"])
     for process in (dead, own):
@@ -83,7 +87,30 @@ def test_only_the_orphans_of_one_incarnation_are_swept() -> None:
         process.wait()
 
 
+def test_without_a_descriptor_to_look_with_it_looks_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    dead = subprocess.Popen(["true"])
+    wait_for_death(dead)
+
+    def refuse(path: str) -> list[str]:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async def main() -> None:
+        loop, mark = asyncio.get_running_loop(), Mark.of_this_process("mesh")
+        subreaper = Subreaper(loop, mark, own=set, is_forking=lambda: False)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "listdir", refuse)
+            assert subreaper.reap() == []
+        assert subreaper._timer is not None
+        assert subreaper._timer.when() - loop.time() > 0.5
+        assert subreaper.reap() == [dead.pid]
+        assert subreaper._timer is None
+
+    asyncio.run(main())
+    dead.wait()
+
+
 def test_many_notices_are_one_look() -> None:
+    """supervisord 11 (reliability.md 4.3): no recursion, however many signals."""
     looks = 0
 
     async def main() -> None:

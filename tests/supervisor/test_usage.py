@@ -1,4 +1,8 @@
+import errno
 import os
+
+import psutil
+import pytest
 
 from meshvisor.supervisor.usage import Usage
 
@@ -11,3 +15,14 @@ def test_a_process_costs_something_and_a_dead_one_nothing() -> None:
     assert usage.measure(uptime=1_000_000.0)[0] < 1.0
     assert usage.measure(uptime=1_000_000.0)[0] < 1.0
     assert Usage(2**22 + 1).measure(uptime=1.0) == (0.0, 0)
+
+
+def test_a_process_that_cannot_be_looked_at_costs_nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pid: int) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    usage = Usage(os.getpid())
+    with monkeypatch.context() as patch:
+        patch.setattr(psutil, "Process", refuse)
+        assert usage.measure(uptime=1.0) == (0.0, 0)
+    assert usage.measure(uptime=1.0)[1] > 1_000_000

@@ -367,6 +367,24 @@ def test_a_process_that_is_gone_is_somebody_elses_to_tell(play: Play) -> None:
     assert (scene.judged, scene.suspected) == ([], [])
 
 
+def test_a_process_that_nobody_could_look_at_is_watched_all_the_same(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def act(scene: Scene) -> None:
+        writer = scene.worker()
+        monkeypatch.setattr(procfs, "start_time", lambda pid: None)  # no descriptor left
+        scene.dog.watch(0, PID, 1, hang_timeout=0.1, busy_timeout=1.0)
+        await asyncio.sleep(0.5)
+        scene.turn(writer)
+        await asyncio.sleep(1.0)
+        assert scene.looks == []
+        monkeypatch.setattr(procfs, "start_time", lambda pid: 7)
+        await asyncio.sleep(1.0)
+
+    scene = play(act)
+    assert [(index, verdict) for _, index, verdict, _ in scene.judged] == [(0, Verdict.BLOCKED)]
+
+
 def test_what_is_no_longer_watched_is_not_judged_and_what_is_watched_again_is(play: Play) -> None:
     async def act(scene: Scene) -> None:
         writer = scene.worker()
