@@ -33,6 +33,7 @@ class Slot:
         self._identity = Identity(run.config.mesh, config, name, replica)
         self._teller = Teller(name, self.child, run.hub, run.herald, is_node=config.command is None)
         self._life: Life | None = None
+        self.last_words = ""  # why its last process ended
         self._last_trouble = ""
         self._timer: asyncio.TimerHandle | None = None
         self._endpoints: tuple[str, ...] = ()
@@ -250,6 +251,7 @@ class Slot:
         judged = child.end(exit, now, draining=self._run.is_stopping())
         trouble = life.trouble or (life.complaint if judged.cause is ExitCause.START_TIMEOUT else "")
         self._life, self._last_trouble, self._endpoints = None, trouble, ()
+        self.last_words = exit.failure or trouble
         ending = self._run.ended(self.name, judged)
         self._run.directory.remove(self._identity.socket_name)
         said = self._teller.ended(ending, Words(exit.failure or trouble, life.traceback, self._output.tail))

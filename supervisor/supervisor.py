@@ -14,7 +14,7 @@ from typing import Self
 from ..shared.config.model import MeshConfig, WorkerConfig
 from ..shared.errors import SupervisorError
 from . import strategy
-from .changes import Changes, compare
+from .changes import Changes, compare, restored
 from .conductor import Conductor
 from .directory import RuntimeDirectory, base_directory
 from .event import Event
@@ -30,9 +30,11 @@ from .lookout import Lookout
 from .memory import MemoryWatch, OomWatch
 from .nursery import Nursery
 from .reaper import check_kernel
+from .renewal import Renewal
 from .slot import Slot
 from .snapshot import MeshState, MeshStatus
 from .subreaper import Subreaper, become_subreaper
+from .sweeps import Sweeps
 from .tables import Tables
 
 MAX_REPLICAS = 1000
@@ -71,6 +73,8 @@ class Supervisor:
         self._nursery: Nursery | None = None
         self._guard: Guard | None = None
         self._subreaper: Subreaper | None = None
+        self._sweeps: Sweeps | None = None
+        self._renewal: Renewal | None = None
         self._winding_up: asyncio.Task[None] | None = None
         self._finished: asyncio.Future[int] | None = None
 
@@ -99,10 +103,19 @@ class Supervisor:
     async def start(self, name: str) -> None:
         """Start a slot, or all of a worker, and wait until it is ready or has ended well. What is up stays up.
 
+        What starts runs the code on disk.
+
         Raises:
-            SupervisorError: If there is no such slot or worker, or if one is not ready within its ``start_timeout``,
-                tries included.
+            SupervisorError: If there is no such slot or worker, if the code cannot be imported (nothing is done then),
+                or if one is not ready within its ``start_timeout``, tries included.
         """
+        if any(not slot.child.is_alive for slot in self._named(name)):
+            async with self._renewing.trial():
+                await self._start(name)
+        else:
+            await self._start(name)
+
+    async def _start(self, name: str) -> None:
         slots = self._named(name)
         for slot in slots:
             slot.start()
@@ -112,27 +125,35 @@ class Supervisor:
     async def stop(self, name: str) -> None:
         """Stop a slot, or all of a worker, and wait until it is down; it stays down until it is started.
 
+        What its processes have left behind is ended, too, where orphans come to this process (``adopt``).
+
         Raises:
             SupervisorError: If there is no such slot or worker.
         """
         slots = self._named(name)
         for slot in slots:
             slot.hold()
-        self._conductor.advance()
-        await self._conductor.until(lambda: all(slot.child.is_over for slot in slots))
+        await self._until_over(slots)
 
     async def restart(self, name: str, *, at_once: bool = False) -> None:
         """Restart a slot, or those of a worker one after the other (or ``at_once``), and wait until all are ready.
 
+        They run the code on disk. If that has changed and one does not become ready with it, at its first try, it is
+        started with the old code again.
+
         Raises:
             SupervisorError: As ``start``. What comes after the one that failed is then left as it is.
         """
-        slots = self._named(name)
-        for group in [slots] if at_once else [[slot] for slot in slots]:
-            for slot in group:
-                slot.restart()
-            self._conductor.advance()
-            await self._conductor.until_ready(group)
+        self._named(name)
+        async with self._renewing.trial() as is_new:
+            slots = self._named(name)
+            for group in [slots] if at_once else [[slot] for slot in slots]:
+                try:
+                    await self._renewing.restart(group, once=is_new)
+                except SupervisorError:
+                    if is_new:
+                        await self._renewing.take_back(group)
+                    raise
 
     async def scale(self, name: str, replicas: int) -> None:
         """Have ``replicas`` slots for a worker: new ones are started, those with the highest numbers stopped.
@@ -156,17 +177,21 @@ class Supervisor:
         """Go over to ``config``: what is changed in policy counts from now on, other changes replace processes.
 
         Workers that are not there any more are stopped, new ones are started; those whose processes are replaced are
-        restarted one slot after the other. Returns what there was to do.
+        restarted one slot after the other. What starts, then and later, runs the code on disk. Returns what there was
+        to do.
 
         Raises:
-            SupervisorError: If something is changed that cannot be under a running mesh (nothing is done then), or as
-                ``start``.
+            SupervisorError: If something is changed that cannot be under a running mesh, or if the code cannot be
+                imported (nothing is done then); if a new slot does not become ready, as ``start``; if one that is
+                replaced does not, at its first try. All that were replaced then go on as they were before.
         """
         self._check_running()
         changes = compare(self.config, config)
         if changes.refused:
             raise SupervisorError("; ".join(changes.refused))
-        await self._go_over(config, changes)
+        async with self._renewing.trial(config):
+            self._check_running()
+            await self._go_over(config, changes)
         return changes
 
     # Asked by whoever runs it.
@@ -192,6 +217,8 @@ class Supervisor:
             workers = sum(worker.replicas for worker in self.config.workers if worker.command is None)
             self._tables = Tables(loop, self.directory.fd, name, workers)
             self._run = self._make_run(loop, self._mark, self._tables)
+            self._renewal = Renewal(loop, self._run.nursery, self._conductor, self._publish)
+            self._hub.events.add(self._renewal.heard)
             for worker in self.config.workers:
                 self._fleet.add(worker)
         except BaseException:
@@ -289,6 +316,7 @@ class Supervisor:
             loop, mark, adopt=self._adopt, spares=section.spares, preload=section.preload, on_event=self._publish
         )
         self._subreaper = Subreaper(loop, mark, own=self._own, is_forking=lambda: nursery.is_forking)
+        self._sweeps = Sweeps(loop, self._subreaper) if self._adopt else None
         nursery.warm(self.config.workers)
         return nursery
 
@@ -312,7 +340,17 @@ class Supervisor:
             is_stopping=lambda: self._conductor.is_stopping,
             ended=self._conductor.ended,
             changed=self._conductor.advance,
+            buried=self._buried,
         )
+
+    def _buried(self, slot: str, incarnation: int, pid: int) -> None:
+        if self._sweeps is not None and not self._conductor.is_stopping:  # what a mesh leaves is found at its end
+            self._sweeps.after(slot, incarnation, pid)
+
+    async def _until_over(self, slots: Sequence[Slot]) -> None:
+        await self._conductor.until(lambda: all(slot.child.is_over for slot in slots))
+        if self._sweeps is not None:
+            await self._sweeps.finish()
 
     def _make_slot(self, worker: WorkerConfig, name: str, replica: int) -> Slot:
         assert self._run is not None
@@ -328,6 +366,10 @@ class Supervisor:
             for slot in self._fleet:
                 slot.close()
             self._incidents.close()
+            if self._renewal is not None:
+                await self._renewal.close()
+            if self._sweeps is not None:
+                await self._sweeps.close()
             if self._nursery is not None:
                 await self._nursery.close()
             if self._subreaper is not None:
@@ -365,7 +407,7 @@ class Supervisor:
         for slot in slots:
             slot.hold()
         self._conductor.advance()
-        await self._conductor.until(lambda: all(slot.child.is_over for slot in slots))
+        await self._until_over(slots)
         for slot in slots:
             slot.remove()
             self._fleet.forget(slot)
@@ -373,7 +415,8 @@ class Supervisor:
 
     async def _go_over(self, config: MeshConfig, changes: Changes) -> None:
         assert self._run is not None
-        self.config = self._run.config = config
+        before, self.config = self.config, config
+        self._run.config = config
         self._conductor.configure(config.supervisor)
         self._run.lookout.configure(config.mesh.beat)
         workers = {worker.name: worker for worker in config.workers}
@@ -387,16 +430,37 @@ class Supervisor:
         for name in changes.rescaled:
             await self._resize(workers[name])
         self._conductor.advance()
-        for name in changes.replaced:
-            if not all(slot.child.is_held for slot in self._fleet.slots_of(name)):
-                await self.restart(name)
+        await self._replace_processes(before, changes)
         await self._conductor.until_ready(added)
+
+    async def _replace_processes(self, before: MeshConfig, changes: Changes) -> None:
+        """Restart the slots of the workers that are replaced, or have all of them as they were ``before``."""
+        slots = [slot for name in changes.replaced for slot in self._fleet.slots_of(name)]
+        begun: list[Slot] = []
+        try:
+            for slot in slots:
+                if not slot.child.is_held:
+                    begun.append(slot)
+                    await self._renewing.restart([slot], once=True)
+        except SupervisorError:
+            assert self._run is not None
+            self.config = self._run.config = restored(self.config, before, changes.replaced)
+            self._run.lookout.configure(self.config.mesh.beat)
+            for worker in self.config.workers:
+                self._fleet.configure(worker)
+            await self._renewing.take_back(begun)
+            raise
 
     def _remember(self, worker: WorkerConfig) -> None:
         workers = tuple(worker if known.name == worker.name else known for known in self.config.workers)
         self.config = replace(self.config, workers=workers)
         if self._run is not None:
             self._run.config = self.config
+
+    @property
+    def _renewing(self) -> Renewal:
+        assert self._renewal is not None
+        return self._renewal
 
     def _named(self, name: str) -> list[Slot]:
         self._check_running()
