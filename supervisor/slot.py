@@ -60,6 +60,12 @@ class Slot:
         return self._life.pids if self._life else set()
 
     @property
+    def has_gone_over(self) -> bool:
+        """Whether its process was started with the configuration that counts now."""
+        identity = self._identity
+        return identity.incarnation > 0 and (identity.mesh, identity.config) == (self._run.config.mesh, self.config)
+
+    @property
     def trouble(self) -> str:
         """Why the slot is not ready, as far as known."""
         return (self._life.trouble if self._life else "") or self._last_trouble

@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -14,7 +14,8 @@ from typing import Self
 from ..shared.config.model import MeshConfig, WorkerConfig
 from ..shared.errors import SupervisorError
 from . import strategy
-from .changes import Changes, compare, restored
+from .changeover import Changeover
+from .changes import Changes, compare
 from .conductor import Conductor
 from .directory import RuntimeDirectory, base_directory
 from .event import Event
@@ -57,7 +58,7 @@ class Supervisor:
     def __init__(self, config: MeshConfig, *, adopt: bool = False) -> None:
         if not sys.platform.startswith("linux"):
             raise SupervisorError(f"meshvisor supervises on Linux only; this is {sys.platform}")
-        self.config = config
+        self._config = config
         self._hub = Hub()
         self._incidents = IncidentLog(config.log_dir, self._incidents_lost, self._incidents_restored)
         self._fleet = Fleet(self._make_slot)
@@ -75,8 +76,14 @@ class Supervisor:
         self._subreaper: Subreaper | None = None
         self._sweeps: Sweeps | None = None
         self._renewal: Renewal | None = None
+        self._changeover: Changeover | None = None
         self._winding_up: asyncio.Task[None] | None = None
         self._finished: asyncio.Future[int] | None = None
+
+    @property
+    def config(self) -> MeshConfig:
+        """What the mesh goes by, with all that was changed in it while it ran."""
+        return self._config if self._run is None else self._run.config
 
     # As a library.
 
@@ -111,16 +118,9 @@ class Supervisor:
         """
         if any(not slot.child.is_alive for slot in self._named(name)):
             async with self._renewing.trial():
-                await self._start(name)
+                await self._changing.start(self._named(name))
         else:
-            await self._start(name)
-
-    async def _start(self, name: str) -> None:
-        slots = self._named(name)
-        for slot in slots:
-            slot.start()
-        self._conductor.advance()
-        await self._conductor.until_ready(slots)
+            await self._changing.start(self._named(name))
 
     async def stop(self, name: str) -> None:
         """Stop a slot, or all of a worker, and wait until it is down; it stays down until it is started.
@@ -130,10 +130,7 @@ class Supervisor:
         Raises:
             SupervisorError: If there is no such slot or worker.
         """
-        slots = self._named(name)
-        for slot in slots:
-            slot.hold()
-        await self._until_over(slots)
+        await self._changing.stop(self._named(name))
 
     async def restart(self, name: str, *, at_once: bool = False) -> None:
         """Restart a slot, or those of a worker one after the other (or ``at_once``), and wait until all are ready.
@@ -148,12 +145,7 @@ class Supervisor:
         async with self._renewing.trial() as is_new:
             slots = self._named(name)
             for group in [slots] if at_once else [[slot] for slot in slots]:
-                try:
-                    await self._renewing.restart(group, once=is_new)
-                except SupervisorError:
-                    if is_new:
-                        await self._renewing.take_back(group)
-                    raise
+                await self._changing.restart(group, is_new=is_new)
 
     async def scale(self, name: str, replicas: int) -> None:
         """Have ``replicas`` slots for a worker: new ones are started, those with the highest numbers stopped.
@@ -171,7 +163,7 @@ class Supervisor:
         worker = next((worker for worker in self.config.workers if worker.name == name), None)
         if worker is None:
             raise SupervisorError(f"{name} is a slot; it is its worker that is scaled")
-        await self._resize(replace(worker, replicas=replicas))
+        await self._changing.resize(replace(worker, replicas=replicas))
 
     async def reload(self, config: MeshConfig) -> Changes:
         """Go over to ``config``: what is changed in policy counts from now on, other changes replace processes.
@@ -186,12 +178,12 @@ class Supervisor:
                 replaced does not, at its first try. All that were replaced then go on as they were before.
         """
         self._check_running()
-        changes = compare(self.config, config)
-        if changes.refused:
-            raise SupervisorError("; ".join(changes.refused))
+        if refused := compare(self.config, config).refused:
+            raise SupervisorError("; ".join(refused))
         async with self._renewing.trial(config):
             self._check_running()
-            await self._go_over(config, changes)
+            changes = compare(self.config, config)
+            await self._changing.reload(config, changes)
         return changes
 
     # Asked by whoever runs it.
@@ -219,6 +211,7 @@ class Supervisor:
             self._run = self._make_run(loop, self._mark, self._tables)
             self._renewal = Renewal(loop, self._run.nursery, self._conductor, self._publish)
             self._hub.events.add(self._renewal.heard)
+            self._changeover = Changeover(self._run, self._fleet, self._conductor, self._renewal, self._sweeps)
             for worker in self.config.workers:
                 self._fleet.add(worker)
         except BaseException:
@@ -347,11 +340,6 @@ class Supervisor:
         if self._sweeps is not None and not self._conductor.is_stopping:  # what a mesh leaves is found at its end
             self._sweeps.after(slot, incarnation, pid)
 
-    async def _until_over(self, slots: Sequence[Slot]) -> None:
-        await self._conductor.until(lambda: all(slot.child.is_over for slot in slots))
-        if self._sweeps is not None:
-            await self._sweeps.finish()
-
     def _make_slot(self, worker: WorkerConfig, name: str, replica: int) -> Slot:
         assert self._run is not None
         return Slot(self._run, worker, name, replica, random.SystemRandom().random)
@@ -392,70 +380,12 @@ class Supervisor:
         if self._tables is not None:
             self._tables.close()
 
-    # Changing a running mesh.
+    # Asked by itself.
 
-    async def _resize(self, worker: WorkerConfig) -> None:
-        self._remember(worker)
-        new = self._fleet.grow(worker)
-        surplus = self._fleet.surplus(worker)
-        self._fleet.configure(worker)
-        self._conductor.advance()
-        await self._remove(surplus)
-        await self._conductor.until_ready(new)
-
-    async def _remove(self, slots: Sequence[Slot]) -> None:
-        for slot in slots:
-            slot.hold()
-        self._conductor.advance()
-        await self._until_over(slots)
-        for slot in slots:
-            slot.remove()
-            self._fleet.forget(slot)
-        self._conductor.advance()
-
-    async def _go_over(self, config: MeshConfig, changes: Changes) -> None:
-        assert self._run is not None
-        before, self.config = self.config, config
-        self._run.config = config
-        self._conductor.configure(config.supervisor)
-        self._run.lookout.configure(config.mesh.beat)
-        workers = {worker.name: worker for worker in config.workers}
-        added = [slot for name in changes.added for slot in self._fleet.add(workers[name])]
-        for name in changes.replaced + tuple(changes.adjusted) + tuple(changes.rescaled):
-            self._fleet.configure(workers[name])
-        for name in changes.removed:
-            await self._remove(self._fleet.slots_of(name))
-            self._fleet.forget_worker(name)
-        self._fleet.sort(workers)
-        for name in changes.rescaled:
-            await self._resize(workers[name])
-        self._conductor.advance()
-        await self._replace_processes(before, changes)
-        await self._conductor.until_ready(added)
-
-    async def _replace_processes(self, before: MeshConfig, changes: Changes) -> None:
-        """Restart the slots of the workers that are replaced, or have all of them as they were ``before``."""
-        slots = [slot for name in changes.replaced for slot in self._fleet.slots_of(name)]
-        begun: list[Slot] = []
-        try:
-            for slot in slots:
-                if not slot.child.is_held:
-                    begun.append(slot)
-                    await self._renewing.restart([slot], once=True)
-        except SupervisorError:
-            assert self._run is not None
-            self.config = self._run.config = restored(self.config, before, changes.replaced)
-            self._run.lookout.configure(self.config.mesh.beat)
-            for worker in self.config.workers:
-                self._fleet.configure(worker)
-            await self._renewing.take_back(begun)
-            raise
-
-    def _remember(self, worker: WorkerConfig) -> None:
-        workers = tuple(worker if known.name == worker.name else known for known in self.config.workers)
-        self.config = replace(self.config, workers=workers)
-        if self._run is not None:
-            self._run.config = self.config
+    @property
+    def _changing(self) -> Changeover:
+        assert self._changeover is not None
+        return self._changeover
 
     @property
     def _renewing(self) -> Renewal:

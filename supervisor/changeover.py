@@ -1,0 +1,126 @@
+"""What an operator changes in a running mesh: which slots there are, and by which configuration they go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..shared.config.model import MeshConfig, WorkerConfig
+from ..shared.errors import SupervisorError
+from .changes import Changes, restored
+from .conductor import Conductor
+from .fleet import Fleet
+from .life import MeshRun
+from .renewal import Renewal
+from .slot import Slot
+from .sweeps import Sweeps
+
+
+class Changeover:
+    """Carries changes out, in the loop of ``run``, and keeps ``run.config`` true to what the slots go by."""
+
+    def __init__(
+        self, run: MeshRun, fleet: Fleet, conductor: Conductor, renewal: Renewal, sweeps: Sweeps | None
+    ) -> None:
+        self._run = run
+        self._fleet = fleet
+        self._conductor = conductor
+        self._renewal = renewal
+        self._sweeps = sweeps
+
+    async def start(self, slots: Sequence[Slot]) -> None:
+        """Start slots and wait until they are ready or have ended well; what is up stays up.
+
+        Raises:
+            SupervisorError: As ``Conductor.until_ready``.
+        """
+        for slot in slots:
+            slot.start()
+        self._conductor.advance()
+        await self._conductor.until_ready(slots)
+
+    async def stop(self, slots: Sequence[Slot]) -> None:
+        """Stop slots, and wait until they are down and what they have left behind is ended."""
+        for slot in slots:
+            slot.hold()
+        self._conductor.advance()
+        await self._conductor.until(lambda: all(slot.child.is_over for slot in slots))
+        if self._sweeps is not None:
+            await self._sweeps.finish()
+
+    async def restart(self, slots: Sequence[Slot], *, is_new: bool) -> None:
+        """Restart slots and wait until all are ready; with code that ``is_new``, or else with the old one again.
+
+        Raises:
+            SupervisorError: If one does not become ready; if the code is new, at its first try.
+        """
+        try:
+            await self._renewal.restart(slots, once=is_new)
+        except SupervisorError:
+            if is_new:
+                await self._renewal.take_back(slots)
+            raise
+
+    async def resize(self, worker: WorkerConfig) -> None:
+        """Have as many slots for a worker as its configuration says; the highest numbers go first.
+
+        Raises:
+            SupervisorError: As ``Conductor.until_ready``.
+        """
+        workers = tuple(worker if known.name == worker.name else known for known in self._run.config.workers)
+        self._run.config = replace(self._run.config, workers=workers)
+        new = self._fleet.grow(worker)
+        surplus = self._fleet.surplus(worker)
+        self._fleet.configure(worker)
+        self._conductor.advance()
+        await self._remove(surplus)
+        await self._conductor.until_ready(new)
+
+    async def reload(self, config: MeshConfig, changes: Changes) -> None:
+        """Go over to ``config``, which differs by ``changes`` from what there is.
+
+        Raises:
+            SupervisorError: If a slot does not become ready. What was to be replaced is then as it was before.
+        """
+        before, self._run.config = self._run.config, config
+        self._conductor.configure(config.supervisor)
+        self._run.lookout.configure(config.mesh.beat)
+        workers = {worker.name: worker for worker in config.workers}
+        replaced = [slot for name in changes.replaced for slot in self._fleet.slots_of(name)]
+        added = [slot for name in changes.added for slot in self._fleet.add(workers[name])]
+        for name in changes.replaced + tuple(changes.adjusted) + tuple(changes.rescaled):
+            self._fleet.configure(workers[name])
+        for name in changes.removed:
+            await self._remove(self._fleet.slots_of(name))
+            self._fleet.forget_worker(name)
+        self._fleet.sort(workers)
+        for name in changes.rescaled:
+            await self.resize(workers[name])
+        self._conductor.advance()
+        try:
+            await self._replace(replaced)
+        except SupervisorError:
+            await self._return(before, changes)
+            raise
+        await self._conductor.until_ready(added)
+
+    async def _remove(self, slots: Sequence[Slot]) -> None:
+        await self.stop(slots)
+        for slot in slots:
+            slot.remove()
+            self._fleet.forget(slot)
+        self._conductor.advance()
+
+    async def _replace(self, slots: Sequence[Slot]) -> None:
+        for slot in slots:
+            if not slot.child.is_held:
+                await self._renewal.restart([slot], once=True)
+
+    async def _return(self, before: MeshConfig, changes: Changes) -> None:
+        """Have the workers that were to be replaced run as they did, those that were not reached yet untouched."""
+        gone_over = [slot for name in changes.replaced for slot in self._fleet.slots_of(name) if slot.has_gone_over]
+        self._run.config = restored(self._run.config, before, changes.replaced)
+        self._run.lookout.configure(self._run.config.mesh.beat)
+        for worker in self._run.config.workers:
+            self._fleet.configure(worker)
+        await self._renewal.take_back(gone_over)
