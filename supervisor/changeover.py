@@ -67,27 +67,20 @@ class Changeover:
         Raises:
             SupervisorError: As ``Conductor.until_ready``.
         """
-        workers = tuple(worker if known.name == worker.name else known for known in self._run.config.workers)
-        self._run.config = replace(self._run.config, workers=workers)
-        new = self._fleet.grow(worker)
-        surplus = self._fleet.surplus(worker)
-        self._fleet.configure(worker)
-        self._conductor.advance()
-        await self._remove(surplus)
-        await self._conductor.until_ready(new)
+        await self._conductor.until_ready(await self._resize(worker))
 
-    async def reload(self, config: MeshConfig, changes: Changes) -> None:
-        """Go over to ``config``, which differs by ``changes`` from what there is.
+    async def reload(self, config: MeshConfig, changes: Changes) -> list[Slot]:
+        """Go over to ``config``, which differs by ``changes`` from what there is; return the slots that are new.
 
         Raises:
-            SupervisorError: If a slot does not become ready. What was to be replaced is then as it was before.
+            SupervisorError: If a slot whose process is replaced does not become ready. All of them are then as before.
         """
         before, self._run.config = self._run.config, config
         self._conductor.configure(config.supervisor)
         self._run.lookout.configure(config.mesh.beat)
         workers = {worker.name: worker for worker in config.workers}
         replaced = [slot for name in changes.replaced for slot in self._fleet.slots_of(name)]
-        added = [slot for name in changes.added for slot in self._fleet.add(workers[name])]
+        new = [slot for name in changes.added for slot in self._fleet.add(workers[name])]
         for name in changes.replaced + tuple(changes.adjusted) + tuple(changes.rescaled):
             self._fleet.configure(workers[name])
         for name in changes.removed:
@@ -95,14 +88,24 @@ class Changeover:
             self._fleet.forget_worker(name)
         self._fleet.sort(workers)
         for name in changes.rescaled:
-            await self.resize(workers[name])
+            new += await self._resize(workers[name])
         self._conductor.advance()
         try:
             await self._replace(replaced)
         except SupervisorError:
             await self._return(before, changes)
             raise
-        await self._conductor.until_ready(added)
+        return new
+
+    async def _resize(self, worker: WorkerConfig) -> list[Slot]:
+        workers = tuple(worker if known.name == worker.name else known for known in self._run.config.workers)
+        self._run.config = replace(self._run.config, workers=workers)
+        new = self._fleet.grow(worker)
+        surplus = self._fleet.surplus(worker)
+        self._fleet.configure(worker)
+        self._conductor.advance()
+        await self._remove(surplus)
+        return new
 
     async def _remove(self, slots: Sequence[Slot]) -> None:
         await self.stop(slots)

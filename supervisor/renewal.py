@@ -46,7 +46,8 @@ class Renewal:
     async def trial(self, config: MeshConfig | None = None) -> AsyncIterator[bool]:
         """Have workers forked with the code on disk, and for ``config`` if it is given; yield whether that is new.
 
-        When the block is left by an exception, workers are forked with the old code again. One at a time: others wait.
+        When the block is left by a SupervisorError, workers are forked with the old code again; when it is cancelled,
+        they go on with the new. One block at a time: others wait.
 
         Raises:
             SupervisorError: If that code cannot be imported; nothing has changed then.
@@ -63,12 +64,17 @@ class Renewal:
                     section = config.supervisor
                     self._nursery.configure(config.workers, spares=section.spares, preload=section.preload)
                 await self._nursery.replace_changed()
-                self._has_told = False
-                yield True
             except BaseException:
                 await self.go_back()
                 raise
-            await self._nursery.settle()
+            self._has_told = False
+            try:
+                yield True
+            except SupervisorError:
+                await self.go_back()
+                raise
+            finally:
+                await self._nursery.settle()
 
     async def go_back(self) -> None:
         """Have workers forked with the old code again."""

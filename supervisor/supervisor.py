@@ -183,7 +183,8 @@ class Supervisor:
         async with self._renewing.trial(config):
             self._check_running()
             changes = compare(self.config, config)
-            await self._changing.reload(config, changes)
+            new = await self._changing.reload(config, changes)
+        await self._conductor.until_ready(new)
         return changes
 
     # Asked by whoever runs it.

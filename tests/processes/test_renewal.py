@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from meshvisor.shared.config.model import MeshConfig, StartMethod
+from meshvisor.shared.config.model import MeshConfig, RestartPolicy, StartMethod
 from meshvisor.shared.errors import SupervisorError
 from meshvisor.supervisor.event import describe
 
@@ -179,6 +179,22 @@ def test_a_reload_that_fails_leaves_what_it_replaced_as_it_was(shop: Shop) -> No
             shop.write(3)
             await mesh.supervisor.reload(shop.config(settings={"says": "more"}))
             await mesh.printed("a-1", "version 3 more")
+
+    asyncio.run(main())
+
+
+def test_a_new_slot_that_does_not_become_ready_takes_nothing_back(shop: Shop) -> None:
+    async def main() -> None:
+        async with shop.running() as mesh:
+            await mesh.happened("mesh-ready")
+            shop.write(2, first="assert self.name != 'b'")
+            changed = replace(shop.worker, settings={"says": "more"})
+            added = replace(shop.worker, name="b", replicas=1, start_timeout=0.1, restart=RestartPolicy.NEVER)
+            with pytest.raises(SupervisorError, match="b did not become ready: AssertionError"):
+                await mesh.supervisor.reload(shop.workshop.mesh(changed, added))
+            os.kill(mesh.pid("a-0"), signal.SIGKILL)
+            await mesh.happened("slot-ready", "a-0", 3)
+            await mesh.until(lambda: lines(mesh, "a-0") == ["version 1 ", "version 2 more", "version 2 more"])
 
     asyncio.run(main())
 
