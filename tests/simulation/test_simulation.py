@@ -7,7 +7,7 @@ import pytest
 from tests.simulation.plan import DISTURBANCES, draw
 from tests.simulation.run import run
 
-BATCH = 10
+BATCH = 5
 
 
 @pytest.fixture
