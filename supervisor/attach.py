@@ -93,7 +93,8 @@ def attach_blacklist(base: Path, name: str, source: str) -> SharedBlacklist:
         try:
             return SharedBlacklist.attach(os.fspath(base / name / SOCKET), source=source)
         except BlacklistError:
-            # A supervisor that has just begun may not have its socket yet; one that has just ended has none any more.
-            if (base / name / SOCKET).exists() or time.monotonic() >= deadline:
+            # A supervisor that has just begun may not have its socket yet, or not listen at it yet; and one that has
+            # just ended has none any more.
+            if time.monotonic() >= deadline:
                 raise
         time.sleep(_LOOK)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from ..shared.config.model import MeshConfig, WorkerConfig
@@ -79,6 +79,18 @@ def compare(old: MeshConfig, new: MeshConfig) -> Changes:
         supervisor=supervisor,
         refused=(*_refused("mesh", mesh), *_refused("supervisor", supervisor)),
     )
+
+
+def restored(now: MeshConfig, before: MeshConfig, replaced: Collection[str]) -> MeshConfig:
+    """Return ``now`` with what the processes of the ``replaced`` workers are made of as it was ``before``."""
+    old = {worker.name: worker for worker in before.workers}
+    workers = tuple(
+        replace(old[worker.name], **{key: getattr(worker, key) for key in POLICY})
+        if worker.name in replaced
+        else worker
+        for worker in now.workers
+    )
+    return replace(now, mesh=before.mesh, workers=workers)
 
 
 def _different(one: Any, other: Any) -> tuple[str, ...]:

@@ -237,6 +237,11 @@ class Child:
         return self.state in ALIVE
 
     @property
+    def is_between(self) -> bool:
+        """Whether its process has ended by itself, and another one is to be tried."""
+        return self.state in (State.BACKOFF, State.PARKED)
+
+    @property
     def holds_nobody_up(self) -> bool:
         """Whether those that depend on this slot may start: it is ready, or will not become so by itself."""
         return self.state is State.READY or self.is_over

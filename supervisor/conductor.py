@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -159,12 +159,14 @@ class Conductor:
             self._changed.clear()
             await self._changed.wait()
 
-    async def until_ready(self, slots: Sequence[Slot], *, once: bool = False) -> None:
+    async def until_ready(
+        self, slots: Sequence[Slot], *, once: bool = False, latest: Mapping[str, int] | None = None
+    ) -> None:
         """Wait until each slot is ready (``once``: has ever been) or has ended well.
 
         Raises:
             SupervisorError: If one is not within its ``start_timeout`` since it could first start, tries included, or
-                if it will not become so by itself.
+                if it will not become so by itself, or not in the incarnation that is the ``latest`` for it.
         """
 
         def is_there(slot: Slot) -> bool:
@@ -174,6 +176,7 @@ class Conductor:
             self._changed.clear()
             pending = [slot for slot in slots if not is_there(slot)]
             self._raise_if_lost(pending)
+            self._raise_if_tried(slots, latest or {})
             pending = [slot for slot in pending if not slot.child.is_over]
             if not pending:
                 return
@@ -181,6 +184,12 @@ class Conductor:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(min(deadlines, default=None)):
                     await self._changed.wait()
+
+    def _raise_if_tried(self, slots: Sequence[Slot], latest: Mapping[str, int]) -> None:
+        for slot in slots:
+            child, last = slot.child, latest.get(slot.name)
+            if last is not None and (child.incarnation > last or (child.incarnation == last and child.is_between)):
+                raise SupervisorError(f"{slot.name} did not become ready: {slot.last_words}".removesuffix(": "))
 
     def _raise_if_lost(self, slots: Sequence[Slot]) -> None:
         now = asyncio.get_running_loop().time()

@@ -95,6 +95,8 @@ class Plan:
     cwd: Path
     environment: Mapping[str, str]
     modules: tuple[str, ...]
+    patience: float = 10.0
+    """Seconds that the imports may take where somebody waits for all of them."""
 
 
 def start_zygote(
@@ -127,6 +129,8 @@ class Cradle:
     ) -> None:
         self.plan = plan
         self.state = State.ABSENT
+        self.skipped: Mapping[str, str] = {}  # the modules that it could not import, each with the error
+        self.trouble = ""  # why it has no zygote, if it should
         self._loop = loop
         self._spare_count = spares
         self._tell = tell
@@ -196,8 +200,10 @@ class Cradle:
         self._nest.clear()
 
     def keep_spares(self, count: int) -> None:
-        """Keep so many spares from now on."""
+        """Keep so many spares from now on, and end those beyond."""
         self._spare_count = count
+        while self.spares > count and (surplus := self._nest.take()) is not None:
+            self._nest.end(surplus)
         self._fill_later(0.0)
 
     async def wait_imported(self) -> bool:
@@ -229,7 +235,8 @@ class Cradle:
         try:
             self._zygote = self._start(self._loop, self.plan, prepared=self._is_prepared, ended=self._has_ended)
         except spawn.SpawnError as error:
-            self._tell("zygote-died", pid=None, reason=str(error), tail="", delay=self._rest())
+            self.trouble = str(error)
+            self._tell("zygote-died", pid=None, reason=self.trouble, tail="", delay=self._rest())
         else:
             self._has_no_zygote.clear()
 
@@ -237,6 +244,7 @@ class Cradle:
         assert self._zygote is not None
         if self.state is not State.IMPORTING:
             return
+        self.skipped = said.skipped
         if said.threads:
             self.state = State.UNFIT
             reason = _threads(said)
@@ -260,6 +268,7 @@ class Cradle:
         if self.state in (State.READY, State.IMPORTING) and zygote is not None:
             if self.state is State.READY and self._loop.time() - self._started_at >= YOUNG:
                 self._failures = 0
+            self.trouble = reason
             self._tell("zygote-died", pid=zygote.pid, reason=reason, tail=zygote.tail, delay=self._rest())
         self._has_no_zygote.set()
 

@@ -19,6 +19,8 @@ _MINOR = frozenset(
     }
 )
 
+_MOST_FILES = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -46,6 +48,7 @@ class Event:
         zygote-started    cwd, pid, duration, skipped (module: error)
         zygote-died       cwd, pid?, reason, tail (its last lines), delay (until the next one)
         zygote-unfit      cwd, pid, reason
+        code-changed      files, runs (whether what starts from now on runs it; else it takes a restart by hand)
         guardian-died     pid?, reason (why there is none at all; else empty), delay
         log-lost          file, text
         log-restored      file, count (of the lines lost)
@@ -208,6 +211,13 @@ def _zygote_unfit(event: Event) -> str:
     return f"workers in {event.details['cwd']} are started anew each time, not forked: {event.details['reason']}"
 
 
+def _code_changed(event: Event) -> str:
+    names = [file.rpartition("/")[2] for file in event.details["files"]]
+    listed = ", ".join(names[:_MOST_FILES]) + (f" and {len(names) - _MOST_FILES} more" if names[_MOST_FILES:] else "")
+    then = "what starts from now on runs it" if event.details["runs"] else "workers run the old one until a restart"
+    return f"the code on disk has changed ({listed}); {then}"
+
+
 def _guardian_died(event: Event) -> str:
     reason, delay = event.details.get("reason"), duration(event.details["delay"])
     if reason:
@@ -238,6 +248,7 @@ _SENTENCES: dict[str, Callable[[Event], str]] = {
     "zygote-started": _zygote_started,
     "zygote-died": _zygote_died,
     "zygote-unfit": _zygote_unfit,
+    "code-changed": _code_changed,
     "guardian-died": _guardian_died,
     "log-lost": _log_lost,
     "log-restored": _log_restored,

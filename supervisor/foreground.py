@@ -97,7 +97,7 @@ class _Foreground:
         except MeshError as error:
             self._output.note(f"the reload failed: {error}")
         else:
-            self._output.note("nothing has changed" if changes.is_empty else "reloaded")
+            self._output.note(f"nothing has changed in {self._config.file}" if changes.is_empty else "reloaded")
 
     def _obey(self, number: signal.Signals | None = None) -> None:
         """Stop once asked, at once if asked again; what comes before the start is obeyed after it."""

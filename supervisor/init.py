@@ -16,11 +16,15 @@ name = "{name}"                  # what status and shutdown call it
 
 [supervisor]
 max_restarts = 5                 # more than 5 crashes ...
-max_restarts_window = "10s"      # ... within 10 seconds stop the mesh
+max_restarts_window = "10s"      # ... within 10 seconds ...
+on_limit = "stop"                # ... stop the mesh; "park": put that slot aside and keep the rest running
+# strategy = "one_for_all"       # who is restarted with a worker that crashed: by default nobody else
 
 [workers.cook]
 class = "{module}:Cook"          # module:Class, looked for beside this file
 replicas = 3                     # the slots cook-0, cook-1 and cook-2
+hang_timeout = "1s"              # a cook whose event loop stands still for so long is killed and replaced
+max_memory = "512MiB"            # so is one that grows beyond this
 
 [workers.waiter]
 class = "{module}:Waiter"
@@ -29,9 +33,10 @@ significant = true               # when it has ended well, the mesh ends
 settings = {{ orders = 12 }}       # the worker's self.settings
 
 # Any command can be a worker, too:
-# [workers.clock]
-# command = ["sh", "-c", "while sleep 1; do date; done"]
-# restart = "on-failure"
+# [workers.web]
+# command = ["python3", "-m", "http.server", "8080"]
+# ready = {{ tcp = "127.0.0.1:8080" }}                                   # when it counts as started
+# health = {{ http = "http://127.0.0.1:8080/", period = "5s", failures = 3 }}    # and how one sees that it is well
 """
 
 _WORKER = '''\

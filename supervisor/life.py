@@ -47,7 +47,8 @@ class MeshRun:
 
     ``config`` is replaced by a reload, and counts for a slot from its next start on. ``ended`` is told which slot had
     an end and what that means, and returns it, changed if the restart limit is exceeded; ``changed`` is called
-    whenever the state of a slot may allow something to another one.
+    whenever the state of a slot may allow something to another one; ``buried``, with slot, incarnation and pid, when
+    a process is dead and what follows from that is under way.
     """
 
     config: MeshConfig
@@ -68,6 +69,7 @@ class MeshRun:
     is_stopping: Callable[[], bool]
     ended: Callable[[str, Ending], Ending]
     changed: Callable[[], None]
+    buried: Callable[[str, int, int], None]
 
 
 class Owner(Protocol):
@@ -378,6 +380,7 @@ class Life:
         exit = replace(exit, oom=self._run.oom.explains(exit if not self._is_killed else Exit()))
         self._process = self._lifeline = self._usage = None
         self._owner.ended(exit)
+        self._run.buried(self.identity.slot, self.identity.incarnation, process.pid)
 
     def _give_back(self) -> None:
         """Take the last words, and release what it had of ours."""

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from ..shared.config.model import StartMethod, WorkerConfig
+from ..shared.errors import SupervisorError
 from . import spawn
 from .cradle import Cradle, Plan, State, ZygoteStart, modules_of, start_zygote
 from .identity import environment_of
@@ -41,6 +42,15 @@ class Statistics:
     forked: int
     spares_used: int
     spawned: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Wishes:
+    """What the nursery was told to have."""
+
+    plans: dict[Place, Plan]
+    spares: int
+    preload: tuple[str, ...]
 
 
 class Request:
@@ -73,6 +83,8 @@ class Nursery:
         zygote-started  duration, skipped (the modules that could not be imported, with the error)
         zygote-died     reason, tail (what it printed last), delay (until the next one is started)
         zygote-unfit    reason (its workers are spawned from now on)
+
+    and, without a ``cwd``, ``code-changed`` with ``files`` when workers are forked with changed code from now on.
     """
 
     def __init__(
@@ -96,6 +108,8 @@ class Nursery:
         self._plans: dict[Place, Plan] = {}
         self._cradles: dict[Place, Cradle] = {}
         self._replaced: dict[Place, Cradle] = {}
+        self._arriving: list[Cradle] = []
+        self._former: _Wishes | None = None
         self._unwanted = Nest(loop, lambda age: None)
         self._forked = self._spares_used = self._spawned = 0
         self._is_closed = False
@@ -133,39 +147,73 @@ class Nursery:
         for place in self._plans:
             self._cradle_at(place).begin()
 
+    def configure(self, configs: Iterable[WorkerConfig], *, spares: int, preload: Iterable[str]) -> None:
+        """Have other workers, spares and preloaded modules: from ``replace_changed`` on, until ``roll_back``."""
+        if self._former is None:
+            self._former = _Wishes(self._plans, self._spares, self._preload)
+        self._spares, self._preload = spares, tuple(preload)
+        if self._adopt:
+            self._plans = self._plan(configs)
+
     async def replace_changed(self) -> tuple[str, ...]:
-        """Replace the zygotes whose modules have changed, or are not what ``warm`` was told; return what has changed.
+        """Replace the zygotes whose modules have changed, or are not what was asked for; return what has changed.
 
         Returns when the new ones have imported everything; workers are forked from them from then on. The old ones
         are kept, without spares, until ``settle`` or ``roll_back``.
+
+        Raises:
+            SupervisorError: If a new zygote cannot import what the old one could, or what is new. Nothing is replaced.
         """
-        changed: list[str] = []
-        for place, cradle in list(self._cradles.items()):
-            plan = self._plans.get(place)
-            if plan is None:
-                await self._put_aside(place, self._cradles.pop(place))
-                continue
-            files = await self._changed_files(cradle)
-            if files or plan.modules != cradle.plan.modules or cradle.state is State.UNFIT:
-                changed += files or [f"the modules for {plan.cwd}"]
-                await self._replace(place, plan)
-        return tuple(changed)
+        files: list[str] = []
+        reasons: list[str] = []
+        arriving: dict[Place, Cradle] = {}
+        for place, plan in list(self._plans.items()):
+            old = self._cradles.get(place)
+            changed = await self._changed_files(old) if old is not None else []
+            files += changed
+            if old is None:
+                arriving[place] = self._make(plan)
+            elif changed or _is_outdated(old, plan):
+                arriving[place] = self._make(plan)
+                reasons += changed or [f"the modules for {plan.cwd}"]
+        await self._import(arriving)
+        for place, cradle in arriving.items():
+            former, self._cradles[place] = self._cradles.get(place), cradle
+            if former is not None:
+                await self._put_aside(place, former)
+        for place in [place for place in self._cradles if place not in self._plans]:
+            await self._put_aside(place, self._cradles.pop(place))
+        for cradle in self._cradles.values():
+            cradle.keep_spares(self._spares)
+        if files:
+            self._on_event("code-changed", files=files, runs=True)
+        return tuple(reasons)
 
     async def is_stale(self) -> bool:
-        """Return whether a file of a module that a zygote has imported has changed since."""
-        return any([await self._changed_files(cradle) for cradle in self._cradles.values()])
+        """Return whether a file of a module that a zygote has imported has changed, or one could not be imported."""
+        return any(cradle.skipped for cradle in self._cradles.values()) or bool(await self.changed_files())
+
+    async def changed_files(self) -> tuple[str, ...]:
+        """Return the files that have changed since a zygote has imported them."""
+        found = [file for cradle in list(self._cradles.values()) for file in await self._changed_files(cradle)]
+        return tuple(dict.fromkeys(found))
 
     async def settle(self) -> None:
         """End the zygotes that were replaced: there is no way back any more."""
+        self._former = None
         replaced, self._replaced = self._replaced, {}
         await asyncio.gather(*(cradle.close() for cradle in replaced.values()))
 
     async def roll_back(self) -> None:
         """Have workers forked from the zygotes that were replaced, again; end those that took their place."""
+        if self._former is not None:
+            self._plans, self._spares, self._preload = self._former.plans, self._former.spares, self._former.preload
+            self._former = None
         replaced, self._replaced = self._replaced, {}
         ending = [self._cradles[place] for place in replaced if place in self._cradles]
         for place, cradle in replaced.items():
             self._cradles[place] = cradle
+        for cradle in self._cradles.values():
             cradle.keep_spares(self._spares)
         await asyncio.gather(*(cradle.close() for cradle in ending))
 
@@ -175,7 +223,7 @@ class Nursery:
         What the kernel does not let die within ``CLOSE_TIMEOUT`` is left to it.
         """
         self._is_closed = True
-        cradles = [*self._cradles.values(), *self._replaced.values()]
+        cradles = self._all_cradles()
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await asyncio.gather(*(cradle.close() for cradle in cradles))
@@ -186,13 +234,12 @@ class Nursery:
     @property
     def is_forking(self) -> bool:
         """Whether this process may have adopted children of which the nursery has not been told yet."""
-        return any(cradle.is_forking for cradle in (*self._cradles.values(), *self._replaced.values()))
+        return any(cradle.is_forking for cradle in self._all_cradles())
 
     @property
     def pids(self) -> set[int]:
         """The processes that are in no slot and are reaped here."""
-        cradles = (*self._cradles.values(), *self._replaced.values())
-        return self._unwanted.pids.union(*(cradle.pids for cradle in cradles))
+        return self._unwanted.pids.union(*(cradle.pids for cradle in self._all_cradles()))
 
     def statistics(self) -> Statistics:
         """Return the facts of this moment."""
@@ -240,6 +287,9 @@ class Nursery:
             self._plans.update(self._plan([config]))
         return self._cradle_at(place)
 
+    def _all_cradles(self) -> list[Cradle]:
+        return [*self._cradles.values(), *self._replaced.values(), *self._arriving]
+
     def _cradle_at(self, place: Place) -> Cradle:
         if place not in self._cradles:
             self._cradles[place] = self._make(self._plans[place])
@@ -251,12 +301,34 @@ class Nursery:
     def _tell(self, plan: Plan, name: str, **facts: object) -> None:
         self._on_event(name, cwd=str(plan.cwd), **facts)
 
-    async def _replace(self, place: Place, plan: Plan) -> None:
-        new = self._make(plan)
-        new.begin()
-        await new.wait_imported()
-        old, self._cradles[place] = self._cradles[place], new
-        await self._put_aside(place, old)
+    async def _import(self, arriving: Mapping[Place, Cradle]) -> None:
+        """Start new zygotes and wait until all of them are fit to take over, or end all of them."""
+        self._arriving += arriving.values()
+        try:
+            for cradle in arriving.values():
+                cradle.begin()
+            for place, cradle in arriving.items():
+                await self._wait_fit(cradle, self._cradles.get(place))
+        except BaseException:
+            await asyncio.gather(*(cradle.close() for cradle in arriving.values()))
+            raise
+        finally:
+            self._arriving = [cradle for cradle in self._arriving if cradle not in arriving.values()]
+
+    async def _wait_fit(self, cradle: Cradle, old: Cradle | None) -> None:
+        plan = cradle.plan
+        try:
+            async with asyncio.timeout(plan.patience):
+                await cradle.wait_imported()
+        except TimeoutError:
+            raise SupervisorError(f"the code in {plan.cwd} was not imported within {plan.patience:g} s") from None
+        if self._is_closed:
+            raise SupervisorError("the mesh is being stopped")
+        if cradle.state is State.RESTING and (old is None or old.state is not State.RESTING):
+            raise SupervisorError(f"the code in {plan.cwd} cannot be imported: {cradle.trouble}")
+        known = old.skipped if old is not None else {}
+        if broken := [f"{module}: {error}" for module, error in cradle.skipped.items() if module not in known]:
+            raise SupervisorError(f"the code in {plan.cwd} cannot be imported: {'; '.join(broken)}")
 
     async def _put_aside(self, place: Place, cradle: Cradle) -> None:
         """Keep a cradle as the way back, unless there is one: twice without a decision, the oldest counts."""
@@ -280,9 +352,14 @@ class Nursery:
                 cwd=group[0].cwd,
                 environment=environment_of(group[0], self._mark),
                 modules=modules_of([config.class_path or "" for config in group], self._preload),
+                patience=max(config.start_timeout for config in group),
             )
             for place, group in by_place.items()
         }
+
+
+def _is_outdated(cradle: Cradle, plan: Plan) -> bool:
+    return plan.modules != cradle.plan.modules or cradle.state is State.UNFIT or bool(cradle.skipped)
 
 
 def place_of(config: WorkerConfig) -> Place:

@@ -33,6 +33,7 @@ class Slot:
         self._identity = Identity(run.config.mesh, config, name, replica)
         self._teller = Teller(name, self.child, run.hub, run.herald, is_node=config.command is None)
         self._life: Life | None = None
+        self.last_words = ""  # why its last process ended
         self._last_trouble = ""
         self._timer: asyncio.TimerHandle | None = None
         self._endpoints: tuple[str, ...] = ()
@@ -57,6 +58,12 @@ class Slot:
     def pids(self) -> set[int]:
         """All processes that are ours to reap: the slot's, and those that look after it."""
         return self._life.pids if self._life else set()
+
+    @property
+    def has_gone_over(self) -> bool:
+        """Whether its process was started with the configuration that counts now."""
+        identity = self._identity
+        return identity.incarnation > 0 and (identity.mesh, identity.config) == (self._run.config.mesh, self.config)
 
     @property
     def trouble(self) -> str:
@@ -251,6 +258,7 @@ class Slot:
         judged = child.end(exit, now, draining=self._run.is_stopping())
         trouble = life.trouble or (life.complaint if judged.cause is ExitCause.START_TIMEOUT else "")
         self._life, self._last_trouble, self._endpoints = None, trouble, ()
+        self.last_words = exit.failure or trouble
         ending = self._run.ended(self.name, judged)
         self._run.directory.remove(self._identity.socket_name)
         said = self._teller.ended(ending, Words(exit.failure or trouble, life.traceback, self._output.tail))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import math
 import os
 import signal
 from collections.abc import Callable, Collection
@@ -84,15 +85,20 @@ class Subreaper:
             return []
         return [pid for pid in orphans if _reap(pid)]
 
-    async def sweep(self, slot: str, incarnation: int, pid: int, within: float = 2.0) -> list[int]:
+    async def sweep(
+        self, slot: str, incarnation: int, pid: int, within: float = 2.0, *, died_at: float = math.inf
+    ) -> list[int]:
         """End the orphans of one incarnation of a slot, whose process was ``pid``; return the pids.
 
-        They are known by their session, or by their environment. Whose parent only ends now shows in the next pass.
+        They are known by their session, by their environment, or, if they were forked from a worker and never executed
+        anything, by its title and their start before ``died_at`` (seconds since the boot). Whose parent only ends now
+        shows in the next pass.
         """
         deadline = self._loop.time() + within
+        died = math.inf if died_at == math.inf else math.ceil(died_at * os.sysconf("SC_CLK_TCK"))
         killed: list[int] = []
         for _ in range(_PASSES):
-            orphans = [orphan for orphan in self._orphans() if self._belongs(orphan, slot, incarnation, pid)]
+            orphans = [orphan for orphan in self._orphans() if self._belongs(orphan, slot, incarnation, pid, died)]
             if not orphans or self._loop.time() >= deadline:
                 break
             for orphan in orphans:
@@ -114,18 +120,20 @@ class Subreaper:
         own = set(self._own())
         return [pid for pid in children() if pid not in own]
 
-    def _belongs(self, orphan: int, slot: str, incarnation: int, pid: int) -> bool:
+    def _belongs(self, orphan: int, slot: str, incarnation: int, pid: int, died: float) -> bool:
         fields = stat_fields(orphan)
         if not fields or fields[0] in ("Z", "X"):
             return False
         if int(fields[3]) == pid:
             return True
         environment = environment_of(orphan)
-        return (
-            environment.get("MESHVISOR_SLOT") == slot
-            and environment.get("MESHVISOR_INCARNATION") == str(incarnation)
-            and environment.get("MESHVISOR_MESH") == str(self._mark)
-        )
+        if environment.get("MESHVISOR_MESH") != str(self._mark):
+            return False
+        if (
+            "MESHVISOR_SLOT" not in environment
+        ):  # forked from what a zygote has forked: that is the zygote's environment
+            return _title_of(orphan) == f"meshvisor {self._mark.mesh}/{slot}" and int(fields[19]) < died
+        return environment["MESHVISOR_SLOT"] == slot and environment.get("MESHVISOR_INCARNATION") == str(incarnation)
 
     async def _end(self, orphan: int, deadline: float) -> None:
         try:
@@ -138,6 +146,14 @@ class Subreaper:
         finally:
             os.close(pidfd)
         _reap(orphan)
+
+
+def _title_of(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
+            return file.read().rstrip("\0 ")
+    except OSError:
+        return ""
 
 
 def _reap(pid: int) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -14,6 +14,7 @@ from typing import Self
 from ..shared.config.model import MeshConfig, WorkerConfig
 from ..shared.errors import SupervisorError
 from . import strategy
+from .changeover import Changeover
 from .changes import Changes, compare
 from .conductor import Conductor
 from .directory import RuntimeDirectory, base_directory
@@ -30,10 +31,12 @@ from .lookout import Lookout
 from .memory import MemoryWatch, OomWatch
 from .nursery import Nursery
 from .reaper import check_kernel
+from .renewal import Renewal
 from .reserve import Reserve
 from .slot import Slot
 from .snapshot import MeshState, MeshStatus
 from .subreaper import Subreaper, become_subreaper
+from .sweeps import Sweeps
 from .tables import Tables
 
 MAX_REPLICAS = 1000
@@ -56,7 +59,7 @@ class Supervisor:
     def __init__(self, config: MeshConfig, *, adopt: bool = False) -> None:
         if not sys.platform.startswith("linux"):
             raise SupervisorError(f"meshvisor supervises on Linux only; this is {sys.platform}")
-        self.config = config
+        self._config = config
         self._hub = Hub()
         self._incidents = IncidentLog(config.log_dir, self._incidents_lost, self._incidents_restored)
         self._fleet = Fleet(self._make_slot)
@@ -65,7 +68,6 @@ class Supervisor:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._started_at = 0.0
         self._begun = False
-        self._reloading = asyncio.Lock()
         self._mark: Mark | None = None
         self._adopt = adopt
         self._tables: Tables | None = None
@@ -74,8 +76,16 @@ class Supervisor:
         self._guard: Guard | None = None
         self._subreaper: Subreaper | None = None
         self._reserve = Reserve(0)
+        self._sweeps: Sweeps | None = None
+        self._renewal: Renewal | None = None
+        self._changeover: Changeover | None = None
         self._winding_up: asyncio.Task[None] | None = None
         self._finished: asyncio.Future[int] | None = None
+
+    @property
+    def config(self) -> MeshConfig:
+        """What the mesh goes by, with all that was changed in it while it ran."""
+        return self._config if self._run is None else self._run.config
 
     # As a library.
 
@@ -102,43 +112,42 @@ class Supervisor:
     async def start(self, name: str) -> None:
         """Start a slot, or all of a worker, and wait until it is ready or has ended well. What is up stays up.
 
+        What starts runs the code on disk.
+
         Raises:
-            SupervisorError: If there is no such slot or worker, or if one is not ready within its ``start_timeout``,
-                tries included.
+            SupervisorError: If there is no such slot or worker, if the code cannot be imported (nothing is done then),
+                or if one is not ready within its ``start_timeout``, tries included.
         """
-        slots = self._named(name)
-        for slot in slots:
-            slot.start()
-        self._conductor.advance()
-        await self._conductor.until_ready(slots)
+        if any(not slot.child.is_alive for slot in self._named(name)):
+            async with self._renewing.trial():
+                await self._changing.start(self._named(name))
+        else:
+            await self._changing.start(self._named(name))
 
     async def stop(self, name: str) -> None:
         """Stop a slot, or all of a worker, and wait until it is down; it stays down until it is started.
 
+        What its processes have left behind is ended, too, where orphans come to this process (``adopt``).
+
         Raises:
             SupervisorError: If there is no such slot or worker, or if somebody starts it again before it is down.
         """
-        slots = self._named(name)
-        for slot in slots:
-            slot.hold()
-        self._conductor.advance()
-        await self._conductor.until(lambda: all(slot.child.is_over or not slot.child.is_held for slot in slots))
-        if again := [slot.name for slot in slots if not slot.child.is_held]:
-            raise SupervisorError(f"{', '.join(again)}: started again while it stopped")
+        await self._changing.stop(self._named(name))
 
     async def restart(self, name: str, *, at_once: bool = False) -> None:
         """Restart a slot, or those of a worker one after the other (or ``at_once``), and wait until all are ready.
 
+        They run the code on disk. If that has changed and one does not become ready with it, at its first try, it is
+        started with the old code again.
+
         Raises:
             SupervisorError: As ``start``. What comes after the one that failed is then left as it is.
         """
-        slots = self._named(name)
-        for group in [slots] if at_once else [[slot] for slot in slots]:
-            group = [slot for slot in group if self._fleet.has(slot)]  # while others restarted, one may have had to go
-            for slot in group:
-                slot.restart()
-            self._conductor.advance()
-            await self._conductor.until_ready(group)
+        self._named(name)
+        async with self._renewing.trial() as is_new:
+            slots = self._named(name)
+            for group in [slots] if at_once else [[slot] for slot in slots]:
+                await self._changing.restart(group, is_new=is_new)
 
     async def scale(self, name: str, replicas: int) -> None:
         """Have ``replicas`` slots for a worker: new ones are started, those with the highest numbers stopped.
@@ -156,27 +165,29 @@ class Supervisor:
         worker = next((worker for worker in self.config.workers if worker.name == name), None)
         if worker is None:
             raise SupervisorError(f"{name} is a slot; it is its worker that is scaled")
-        new, leaving = self._resize(replace(worker, replicas=replicas))
-        await self._see_off(leaving)
-        await self._conductor.until_ready(new)
+        await self._changing.resize(replace(worker, replicas=replicas))
 
     async def reload(self, config: MeshConfig) -> Changes:
         """Go over to ``config``: what is changed in policy counts from now on, other changes replace processes.
 
         Workers that are not there any more are stopped, new ones are started; those whose processes are replaced are
-        restarted one slot after the other. Returns what there was to do.
+        restarted one slot after the other. What starts, then and later, runs the code on disk. Returns what there was
+        to do.
 
         Raises:
-            SupervisorError: If something is changed that cannot be under a running mesh (nothing is done then), or as
-                ``start``.
+            SupervisorError: If something is changed that cannot be under a running mesh, or if the code cannot be
+                imported (nothing is done then); if a new slot does not become ready, as ``start``; if one that is
+                replaced does not, at its first try. All that were replaced then go on as they were before.
         """
-        async with self._reloading:
+        self._check_running()
+        if refused := compare(self.config, config).refused:
+            raise SupervisorError("; ".join(refused))
+        async with self._renewing.trial(config):
             self._check_running()
             changes = compare(self.config, config)
-            if changes.refused:
-                raise SupervisorError("; ".join(changes.refused))
-            await self._go_over(config, changes)
-            return changes
+            new = await self._changing.reload(config, changes)
+        await self._conductor.until_ready(new)
+        return changes
 
     # Asked by whoever runs it.
 
@@ -202,6 +213,9 @@ class Supervisor:
             workers = sum(worker.replicas for worker in self.config.workers if worker.command is None)
             self._tables = Tables(loop, self.directory.fd, name, workers)
             self._run = self._make_run(loop, self._mark, self._tables)
+            self._renewal = Renewal(loop, self._run.nursery, self._conductor, self._publish)
+            self._hub.events.add(self._renewal.heard)
+            self._changeover = Changeover(self._run, self._fleet, self._conductor, self._renewal, self._sweeps)
             for worker in self.config.workers:
                 self._fleet.add(worker)
         except BaseException:
@@ -299,6 +313,7 @@ class Supervisor:
             loop, mark, adopt=self._adopt, spares=section.spares, preload=section.preload, on_event=self._publish
         )
         self._subreaper = Subreaper(loop, mark, own=self._own, is_forking=lambda: nursery.is_forking)
+        self._sweeps = Sweeps(loop, self._subreaper) if self._adopt else None
         nursery.warm(self.config.workers)
         return nursery
 
@@ -323,7 +338,12 @@ class Supervisor:
             is_stopping=lambda: self._conductor.is_stopping,
             ended=self._conductor.ended,
             changed=self._conductor.advance,
+            buried=self._buried,
         )
+
+    def _buried(self, slot: str, incarnation: int, pid: int) -> None:
+        if self._sweeps is not None and not self._conductor.is_stopping:  # what a mesh leaves is found at its end
+            self._sweeps.after(slot, incarnation, pid)
 
     def _make_slot(self, worker: WorkerConfig, name: str, replica: int) -> Slot:
         assert self._run is not None
@@ -341,6 +361,10 @@ class Supervisor:
             self._incidents.close()
             if self._run is not None:
                 self._run.oom.close()
+            if self._renewal is not None:
+                await self._renewal.close()
+            if self._sweeps is not None:
+                await self._sweeps.close()
             if self._nursery is not None:
                 await self._nursery.close()
             if self._subreaper is not None:
@@ -364,56 +388,17 @@ class Supervisor:
         if self._tables is not None:
             self._tables.close()
 
-    # Changing a running mesh.
+    # Asked by itself.
 
-    def _resize(self, worker: WorkerConfig) -> tuple[list[Slot], list[Slot]]:
-        """Begin to have ``worker.replicas`` slots; return those that are to come, and those that are to go."""
-        new = self._fleet.grow(worker)
-        self._remember(worker)
-        for slot in new:
-            slot.start()
-        return new, self._dismiss(worker.name, worker.replicas)
+    @property
+    def _changing(self) -> Changeover:
+        assert self._changeover is not None
+        return self._changeover
 
-    def _dismiss(self, worker: str, staying: int = 0) -> list[Slot]:
-        leaving = self._fleet.dismiss(worker, staying)
-        for slot in leaving:
-            slot.hold()
-        return leaving
-
-    async def _see_off(self, slots: Sequence[Slot]) -> None:
-        """Wait until slots that are to go are gone, or are to stay after all."""
-        self._conductor.advance()
-        await self._conductor.until(lambda: not any(self._fleet.is_leaving(slot) for slot in slots))
-
-    async def _go_over(self, config: MeshConfig, changes: Changes) -> None:
-        """Do all that takes no time, in one turn of the loop; then wait for what follows from it."""
-        assert self._run is not None
-        self.config = self._run.config = config
-        self._conductor.configure(config.supervisor)
-        self._run.lookout.configure(config.mesh.beat)
-        workers = {worker.name: worker for worker in config.workers}
-        new = [slot for name in changes.added for slot in self._fleet.add(workers[name])]
-        for name in changes.replaced + tuple(changes.adjusted) + tuple(changes.rescaled):
-            self._fleet.configure(workers[name])
-        leaving: list[Slot] = []
-        for name in changes.removed:
-            leaving += self._dismiss(name)
-            self._fleet.forget_worker(name)
-        self._fleet.sort(workers)
-        for name in changes.rescaled:
-            more, less = self._resize(workers[name])
-            new, leaving = new + more, leaving + less
-        await self._see_off(leaving)
-        for name in changes.replaced:
-            if not all(slot.child.is_held for slot in self._fleet.slots_of(name)):
-                await self.restart(name)
-        await self._conductor.until_ready(new)
-
-    def _remember(self, worker: WorkerConfig) -> None:
-        workers = tuple(worker if known.name == worker.name else known for known in self.config.workers)
-        self.config = replace(self.config, workers=workers)
-        if self._run is not None:
-            self._run.config = self.config
+    @property
+    def _renewing(self) -> Renewal:
+        assert self._renewal is not None
+        return self._renewal
 
     def _named(self, name: str) -> list[Slot]:
         self._check_running()

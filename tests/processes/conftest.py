@@ -1,8 +1,10 @@
 """Meshes of real processes: made, watched, and ended with the test, whatever becomes of it."""
 
 import asyncio
+import ctypes
 import os
 import select
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from meshvisor.shared.config.model import MeshConfig, MeshSection, SupervisorSection, WorkerConfig
 from meshvisor.supervisor import spawn
 from meshvisor.supervisor.event import Event
+from meshvisor.supervisor.subreaper import become_subreaper, children
 from meshvisor.supervisor.supervisor import Supervisor
 
 _PATIENCE = 30.0
@@ -21,8 +24,8 @@ _PATIENCE = 30.0
 class WatchedMesh:
     """A running mesh, all that has happened in it, and all that its children have printed."""
 
-    def __init__(self, config: MeshConfig) -> None:
-        self.supervisor = Supervisor(config)
+    def __init__(self, config: MeshConfig, *, adopt: bool = False) -> None:
+        self.supervisor = Supervisor(config, adopt=adopt)
         self.events: list[Event] = []
         self.lines: list[tuple[str, str, str]] = []
         self._news = asyncio.Event()
@@ -105,9 +108,11 @@ class Workshop:
         return MeshConfig(self.directory / "mesh.toml", MeshSection("testmesh"), section, workers)
 
     @asynccontextmanager
-    async def running(self, *workers: WorkerConfig, **supervisor: Any) -> AsyncIterator[WatchedMesh]:
+    async def running(
+        self, *workers: WorkerConfig, adopt: bool = False, **supervisor: Any
+    ) -> AsyncIterator[WatchedMesh]:
         """Run a mesh of ``workers``; what is left of it at the end is killed."""
-        mesh = WatchedMesh(self.mesh(*workers, **supervisor))
+        mesh = WatchedMesh(self.mesh(*workers, **supervisor), adopt=adopt)
         await mesh.supervisor.start_all()
         try:
             yield mesh
@@ -152,6 +157,19 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
 def real_workshop(tmp_path: Path) -> Workshop:
     """Meshes of real workers."""
     return Workshop(tmp_path)
+
+
+@pytest.fixture
+def adopting() -> Iterator[None]:
+    """Adopt the orphans of this process's descendants; none of them may be left at the end."""
+    before = set(children()), sorted(os.listdir("/proc/self/fd"))
+    become_subreaper()
+    yield
+    for pid in set(children()) - before[0]:
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED)
+    ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)
+    assert sorted(os.listdir("/proc/self/fd")) == before[1]
 
 
 @pytest.fixture

@@ -342,11 +342,13 @@ def test_progress_stays_in_its_line(session: Session, terminal: Terminal) -> Non
     script = r"printf '10 %%\r'; read x < go; printf '20 %%\r'; read x < go; echo done"
     session.write(MESH + f"[workers.bar]\ncommand = ['sh', '-c', '''{script}''']\nrestart = 'never'\n")
     os.mkfifo(session.folder / "go")
+    go = os.open(session.folder / "go", os.O_RDWR)  # held open: no reader ever finds its end, nor waits for a writer
     run = terminal.run(session)
     for text in ("bar  │ 10 %", "\r\x1b[2Kbar  │ 20 %"):
         terminal.until(text)
-        (session.folder / "go").write_text("\n")
+        os.write(go, b"\n")
     assert run.end() == (0, "")
+    os.close(go)
     assert "\r\x1b[2Kbar  │ done\r\n" in terminal.drain()
 
 

@@ -6,10 +6,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from meshvisor.supervisor.event import describe
@@ -191,13 +193,52 @@ significant = true
 """
 
 
+_SERVICE = """
+[mesh]
+name = "container"
+
+[workers.a]
+class = "app:Node"
+replicas = 2
+"""
+
+
+class Container:
+    """Runs a mesh as process 1 of a pid namespace."""
+
+    def __init__(self, directory: Path, mesh: str) -> None:
+        unshare = ["unshare", "--fork", "--kill-child", "--pid", "--mount-proc"]
+        if not shutil.which("unshare") or subprocess.run([*unshare, "true"], check=False).returncode:
+            pytest.skip("no pid namespaces for us here")
+        (directory / "mesh.toml").write_text(mesh)
+        (directory / "app.py").write_text("from meshvisor import Worker\n\nclass Node(Worker): pass\n")
+        self.command = [*unshare, sys.executable, "-m", "meshvisor.supervisor", "run", "mesh.toml"]
+        self.options: dict[str, Any] = {
+            "cwd": directory,
+            "env": {**os.environ, "MESHVISOR_RUNTIME_DIR": str(directory / "run")},
+        }
+
+
 def test_as_process_1_it_reaps_the_orphans_that_the_kernel_gives_it(tmp_path: Path) -> None:
-    unshare = ["unshare", "--fork", "--kill-child", "--pid", "--mount-proc"]
-    possible = shutil.which("unshare") and not subprocess.run([*unshare, "true"], check=False).returncode
-    if not possible:
-        pytest.skip("no pid namespaces for us here")
-    (tmp_path / "mesh.toml").write_text(_ORPHANS)
-    supervise = [*unshare, sys.executable, "-m", "meshvisor.supervisor", "run", "mesh.toml"]
-    environment = {**os.environ, "MESHVISOR_RUNTIME_DIR": str(tmp_path / "run")}
+    container = Container(tmp_path, _ORPHANS)
     # The watcher ends when the orphan is not even a zombie any more.
-    subprocess.run(supervise, check=True, cwd=tmp_path, env=environment, timeout=30)
+    subprocess.run(container.command, check=True, **container.options, timeout=30)
+
+
+def test_as_process_1_it_stops_at_a_sigterm_and_has_no_zombie(tmp_path: Path) -> None:
+    container = Container(tmp_path, _SERVICE)
+    with subprocess.Popen(container.command, **container.options, stdout=subprocess.PIPE, text=True) as unshare:
+        assert unshare.stdout is not None
+        try:
+            assert any("the mesh is ready" in line for line in unshare.stdout)
+            (first,) = psutil.Process(unshare.pid).children()
+            (victim,) = (child for child in first.children() if "container/a-0" in " ".join(child.cmdline()))
+            victim.kill()
+            assert any("is ready again" in line for line in unshare.stdout)
+            while any(child.status() == psutil.STATUS_ZOMBIE for child in first.children(recursive=True)):
+                time.sleep(0.01)
+            first.terminate()
+            assert "exit status 0" in unshare.communicate(timeout=30)[0]
+            assert unshare.returncode == 0
+        finally:
+            unshare.kill()

@@ -1,13 +1,12 @@
 """Real zygotes, and the workers forked from them; the test is the supervisor that adopts them."""
 
 import asyncio
-import ctypes
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from meshvisor.supervisor.leftovers import Mark
 from meshvisor.supervisor.nursery import Nursery
 from meshvisor.supervisor.reaper import kill_group, reap
 from meshvisor.supervisor.spawn import Process, SpawnError
-from meshvisor.supervisor.subreaper import Subreaper, become_subreaper, children
+from meshvisor.supervisor.subreaper import Subreaper, children
 from meshvisor.supervisor.supervisor import Supervisor
 
 APPLICATION = """
@@ -156,19 +155,6 @@ def assignment(directory: Path, class_path: str, number: int) -> Assignment:
 
 def wait_for_death(pid: int) -> None:
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-
-
-@pytest.fixture
-def adopting() -> Iterator[None]:
-    """Adopt the orphans of this process's descendants; none of them may be left at the end."""
-    before = set(children()), sorted(os.listdir("/proc/self/fd"))
-    become_subreaper()
-    yield
-    for pid in set(children()) - before[0]:
-        os.kill(pid, signal.SIGKILL)
-        os.waitid(os.P_PID, pid, os.WEXITED)
-    ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)
-    assert sorted(os.listdir("/proc/self/fd")) == before[1]
 
 
 @pytest.fixture

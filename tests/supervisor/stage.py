@@ -25,7 +25,9 @@ from meshvisor.supervisor.child import Exit, State
 from meshvisor.supervisor.event import Event
 from meshvisor.supervisor.herald import Herald
 from meshvisor.supervisor.identity import Identity
+from meshvisor.supervisor.leftovers import Mark
 from meshvisor.supervisor.life import MeshRun
+from meshvisor.supervisor.nursery import Nursery
 from meshvisor.supervisor.slot import Slot
 from meshvisor.supervisor.snapshot import ExitCause
 from meshvisor.supervisor.supervisor import Supervisor
@@ -138,6 +140,8 @@ class Stage:
             run = SimpleNamespace(config=supervisor.config, loop=loop, herald=Herald(loop), hub=supervisor._hub)
             run.directory, run.lookout = supervisor.directory, lookout
             run.incidents = SimpleNamespace(append=lambda incident: None)
+            run.oom = SimpleNamespace(close=lambda: None)
+            run.nursery = Nursery(loop, cast(Mark, mark), adopt=False)
             run.is_stopping = lambda: supervisor._conductor.is_stopping
             run.ended, run.changed = supervisor._conductor.ended, supervisor._conductor.advance
             return cast(MeshRun, run)

@@ -14,7 +14,7 @@ from meshvisor.shared.config.model import (
     SupervisorSection,
     WorkerConfig,
 )
-from meshvisor.supervisor.changes import Changes, compare, slot_name
+from meshvisor.supervisor.changes import Changes, compare, restored, slot_name
 
 
 def worker(name: str = "a", **options: Any) -> WorkerConfig:
@@ -91,6 +91,14 @@ def test_what_cannot_change_under_a_running_mesh_is_refused_by_name() -> None:
         "supervisor.log_dir cannot change while the mesh runs",
     )
     assert changes.supervisor == ("max_restarts", "log_dir")
+
+
+def test_what_a_failed_reload_takes_back_is_what_processes_are_made_of() -> None:
+    before = mesh(worker("a"), worker("b"), worker("gone"))
+    now = mesh(worker("a", env={"X": "1"}, stop_timeout=1.0), worker("b"), worker("new"), max_restarts=1)
+    assert restored(replace(now, mesh=MeshSection("m", beat=1.0)), before, ["a"]) == mesh(
+        worker("a", stop_timeout=1.0), worker("b"), worker("new"), max_restarts=1
+    )
 
 
 @pytest.mark.parametrize(

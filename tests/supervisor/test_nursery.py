@@ -9,6 +9,7 @@ import pytest
 
 from meshvisor.shared.config.model import StartMethod, WorkerConfig
 from meshvisor.shared.control.zygote import Prepared
+from meshvisor.shared.errors import SupervisorError
 from meshvisor.supervisor import spawn
 from meshvisor.supervisor.cradle import Plan
 from meshvisor.supervisor.leftovers import Mark
@@ -307,5 +308,78 @@ def test_a_reload_ends_what_is_not_needed_any_more_and_renews_what_imports_other
         await town.nursery.settle()
         assert [bool(zygote.killed) for zygote in town.zygotes] == [True, True, False]
         assert town.nursery.pids == {1002}
+
+    town(scenario)
+
+
+def changed_town(town: Town) -> PlayedZygote:
+    """Have one zygote, of whose modules a file has changed."""
+    town.nursery.warm([worker()])
+    town.zygotes[0].prepared(Prepared())
+    town.zygotes[0].changed = ("/home/app.py",)
+    return town.zygotes[0]
+
+
+@pytest.mark.parametrize(
+    ("play", "error"),
+    [
+        (lambda new: new.prepared(Prepared({"app": "SyntaxError: no"})), "cannot be imported: app: SyntaxError: no"),
+        (lambda new: new.end("it was killed by SIGSEGV"), "cannot be imported: it was killed by SIGSEGV"),
+        (lambda new: None, r"was not imported within 10 s"),
+    ],
+    ids=["an exception", "a crash", "no end"],
+)
+def test_code_that_cannot_be_imported_replaces_nothing(town: Any, play: Callable[[Any], None], error: str) -> None:
+    async def scenario(town: Town) -> None:
+        old = changed_town(town)
+        asyncio.get_running_loop().call_later(1.0, lambda: play(town.zygotes[1]))
+        with pytest.raises(SupervisorError, match=f"the code in /home {error}"):
+            await town.nursery.replace_changed()
+        assert town.nursery.pids == {old.pid}
+        assert not old.killed
+        assert "code-changed" not in [name for name, _ in town.events]
+
+    town(scenario)
+
+
+def test_code_that_could_not_be_imported_before_keeps_nobody_from_a_change(town: Any) -> None:
+    async def scenario(town: Town) -> None:
+        broken = Prepared({"broken": "ValueError: still"})
+        town.nursery.warm([worker(), worker("broken")])
+        town.zygotes[0].prepared(broken)
+        assert await town.nursery.is_stale()
+        asyncio.get_running_loop().call_later(1.0, lambda: town.zygotes[1].prepared(broken))
+        await town.nursery.replace_changed()
+        assert not town.zygotes[1].killed
+
+    town(scenario)
+
+
+def test_a_mesh_that_stops_while_new_code_is_imported_leaves_no_zygote(town: Any) -> None:
+    async def scenario(town: Town) -> None:
+        changed_town(town)
+        replacing = asyncio.create_task(town.nursery.replace_changed())
+        await asyncio.sleep(1.0)
+        assert town.nursery.pids == {1000, 1001}
+        await town.nursery.close()
+        with pytest.raises(SupervisorError, match="the mesh is being stopped"):
+            await replacing
+        assert town.nursery.pids == set()
+
+    town(scenario)
+
+
+def test_the_way_back_brings_back_what_was_asked_for_before(town: Any) -> None:
+    async def scenario(town: Town) -> None:
+        changed_town(town)
+        town.nursery.configure([worker("other")], spares=0, preload=["json"])
+        asyncio.get_running_loop().call_later(1.0, lambda: town.zygotes[1].prepared(Prepared()))
+        assert await town.nursery.replace_changed() == ("/home/app.py",)
+        assert town.zygotes[1].plan.modules == ("json", "other")
+        assert town.events[-1] == ("code-changed", {"files": ["/home/app.py"], "runs": True})
+        await town.nursery.roll_back()
+        town.zygotes[0].changed = ()
+        assert await town.nursery.replace_changed() == ()
+        assert town.nursery.pids == {1000}
 
     town(scenario)

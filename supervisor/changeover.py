@@ -1,0 +1,146 @@
+"""What an operator changes in a running mesh: which slots there are, and by which configuration they go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..shared.config.model import MeshConfig, WorkerConfig
+from ..shared.errors import SupervisorError
+from .changes import Changes, restored
+from .conductor import Conductor
+from .fleet import Fleet
+from .life import MeshRun
+from .renewal import Renewal
+from .slot import Slot
+from .sweeps import Sweeps
+
+
+class Changeover:
+    """Carries changes out, in the loop of ``run``, and keeps ``run.config`` true to what the slots go by."""
+
+    def __init__(
+        self, run: MeshRun, fleet: Fleet, conductor: Conductor, renewal: Renewal, sweeps: Sweeps | None
+    ) -> None:
+        self._run = run
+        self._fleet = fleet
+        self._conductor = conductor
+        self._renewal = renewal
+        self._sweeps = sweeps
+
+    async def start(self, slots: Sequence[Slot]) -> None:
+        """Start slots and wait until they are ready or have ended well; what is up stays up.
+
+        Raises:
+            SupervisorError: As ``Conductor.until_ready``.
+        """
+        for slot in slots:
+            slot.start()
+        self._conductor.advance()
+        await self._conductor.until_ready(slots)
+
+    async def stop(self, slots: Sequence[Slot]) -> None:
+        """Stop slots, and wait until they are down and what they have left behind is ended.
+
+        Raises:
+            SupervisorError: If somebody starts one again before it is down.
+        """
+        for slot in slots:
+            slot.hold()
+        self._conductor.advance()
+        await self._conductor.until(lambda: all(slot.child.is_over or not slot.child.is_held for slot in slots))
+        if again := [slot.name for slot in slots if not slot.child.is_held]:
+            raise SupervisorError(f"{', '.join(again)}: started again while it stopped")
+        if self._sweeps is not None:
+            await self._sweeps.finish()
+
+    async def restart(self, slots: Sequence[Slot], *, is_new: bool) -> None:
+        """Restart slots and wait until all are ready; with code that ``is_new``, or else with the old one again.
+
+        Raises:
+            SupervisorError: If one does not become ready; if the code is new, at its first try.
+        """
+        slots = [slot for slot in slots if self._fleet.has(slot)]  # while others restarted, one may have had to go
+        try:
+            await self._renewal.restart(slots, once=is_new)
+        except SupervisorError:
+            if is_new:
+                await self._renewal.take_back(slots)
+            raise
+
+    async def resize(self, worker: WorkerConfig) -> None:
+        """Have as many slots for a worker as its configuration says; the highest numbers go first.
+
+        Raises:
+            SupervisorError: As ``Conductor.until_ready``.
+        """
+        new, leaving = self._resize(worker)
+        await self._see_off(leaving)
+        await self._conductor.until_ready(new)
+
+    async def reload(self, config: MeshConfig, changes: Changes) -> list[Slot]:
+        """Go over to ``config``, which differs by ``changes`` from what there is; return the slots that are new.
+
+        Raises:
+            SupervisorError: If a slot whose process is replaced does not become ready. All of them are then as before.
+        """
+        before, self._run.config = self._run.config, config
+        self._conductor.configure(config.supervisor)
+        self._run.lookout.configure(config.mesh.beat)
+        workers = {worker.name: worker for worker in config.workers}
+        replaced = [slot for name in changes.replaced for slot in self._fleet.slots_of(name)]
+        new = [slot for name in changes.added for slot in self._fleet.add(workers[name])]
+        for name in changes.replaced + tuple(changes.adjusted) + tuple(changes.rescaled):
+            self._fleet.configure(workers[name])
+        leaving: list[Slot] = []
+        for name in changes.removed:
+            leaving += self._dismiss(name)
+            self._fleet.forget_worker(name)
+        self._fleet.sort(workers)
+        for name in changes.rescaled:
+            more, less = self._resize(workers[name])
+            new, leaving = new + more, leaving + less
+        # Up to here nothing has waited: whoever looks at the mesh sees it before the change, or after.
+        await self._see_off(leaving)
+        try:
+            await self._replace(replaced)
+        except SupervisorError:
+            await self._return(before, changes)
+            raise
+        return new
+
+    def _resize(self, worker: WorkerConfig) -> tuple[list[Slot], list[Slot]]:
+        """Begin to have ``worker.replicas`` slots; return those that are to come, and those that are to go."""
+        new = self._fleet.grow(worker)
+        workers = tuple(worker if known.name == worker.name else known for known in self._run.config.workers)
+        self._run.config = replace(self._run.config, workers=workers)
+        for slot in new:
+            slot.start()
+        return new, self._dismiss(worker.name, worker.replicas)
+
+    def _dismiss(self, worker: str, staying: int = 0) -> list[Slot]:
+        leaving = self._fleet.dismiss(worker, staying)
+        for slot in leaving:
+            slot.hold()
+        return leaving
+
+    async def _see_off(self, slots: Sequence[Slot]) -> None:
+        """Wait until slots that are to go are gone, or are to stay after all."""
+        self._conductor.advance()
+        await self._conductor.until(lambda: not any(self._fleet.is_leaving(slot) for slot in slots))
+        if slots and self._sweeps is not None:
+            await self._sweeps.finish()
+
+    async def _replace(self, slots: Sequence[Slot]) -> None:
+        for slot in slots:
+            if not slot.child.is_held and self._fleet.has(slot):
+                await self._renewal.restart([slot], once=True)
+
+    async def _return(self, before: MeshConfig, changes: Changes) -> None:
+        """Have the workers that were to be replaced run as they did, those that were not reached yet untouched."""
+        gone_over = [slot for name in changes.replaced for slot in self._fleet.slots_of(name) if slot.has_gone_over]
+        self._run.config = restored(self._run.config, before, changes.replaced)
+        self._run.lookout.configure(self._run.config.mesh.beat)
+        for worker in self._run.config.workers:
+            self._fleet.configure(worker)
+        await self._renewal.take_back(gone_over)
