@@ -30,6 +30,7 @@ from .lookout import Lookout
 from .memory import MemoryWatch, OomWatch
 from .nursery import Nursery
 from .reaper import check_kernel
+from .reserve import Reserve
 from .slot import Slot
 from .snapshot import MeshState, MeshStatus
 from .subreaper import Subreaper, become_subreaper
@@ -279,14 +280,20 @@ class Supervisor:
 
     # Making and ending it.
 
-    def _make_nursery(self, loop: asyncio.AbstractEventLoop, mark: Mark) -> Nursery:
+    def _make_nursery(self, loop: asyncio.AbstractEventLoop, mark: Mark, reserve: Reserve) -> Nursery:
         if self._adopt:
             become_subreaper()
             self._guard = Guard(loop, mark, self._publish)
             self._guard.start()
         section = self.config.supervisor
         self._nursery = nursery = Nursery(
-            loop, mark, adopt=self._adopt, spares=section.spares, preload=section.preload, on_event=self._publish
+            loop,
+            mark,
+            adopt=self._adopt,
+            spares=section.spares,
+            preload=section.preload,
+            on_event=self._publish,
+            enlist=reserve.enlist,
         )
         self._subreaper = Subreaper(loop, mark, own=self._own, is_forking=lambda: nursery.is_forking)
         nursery.warm(self.config.workers)
@@ -294,20 +301,22 @@ class Supervisor:
 
     def _make_run(self, loop: asyncio.AbstractEventLoop, mark: Mark, tables: Tables) -> MeshRun:
         self._lookout = Lookout(loop, tables.board, self.config.mesh.beat)
+        herald, secret = Herald(loop), run_secret(self.config.mesh)
+        reserve = Reserve(loop, self.directory, herald, tables, self._lookout, secret, lambda: self.config.mesh)
         return MeshRun(
             config=self.config,
             loop=loop,
             directory=self.directory,
-            herald=Herald(loop),
+            herald=herald,
             hub=self._hub,
             tables=tables,
             mark=mark,
-            secret=run_secret(self.config.mesh),
+            secret=secret,
             incidents=self._incidents,
             memory=MemoryWatch(loop),
             oom=OomWatch(loop.time),
             lookout=self._lookout,
-            nursery=self._make_nursery(loop, mark),
+            nursery=self._make_nursery(loop, mark, reserve),
             guard=self._guard,
             is_stopping=lambda: self._conductor.is_stopping,
             ended=self._conductor.ended,
@@ -373,6 +382,8 @@ class Supervisor:
 
     async def _go_over(self, config: MeshConfig, changes: Changes) -> None:
         assert self._run is not None
+        if config.mesh != self.config.mesh:
+            self._run.nursery.renew_spares()
         self.config = self._run.config = config
         self._conductor.configure(config.supervisor)
         self._run.lookout.configure(config.mesh.beat)

@@ -14,8 +14,8 @@ from ..shared.control.lifeline import (
     FromWorker,
     LifelineError,
     Links,
-    RosterNews,
-    Stop,
+    Reserve,
+    ToWorker,
     encode,
     worker_end,
 )
@@ -29,7 +29,7 @@ _ANCILLARY_SIZE = socket.CMSG_SPACE(MAX_DESCRIPTORS * _INT)
 
 
 class Lifeline:
-    """Speaks to the supervisor: first blocking, until there is an assignment; then on the loop, after ``attach``.
+    """Speaks to the supervisor: first blocking, until the first message; then on the loop, after ``attach``.
 
     What goes out is bounded by its nature: each message is sent once, except for ``Links``, of which only the latest
     waits.
@@ -39,14 +39,15 @@ class Lifeline:
         self.descriptors: dict[str, int] = {}
         self._socket = sock
         self._reader = worker_end()
-        self._early: list[Assignment | RosterNews | Stop] = []
+        self._early: list[ToWorker] = []
+        self._is_nameless = False  # a spare: an assignment may still come
         self._outgoing = bytearray()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._links: Links | None = None
         self._links_sent_at = -LINKS_INTERVAL
         self._links_timer: asyncio.TimerHandle | None = None
 
-    def receive_assignment(self) -> Assignment:
+    def receive_first(self) -> Assignment | Reserve:
         """Block until the first message is here; ``descriptors`` then holds by name those that came with it.
 
         Raises:
@@ -65,17 +66,19 @@ class Lifeline:
                 raise EOFError("the supervisor ended before it said what to run")
             self._early = self._reader.receive(data)
         first = self._early.pop(0)
-        if not isinstance(first, Assignment):
+        if not isinstance(first, Assignment | Reserve):
             raise LifelineError("the first message must be the assignment")
+        self._is_nameless = isinstance(first, Reserve)
         if len(first.descriptors) != len(descriptors):
             raise LifelineError(f"{len(descriptors)} descriptors came with an assignment of {len(first.descriptors)}")
         self.descriptors = dict(zip(first.descriptors, descriptors, strict=True))
         return first
 
-    def attach(self, on_message: Callable[[RosterNews | Stop], None], on_end: Callable[[str], None]) -> None:
-        """Read and write on the running loop from now on.
+    def attach(self, on_message: Callable[[ToWorker], None], on_end: Callable[[str], None]) -> None:
+        """Read and write on the running loop from now on. Again: pass on to others from now on.
 
-        ``on_end`` is called, with the reason, when the supervisor is gone or cannot be understood.
+        ``on_end`` is called, with the reason, when the supervisor is gone or cannot be understood. An assignment
+        comes only to a spare, and only once.
         """
         self._loop = asyncio.get_running_loop()
         self._on_message = on_message
@@ -149,11 +152,13 @@ class Lifeline:
             return
         self._hand_out(messages)
 
-    def _hand_out(self, messages: list[Assignment | RosterNews | Stop]) -> None:
+    def _hand_out(self, messages: list[ToWorker]) -> None:
         for message in messages:
-            if isinstance(message, Assignment):
-                self._end("a second assignment came")
-                return
+            if isinstance(message, Assignment | Reserve):
+                if isinstance(message, Reserve) or not self._is_nameless:
+                    self._end("a second assignment came")
+                    return
+                self._is_nameless = False
             self._on_message(message)
 
     def _end(self, reason: str) -> None:
