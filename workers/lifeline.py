@@ -21,7 +21,10 @@ from ..shared.control.lifeline import (
 )
 
 LINKS_INTERVAL = 0.05
-"""Seconds between two reports of how many peers are linked."""
+"""Seconds from a change in how many peers are linked to its report.
+
+When a link comes or goes, somebody was born or has died, and the supervisor has other things to do at that moment.
+"""
 
 _READ_SIZE = 256 * 1024
 _INT = array.array("i").itemsize
@@ -44,7 +47,6 @@ class Lifeline:
         self._outgoing = bytearray()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._links: Links | None = None
-        self._links_sent_at = -LINKS_INTERVAL
         self._links_timer: asyncio.TimerHandle | None = None
 
     def receive_first(self) -> Assignment | Reserve:
@@ -90,7 +92,7 @@ class Lifeline:
         self._plan_links()
 
     def report(self, message: FromWorker) -> None:
-        """Send ``message``; reports of links are held back to at most one each ``LINKS_INTERVAL``."""
+        """Send ``message``; of links only the latest, ``LINKS_INTERVAL`` after the first that it makes up for."""
         if isinstance(message, Links):
             self._links = message
             self._plan_links()
@@ -106,12 +108,10 @@ class Lifeline:
 
     def _plan_links(self) -> None:
         if self._loop is not None and self._links is not None and self._links_timer is None:
-            due = max(self._loop.time(), self._links_sent_at + LINKS_INTERVAL)
-            self._links_timer = self._loop.call_at(due, self._send_links, self._loop)
+            self._links_timer = self._loop.call_later(LINKS_INTERVAL, self._send_links)
 
-    def _send_links(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _send_links(self) -> None:
         self._links_timer = None
-        self._links_sent_at = loop.time()
         message = self._links
         if message is None or self._outgoing:  # The supervisor is behind: the latest will do once it has caught up.
             self._plan_links()

@@ -12,6 +12,7 @@ import contextlib
 import importlib
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -34,7 +35,7 @@ from ..shared.mesh.mesh import Mesh
 from .ending import Ending, Manner, exit_status, user_traceback
 from .lifeline import Lifeline
 from .node import Node
-from .presence import Presence
+from .presence import Presence, open_board
 from .pulse import PulsedLoop
 from .rehearsal import rehearse
 from .rpc import suggestion
@@ -54,6 +55,7 @@ def run(sock: socket.socket, *, is_spare: bool = False) -> NoReturn:
 
     A spare may wait long for its assignment, and warms up meanwhile; it is linked, too, if the supervisor says how.
     """
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     lifeline = Lifeline(sock)
     runner = asyncio.Runner(loop_factory=_new_loop)
     if is_spare:
@@ -63,12 +65,13 @@ def run(sock: socket.socket, *, is_spare: bool = False) -> NoReturn:
     spare = None
     try:
         assignment = lifeline.receive_first()
+        if "traces" in lifeline.descriptors:
+            register(lifeline.descriptors["traces"])
         if isinstance(assignment, Reserve):
             spare, assignment = runner.run(_wait(lifeline, assignment))
     except (EOFError, OSError, LifelineError) as error:
         _gone(str(error))
     _introduce(assignment)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     ending = _ending(lifeline, assignment, runner, spare)
     lifeline.flush(_FLUSH_TIMEOUT)
     _exit(ending)
@@ -118,7 +121,6 @@ def apply_limits(assignment: Assignment) -> None:
     Raises:
         OSError: If that is not allowed, saying what.
     """
-    import resource
 
     def limit(name: str, most: int) -> None:
         most = resource.RLIM_INFINITY if most < 0 else most
@@ -141,8 +143,6 @@ def apply_limits(assignment: Assignment) -> None:
 
 
 def _ending(lifeline: Lifeline, assignment: Assignment, runner: asyncio.Runner, spare: Spare | None) -> Ending:
-    if "traces" in lifeline.descriptors:
-        register(lifeline.descriptors["traces"])
     sys.path[0] = assignment.path
     try:
         apply_limits(assignment)
@@ -164,7 +164,8 @@ def _ending(lifeline: Lifeline, assignment: Assignment, runner: asyncio.Runner, 
 
 async def _live(lifeline: Lifeline, assignment: Assignment, worker_class: type[Worker], spare: Spare | None) -> Ending:
     loop = asyncio.get_running_loop()
-    presence = Presence(lifeline.descriptors, assignment, loop)
+    board = spare.board if spare is not None else open_board(lifeline.descriptors)
+    presence = Presence(board, assignment, loop)
 
     def report(message: FromWorker) -> None:
         presence.heard(message)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from ..shared.control.lifeline import Assignment, Listening, Reserve, RosterNews, Stop, ToWorker
 from ..shared.mesh.mesh import Mesh, MeshHandler
 from .lifeline import Lifeline
+from .presence import open_board
 from .wiring import adapters_for, blacklist_of, options_of
 
 
@@ -23,6 +24,7 @@ class Spare:
         """Whether the supervisor has told it to stop since it was named."""
         self._lifeline = lifeline
         self._reserve = reserve
+        self.board = open_board(lifeline.descriptors)
         self._blacklist = blacklist_of(lifeline, reserve.name)
         self.mesh = Mesh(options_of(reserve), None, adapters=adapters_for(reserve.listen), blacklist=self._blacklist)
         self._assignment: asyncio.Future[Assignment] = asyncio.get_running_loop().create_future()
