@@ -297,6 +297,10 @@ class Mesh:
         spare.cancel_dial()
         if spare.handle is None:
             return
+        linked = peer.handle.incarnation if peer.handle is not None else 0
+        if incarnation <= max(linked, peer.standing.buried):  # one that came after it was faster than the news
+            self._finish(spare)
+            return
         if peer.handle is not None:
             peer.handle.hear_out()
             self._finish(peer)

@@ -319,6 +319,30 @@ def test_one_spare_after_the_other_takes_the_same_place(play: Play) -> None:
     play(scenario)
 
 
+def test_late_news_of_a_place_that_was_taken_do_not_end_the_link_to_whoever_came_after(play: Play) -> None:
+    """Simulation, seed 294 with two spares: the next incarnation had dialled before its predecessor was heard of."""
+
+    async def scenario(fleet: Fleet) -> None:
+        a, b, one = await meshed(fleet, "a", "b")
+        two = await a_spare(fleet, "~spare-2")
+        await bury(fleet, b)
+        late = rename(fleet, one, "b", 2)
+        await fleet.kill("b")
+        later = rename(fleet, two, "b", 3)
+        two.become("b", 3)
+        cut(a, two)
+        a.mesh._spares["~spare-2"].cancel_dial()
+        await fleet.until(lambda: ("b", 3) in a.up)
+        fleet.tell(*late)
+        fleet.tell(*later)
+        await asyncio.sleep(5)
+        assert a.story == ["b.1 is up", "b.1 is down", "b.3 is up"]
+        assert a.links == two.links == (1, 1)
+        assert len(a.mesh._everybody()) == 1
+
+    play(scenario)
+
+
 def test_two_spares_that_are_named_are_linked_with_each_other(play: Play) -> None:
     async def scenario(fleet: Fleet) -> None:
         a, b, one = await meshed(fleet, "a", "b")
