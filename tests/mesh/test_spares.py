@@ -2,17 +2,21 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.mesh.fleet import Fleet, Node
 
-from meshvisor.shared.core.roster import NodeRecord, NodeStatus
+from meshvisor.shared.core.roster import SPARES, NodeRecord, NodeStatus
 from meshvisor.shared.errors import PeerLost, UnknownPeer
 from meshvisor.shared.mesh.connection import ConnectionHandle
+from meshvisor.shared.mesh.mesh import Mesh, MeshOptions
+from meshvisor.shared.transport.unix import UnixTransportAdapter
 
 Play = Callable[..., None]
-SPARE = "~spare-1"
+SPARE = f"{SPARES}-1"
+OTHER = f"{SPARES}-2"
 
 
 async def meshed(fleet: Fleet, *names: str, **options: Any) -> tuple[Node, ...]:
@@ -49,7 +53,7 @@ async def bury(fleet: Fleet, node: Node) -> None:
     """Kill ``node`` and wait until everybody knows that it is down."""
     await fleet.kill(node.name)
     fleet.tell(node.record(NodeStatus.DOWN))
-    await fleet.until(lambda: all(other.down for other in fleet.nodes.values() if other.group != "~spare"))
+    await fleet.until(lambda: all(other.down for other in fleet.nodes.values() if other.group != SPARES))
 
 
 def rename(fleet: Fleet, spare: Node, name: str, incarnation: int) -> list[NodeRecord]:
@@ -65,7 +69,7 @@ def rename(fleet: Fleet, spare: Node, name: str, incarnation: int) -> list[NodeR
 def test_a_spare_is_linked_with_everybody_and_nobody_is_told(play: Play) -> None:
     async def scenario(fleet: Fleet) -> None:
         a, b, spare = await meshed(fleet, "a", "b")
-        other = await a_spare(fleet, "~spare-2")
+        other = await a_spare(fleet, OTHER)
         assert is_linked(spare, other)
         for node, peer in ((a, "b"), (b, "a")):
             assert node.up == [(peer, 1)]
@@ -120,6 +124,69 @@ def test_the_news_of_a_place_that_is_taken_end_the_link_to_whoever_had_it_before
         assert spare.story == ["a.1 is up"]
 
     play(scenario)
+
+
+class _Told:
+    """The handler of a mesh that is not in a fleet."""
+
+    def __init__(self) -> None:
+        self.story: list[str] = []
+
+    def peer_up(self, link: ConnectionHandle) -> None:
+        self.story.append(f"{link.node_id}.{link.incarnation} is up")
+
+    def peer_down(self, link: ConnectionHandle, reason: object) -> None:
+        self.story.append(f"{link.node_id}.{link.incarnation} is down")
+
+    def messages_received(self, link: ConnectionHandle, first: int, bodies: list[bytes | bytearray]) -> None:
+        self.story += [f"{link.node_id}.{link.incarnation} says {body.decode()}" for body in bodies]
+
+    def calls_received(self, link: ConnectionHandle, bodies: list[bytes | bytearray]) -> None: ...
+
+    def links_changed(self, up: int, total: int) -> None: ...
+
+
+def test_the_last_words_of_the_dead_are_read_before_the_place_is_taken(tmp_path: Path) -> None:
+    """What a process wrote before it died is in the socket when the news of its death are here."""
+    told = _Told()
+    records: list[NodeRecord] = []
+
+    async def start(name: str, epoch: int, handler: _Told | None) -> Mesh:
+        listen = (f"unix:{tmp_path}/{epoch}",)
+        records.append(NodeRecord(name, SPARES if handler is None else name, 0, 1, epoch, NodeStatus.LISTENING, listen))
+        options = MeshOptions(name, 1, epoch, listen, b"secret")
+        mesh = Mesh(options, handler, adapters=[UnixTransportAdapter()])
+        mesh.apply(records)
+        await mesh.start()
+        return mesh
+
+    async def main() -> None:
+        a, b = await start("a", 1, told), await start("b", 2, _Told())
+        a.apply(records)
+        link = await b.wait_link("a")
+        spare = await start(SPARE, 3, None)
+        a.apply(records)
+        async with asyncio.timeout(10):
+            while not (told.story and all(peer.handle and peer.handle.is_attached for peer in a._everybody())):
+                await asyncio.sleep(0.001)
+        for number in range(20):
+            link.send_nowait(b"%d" % number)
+        await asyncio.sleep(0)  # they are written; nobody has read them yet
+        for peer in b._everybody():
+            if peer.handle is not None:
+                peer.handle._driver.end()
+        assert told.story == ["b.1 is up"]
+        place = NodeRecord("b", "b", 0, 2, 3, NodeStatus.LISTENING, records[2].endpoints)
+        a.apply([place, NodeRecord(SPARE, SPARES, 0, 1, 3, NodeStatus.REMOVED)])
+        assert told.story == [
+            "b.1 is up",
+            *(f"b.1 says {number}" for number in range(20)),
+            "b.1 is down",
+            "b.2 is up",
+        ]
+        await asyncio.gather(*(mesh.close() for mesh in (a, b, spare)))
+
+    asyncio.run(main())
 
 
 def test_what_is_said_by_one_that_is_not_known_by_its_name_yet_waits_for_the_news(play: Play) -> None:
@@ -300,7 +367,7 @@ def test_one_that_dies_while_it_is_named_is_lost_like_any_other(play: Play) -> N
 def test_one_spare_after_the_other_takes_the_same_place(play: Play) -> None:
     async def scenario(fleet: Fleet) -> None:
         a, b, one = await meshed(fleet, "a", "b")
-        two = await a_spare(fleet, "~spare-2")
+        two = await a_spare(fleet, OTHER)
         await bury(fleet, b)
         news = rename(fleet, one, "b", 2)
         one.become("b", 2)
@@ -324,7 +391,7 @@ def test_late_news_of_a_place_that_was_taken_do_not_end_the_link_to_whoever_came
 
     async def scenario(fleet: Fleet) -> None:
         a, b, one = await meshed(fleet, "a", "b")
-        two = await a_spare(fleet, "~spare-2")
+        two = await a_spare(fleet, OTHER)
         await bury(fleet, b)
         late = rename(fleet, one, "b", 2)
         await fleet.kill("b")
@@ -346,7 +413,7 @@ def test_late_news_of_a_place_that_was_taken_do_not_end_the_link_to_whoever_came
 def test_two_spares_that_are_named_are_linked_with_each_other(play: Play) -> None:
     async def scenario(fleet: Fleet) -> None:
         a, b, one = await meshed(fleet, "a", "b")
-        two = await a_spare(fleet, "~spare-2")
+        two = await a_spare(fleet, OTHER)
         await fleet.kill("a")
         await fleet.kill("b")
         news = rename(fleet, one, "a", 2) + rename(fleet, two, "b", 2)
