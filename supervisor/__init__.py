@@ -7,7 +7,7 @@ Reading order, from what decides to what acts:
     intensity, levels, strategy pure: the restart limit, the order of starts and stops, the end of a mesh
     spawn, launch, reaper       the birth and the death of a process
     nursery, cradle, zygote     where workers come from: a spare, a fork of a zygote, or a program started anew
-      nest                      processes that are in no slot
+      nest, reserve             processes that are in no slot; spares as the mesh sees them
     subreaper, guard, guardian  what becomes of orphans, and of everything if the supervisor is killed
     lifeline, herald            what the supervisor tells its workers
     logs, usage                 what the children print, and what they cost

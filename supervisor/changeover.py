@@ -85,6 +85,8 @@ class Changeover:
             SupervisorError: If a slot whose process is replaced does not become ready. All of them are then as before.
         """
         before, self._run.config = self._run.config, config
+        if config.mesh != before.mesh:
+            self._run.nursery.renew_spares()
         self._conductor.configure(config.supervisor)
         self._run.lookout.configure(config.mesh.beat)
         workers = {worker.name: worker for worker in config.workers}

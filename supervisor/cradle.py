@@ -117,7 +117,10 @@ def start_zygote(
 
 
 class Cradle:
-    """See the module. ``tell`` hears what happens: a name of an event, and its facts."""
+    """See the module. ``tell`` hears what happens: a name of an event, and its facts.
+
+    ``enlist`` is given each new spare, to tell it what it does while it waits.
+    """
 
     def __init__(
         self,
@@ -126,6 +129,7 @@ class Cradle:
         spares: int,
         tell: Callable[..., None],
         start: ZygoteStart = start_zygote,
+        enlist: Callable[[spawn.Process], None] = lambda process: None,
     ) -> None:
         self.plan = plan
         self.state = State.ABSENT
@@ -135,6 +139,7 @@ class Cradle:
         self._spare_count = spares
         self._tell = tell
         self._start = start
+        self._enlist = enlist
         self._zygote: ZygoteLike | None = None
         self._has_imported = asyncio.Event()  # or failed to
         self._has_no_zygote = asyncio.Event()
@@ -198,6 +203,11 @@ class Cradle:
         """End the spares and keep none from now on."""
         self._spare_count = 0
         self._nest.clear()
+
+    def renew_spares(self) -> None:
+        """Replace all spares by new ones: what they were told does not hold any more."""
+        self._nest.clear()
+        self._fill_later(0.0)
 
     def keep_spares(self, count: int) -> None:
         """Keep so many spares from now on, and end those beyond."""
@@ -326,6 +336,7 @@ class Cradle:
         if isinstance(result, spawn.SpawnError):
             self._spare_died(0.0)
             return
+        self._enlist(result)
         self._nest.add(result)
         if self.state is State.CLOSED or self.spares > self._spare_count:
             self._nest.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..shared.config.model import MeshSection, TransportName, WorkerConfig
@@ -35,7 +35,10 @@ def run_secret(mesh: MeshSection) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """One incarnation of one slot; ``incarnation`` and ``epoch`` are 0 before the first."""
+    """One incarnation of one slot; ``incarnation`` and ``epoch`` are 0 before the first.
+
+    ``socket_name`` is the file in the runtime directory on which it listens (over ``unix``).
+    """
 
     mesh: MeshSection
     config: WorkerConfig
@@ -43,21 +46,18 @@ class Identity:
     replica: int
     incarnation: int = 0
     epoch: int = 0
+    socket_name: str = ""
 
     def next(self, incarnation: int) -> Identity:
         """Return the identity of another incarnation of the slot, with an epoch of its own."""
         epoch = secrets.randbits(64) or 1
-        return Identity(self.mesh, self.config, self.slot, self.replica, incarnation, epoch)
+        socket_name = f"{self.slot}.{incarnation}.sock"
+        return replace(self, incarnation=incarnation, epoch=epoch, socket_name=socket_name)
 
     @property
     def title(self) -> str:
         """How the process shows in ``ps``."""
         return f"{self.mesh.name}/{self.slot}"
-
-    @property
-    def socket_name(self) -> str:
-        """The file in the runtime directory on which the incarnation listens (over ``unix``)."""
-        return f"{self.slot}.{self.incarnation}.sock"
 
     def environment(self, mark: Mark) -> dict[str, str]:
         """Return the environment of the process: ours, what is configured, and who it is."""
@@ -88,13 +88,13 @@ class Identity:
             class_path=config.class_path or "",
             path=str(config.cwd),
             settings=dict(config.settings),
-            listen=(self._endpoint(directory),),
+            listen=(endpoint_of(mesh, directory, self.socket_name),),
             secret=secret,
             roster=roster,
             stop_signal=config.stop_signal,
             # A little less than the stop may take, so that a worker ends by itself before it is killed.
             drain_timeout=max(config.stop_timeout - _STOP_MARGIN, config.stop_timeout * 0.9),
-            heartbeat_interval=None if self._is_local else mesh.heartbeat_interval,
+            heartbeat_interval=link_heartbeat(mesh),
             heartbeat_timeout=mesh.heartbeat_timeout,
             blacklist_duration=mesh.blacklist_duration,
             nice=config.nice,
@@ -111,15 +111,19 @@ class Identity:
             self.slot, self.config.name, self.replica, self.incarnation, self.epoch, status, endpoints, why
         )
 
-    @property
-    def _is_local(self) -> bool:
-        return self.mesh.transport == TransportName.UNIX or is_loopback(self.mesh.host)
 
-    def _endpoint(self, directory: Path) -> str:
-        if self.mesh.transport == TransportName.UNIX:
-            return f"unix:{directory / self.socket_name}"
-        host = f"[{self.mesh.host}]" if ":" in self.mesh.host and self.mesh.host[0] != "[" else self.mesh.host
-        return f"tcp:{host}:0"
+def link_heartbeat(mesh: MeshSection) -> float | None:
+    """Return each how many seconds links are to ping; None within one machine, where the kernel tells of a death."""
+    is_local = mesh.transport == TransportName.UNIX or is_loopback(mesh.host)
+    return None if is_local else mesh.heartbeat_interval
+
+
+def endpoint_of(mesh: MeshSection, directory: Path, socket_name: str) -> str:
+    """Return where a process is to listen; ``socket_name`` is its file in ``directory``, over ``unix``."""
+    if mesh.transport == TransportName.UNIX:
+        return f"unix:{directory / socket_name}"
+    host = f"[{mesh.host}]" if ":" in mesh.host and mesh.host[0] != "[" else mesh.host
+    return f"tcp:{host}:0"
 
 
 def environment_of(config: WorkerConfig, mark: Mark) -> dict[str, str]:

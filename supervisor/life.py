@@ -8,12 +8,12 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ..shared.config.model import MeshConfig, WorkerConfig
 from ..shared.control import lifeline as messages
+from ..shared.core.roster import NodeStatus
 from . import spawn
 from .attendant import Attendant, Verdicts
 from .child import Ending, Exit
@@ -21,6 +21,7 @@ from .confinement import Confinement
 from .directory import RuntimeDirectory
 from .guard import Guard
 from .herald import Herald
+from .hoard import Hoard
 from .hub import Hub
 from .identity import Identity
 from .incidents import IncidentLog
@@ -31,10 +32,10 @@ from .lookout import Lookout
 from .memory import MemoryWatch, OomWatch
 from .nursery import Nursery, Request
 from .reaper import kill_group, reap, send
-from .reserve import Reserve
+from .reserve import Spare, provide
 from .snapshot import ExitCause
 from .tables import Tables
-from .traces import PATIENCE, clear_traces, make_traces, read_traces, request_traces
+from .traces import PATIENCE, clear_traces, read_traces, request_traces
 from .usage import Usage
 
 _LIFELINE_GRACE = 0.5  # from the end of a lifeline to the death that should follow it by itself
@@ -65,7 +66,7 @@ class MeshRun:
     lookout: Lookout
     nursery: Nursery
     guard: Guard | None
-    reserve: Reserve
+    hoard: Hoard
     is_stopping: Callable[[], bool]
     ended: Callable[[str, Ending], Ending]
     changed: Callable[[], None]
@@ -77,6 +78,9 @@ class Owner(Protocol):
 
     def born(self, pid: int) -> None:
         """There is a process."""
+
+    def recognised(self, identity: Identity) -> None:
+        """It has an ``identity`` of its own already: a spare keeps its epoch, and where it listens."""
 
     def listening(self, endpoints: tuple[str, ...]) -> None:
         """It can be dialled."""
@@ -159,7 +163,7 @@ class Life:
 
     def begin(self) -> None:
         """Order the process; it may be there before this returns."""
-        if not self._run.reserve.restock():
+        if not self._run.hoard.restock():
             text = f"cannot start a process: {os.strerror(errno.EMFILE)}"
             self._born(spawn.SpawnError(text, is_shortage=True))
             return
@@ -253,7 +257,9 @@ class Life:
             self._never_born(str(result), is_shortage=result.is_shortage)
             return
         self._process = process = result
-        if process.lifeline is not None:  # first of all: it waits
+        if process.spare is not None:  # first of all: it waits
+            self._lifeline = self._name(process, process.spare)
+        elif process.lifeline is not None:
             self._lifeline = self._open_lifeline(process.lifeline)
         if self._run.guard is not None:
             self._run.guard.record(process.pid)
@@ -268,7 +274,7 @@ class Life:
 
     def _never_born(self, reason: str, *, is_shortage: bool = False) -> None:
         if is_shortage:
-            self._run.reserve.spend()
+            self._run.hoard.spend()
         self._failure = reason
         self._dismiss()
         self._output.begin()
@@ -286,18 +292,30 @@ class Life:
 
     def _open_lifeline(self, sock: socket.socket) -> Lifeline:
         run = self._run
-        self._place = run.lookout.take_place()
-        descriptors = run.tables.descriptors
-        if self._place < 0:  # the board is full: this one is not watched
-            del descriptors["board"]
-        with suppress(OSError):  # no descriptor for it: better a worker that cannot tell where it hangs than none
-            self._traces = descriptors["traces"] = make_traces()
+        belongings = provide(run.tables, run.lookout)
+        self._place, self._traces = belongings.place, belongings.traces
+        descriptors = belongings.descriptors
         lifeline = Lifeline(run.loop, sock, self._heard, self._lifeline_ended)
         assignment = self.identity.assignment(
             run.directory.path, run.secret, run.herald.records, descriptors, place=max(self._place, 0)
         )
         lifeline.assign(assignment, tuple(descriptors.values()))
         run.herald.enroll(lifeline)
+        return lifeline
+
+    def _name(self, process: spawn.Process, spare: Spare) -> Lifeline:
+        """Have a spare be this incarnation: it keeps its links, and others learn whose they are from the roster."""
+        run = self._run
+        process.spare = None
+        self._place, self._traces = spare.belongings.place, spare.belongings.traces
+        self.identity = replace(self.identity, epoch=spare.epoch, socket_name=spare.socket_name)
+        lifeline = spare.lifeline
+        lifeline.pass_on(self._heard, self._lifeline_ended)
+        lifeline.assign(self.identity.assignment(run.directory.path, run.secret, (), place=max(self._place, 0)))
+        self._owner.recognised(self.identity)
+        if spare.endpoints:
+            self._owner.listening(spare.endpoints)
+        spare.announce(NodeStatus.REMOVED)
         return lifeline
 
     # What others find out about it.

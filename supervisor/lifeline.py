@@ -44,10 +44,17 @@ class Lifeline:
         self._closed = False
         loop.add_reader(sock, self._read)
 
-    def assign(self, assignment: lifeline.Assignment, descriptors: Sequence[int] = ()) -> None:
-        """Say the first word: who the worker is. It gets copies of ``descriptors``, as the assignment names them."""
+    def pass_on(self, received: Callable[[lifeline.FromWorker], None], ended: Callable[[str, bool], None]) -> None:
+        """Let others hear what comes from now on."""
+        self._received, self._ended = received, ended
+
+    def assign(self, assignment: lifeline.Assignment | lifeline.Reserve, descriptors: Sequence[int] = ()) -> None:
+        """Say the first word: who the worker is. It gets copies of ``descriptors``, as the assignment names them.
+
+        To a spare, which has got a ``Reserve`` first, the assignment goes before all news that it has not been sent.
+        """
         self._outgoing += lifeline.encode(assignment)
-        self._descriptors = tuple(descriptors)
+        self._descriptors += tuple(descriptors)
         self._flush()
 
     def tell(self, records: Iterable[NodeRecord]) -> None:

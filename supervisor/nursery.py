@@ -78,6 +78,8 @@ class Request:
 class Nursery:
     """See the module. All of it belongs to the thread of ``loop``, which must live as long as the workers.
 
+    ``enlist`` is given each new spare, to tell it what it does while it waits.
+
     ``on_event`` hears, with ``cwd`` and (None: there was no process) ``pid`` among the facts:
 
         zygote-started  duration, skipped (the modules that could not be imported, with the error)
@@ -97,6 +99,7 @@ class Nursery:
         preload: Iterable[str] = (),
         on_event: Callable[..., None] = lambda name, **facts: None,
         start: ZygoteStart = start_zygote,
+        enlist: Callable[[spawn.Process], None] = lambda process: None,
     ) -> None:
         self._loop = loop
         self._mark = mark
@@ -105,6 +108,7 @@ class Nursery:
         self._preload = tuple(preload)
         self._on_event = on_event
         self._start = start
+        self._enlist = enlist
         self._plans: dict[Place, Plan] = {}
         self._cradles: dict[Place, Cradle] = {}
         self._replaced: dict[Place, Cradle] = {}
@@ -188,6 +192,11 @@ class Nursery:
         if files:
             self._on_event("code-changed", files=files, runs=True)
         return tuple(reasons)
+
+    def renew_spares(self) -> None:
+        """Replace all spares by new ones: what they were told does not hold any more."""
+        for cradle in self._cradles.values():
+            cradle.renew_spares()
 
     async def is_stale(self) -> bool:
         """Return whether a file of a module that a zygote has imported has changed, or one could not be imported."""
@@ -296,7 +305,7 @@ class Nursery:
         return self._cradles[place]
 
     def _make(self, plan: Plan) -> Cradle:
-        return Cradle(self._loop, plan, self._spares, partial(self._tell, plan), self._start)
+        return Cradle(self._loop, plan, self._spares, partial(self._tell, plan), self._start, self._enlist)
 
     def _tell(self, plan: Plan, name: str, **facts: object) -> None:
         self._on_event(name, cwd=str(plan.cwd), **facts)

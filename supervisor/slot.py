@@ -210,6 +210,11 @@ class Slot:
         """See ``Owner.born``."""
         self._teller.starting(pid)
 
+    def recognised(self, identity: Identity) -> None:
+        """See ``Owner.recognised``."""
+        self._identity = identity
+        self._announce(NodeStatus.DOWN)
+
     def listening(self, endpoints: tuple[str, ...]) -> None:
         """See ``Owner.listening``."""
         self._endpoints = endpoints

@@ -18,8 +18,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .confinement import UNCONFINED, Confinement
+
+if TYPE_CHECKING:
+    from .reserve import Spare
 
 WORKER_PROGRAM = ("-m", "meshvisor.workers")
 ZYGOTE_PROGRAM = ("-m", "meshvisor.workers.zygote")
@@ -44,7 +48,10 @@ class SpawnError(Exception):
 
 @dataclass(slots=True)
 class Process:
-    """A running child and our ends of what we share with it; ``close`` releases them."""
+    """A running child and our ends of what we share with it; ``close`` releases them.
+
+    Of a linked spare the lifeline is in ``spare``, with all else that makes it one.
+    """
 
     pid: int
     pidfd: int
@@ -52,6 +59,7 @@ class Process:
     stderr: int
     lifeline: socket.socket | None = None
     report: int | None = None
+    spare: Spare | None = None
 
     def close(self) -> None:
         """Release all of our ends, for a process that nobody wants any more."""
@@ -60,6 +68,8 @@ class Process:
                 os.close(descriptor)
         if self.lifeline is not None:
             self.lifeline.close()
+        if self.spare is not None:
+            self.spare.close()
 
 
 def interpreter() -> str:

@@ -22,6 +22,7 @@ from .event import Event
 from .fleet import Fleet
 from .guard import Guard
 from .herald import Herald
+from .hoard import Hoard
 from .hub import EventStream, Hub
 from .identity import run_secret
 from .incidents import IncidentLog
@@ -75,7 +76,7 @@ class Supervisor:
         self._nursery: Nursery | None = None
         self._guard: Guard | None = None
         self._subreaper: Subreaper | None = None
-        self._reserve = Reserve(0)
+        self._hoard = Hoard(0)
         self._sweeps: Sweeps | None = None
         self._renewal: Renewal | None = None
         self._changeover: Changeover | None = None
@@ -202,7 +203,7 @@ class Supervisor:
             raise SupervisorError("a Supervisor runs its mesh once; make another one")
         self._loop = loop = asyncio.get_running_loop()
         check_kernel()
-        self._reserve = Reserve()
+        self._hoard = Hoard()
         name = self.config.mesh.name
         self.directory = RuntimeDirectory(base_directory(self.config.supervisor.runtime_dir), name, self.config.file)
         self._started_at = loop.time()
@@ -303,14 +304,20 @@ class Supervisor:
 
     # Making and ending it.
 
-    def _make_nursery(self, loop: asyncio.AbstractEventLoop, mark: Mark) -> Nursery:
+    def _make_nursery(self, loop: asyncio.AbstractEventLoop, mark: Mark, reserve: Reserve) -> Nursery:
         if self._adopt:
             become_subreaper()
             self._guard = Guard(loop, mark, self._publish)
             self._guard.start()
         section = self.config.supervisor
         self._nursery = nursery = Nursery(
-            loop, mark, adopt=self._adopt, spares=section.spares, preload=section.preload, on_event=self._publish
+            loop,
+            mark,
+            adopt=self._adopt,
+            spares=section.spares,
+            preload=section.preload,
+            on_event=self._publish,
+            enlist=reserve.enlist,
         )
         self._subreaper = Subreaper(loop, mark, own=self._own, is_forking=lambda: nursery.is_forking)
         self._sweeps = Sweeps(loop, self._subreaper) if self._adopt else None
@@ -319,22 +326,24 @@ class Supervisor:
 
     def _make_run(self, loop: asyncio.AbstractEventLoop, mark: Mark, tables: Tables) -> MeshRun:
         self._lookout = Lookout(loop, tables.board, self.config.mesh.beat)
+        herald, secret = Herald(loop), run_secret(self.config.mesh)
+        reserve = Reserve(loop, self.directory, herald, tables, self._lookout, secret, lambda: self.config.mesh)
         return MeshRun(
             config=self.config,
             loop=loop,
             directory=self.directory,
-            herald=Herald(loop),
+            herald=herald,
             hub=self._hub,
             tables=tables,
             mark=mark,
-            secret=run_secret(self.config.mesh),
+            secret=secret,
             incidents=self._incidents,
             memory=MemoryWatch(loop),
             oom=OomWatch(loop.time),
             lookout=self._lookout,
-            nursery=self._make_nursery(loop, mark),
+            nursery=self._make_nursery(loop, mark, reserve),
             guard=self._guard,
-            reserve=self._reserve,
+            hoard=self._hoard,
             is_stopping=lambda: self._conductor.is_stopping,
             ended=self._conductor.ended,
             changed=self._conductor.advance,
@@ -382,7 +391,7 @@ class Supervisor:
                 self._finished.set_result(status)
 
     def _close_tables(self) -> None:
-        self._reserve.close()
+        self._hoard.close()
         if self._lookout is not None:
             self._lookout.close()
         if self._tables is not None:

@@ -14,14 +14,17 @@ from ..shared.control.lifeline import (
     FromWorker,
     LifelineError,
     Links,
-    RosterNews,
-    Stop,
+    Reserve,
+    ToWorker,
     encode,
     worker_end,
 )
 
 LINKS_INTERVAL = 0.05
-"""Seconds between two reports of how many peers are linked."""
+"""Seconds from a change in how many peers are linked to its report.
+
+When a link comes or goes, somebody was born or has died, and the supervisor has other things to do at that moment.
+"""
 
 _READ_SIZE = 256 * 1024
 _INT = array.array("i").itemsize
@@ -29,7 +32,7 @@ _ANCILLARY_SIZE = socket.CMSG_SPACE(MAX_DESCRIPTORS * _INT)
 
 
 class Lifeline:
-    """Speaks to the supervisor: first blocking, until there is an assignment; then on the loop, after ``attach``.
+    """Speaks to the supervisor: first blocking, until the first message; then on the loop, after ``attach``.
 
     What goes out is bounded by its nature: each message is sent once, except for ``Links``, of which only the latest
     waits.
@@ -39,14 +42,14 @@ class Lifeline:
         self.descriptors: dict[str, int] = {}
         self._socket = sock
         self._reader = worker_end()
-        self._early: list[Assignment | RosterNews | Stop] = []
+        self._early: list[ToWorker] = []
+        self._is_nameless = False  # a spare: an assignment may still come
         self._outgoing = bytearray()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._links: Links | None = None
-        self._links_sent_at = -LINKS_INTERVAL
         self._links_timer: asyncio.TimerHandle | None = None
 
-    def receive_assignment(self) -> Assignment:
+    def receive_first(self) -> Assignment | Reserve:
         """Block until the first message is here; ``descriptors`` then holds by name those that came with it.
 
         Raises:
@@ -65,17 +68,19 @@ class Lifeline:
                 raise EOFError("the supervisor ended before it said what to run")
             self._early = self._reader.receive(data)
         first = self._early.pop(0)
-        if not isinstance(first, Assignment):
+        if not isinstance(first, Assignment | Reserve):
             raise LifelineError("the first message must be the assignment")
+        self._is_nameless = isinstance(first, Reserve)
         if len(first.descriptors) != len(descriptors):
             raise LifelineError(f"{len(descriptors)} descriptors came with an assignment of {len(first.descriptors)}")
         self.descriptors = dict(zip(first.descriptors, descriptors, strict=True))
         return first
 
-    def attach(self, on_message: Callable[[RosterNews | Stop], None], on_end: Callable[[str], None]) -> None:
-        """Read and write on the running loop from now on.
+    def attach(self, on_message: Callable[[ToWorker], None], on_end: Callable[[str], None]) -> None:
+        """Read and write on the running loop from now on. Again: pass on to others from now on.
 
-        ``on_end`` is called, with the reason, when the supervisor is gone or cannot be understood.
+        ``on_end`` is called, with the reason, when the supervisor is gone or cannot be understood. An assignment
+        comes only to a spare, and only once.
         """
         self._loop = asyncio.get_running_loop()
         self._on_message = on_message
@@ -87,7 +92,7 @@ class Lifeline:
         self._plan_links()
 
     def report(self, message: FromWorker) -> None:
-        """Send ``message``; reports of links are held back to at most one each ``LINKS_INTERVAL``."""
+        """Send ``message``; of links only the latest, ``LINKS_INTERVAL`` after the first that it makes up for."""
         if isinstance(message, Links):
             self._links = message
             self._plan_links()
@@ -103,12 +108,10 @@ class Lifeline:
 
     def _plan_links(self) -> None:
         if self._loop is not None and self._links is not None and self._links_timer is None:
-            due = max(self._loop.time(), self._links_sent_at + LINKS_INTERVAL)
-            self._links_timer = self._loop.call_at(due, self._send_links, self._loop)
+            self._links_timer = self._loop.call_later(LINKS_INTERVAL, self._send_links)
 
-    def _send_links(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _send_links(self) -> None:
         self._links_timer = None
-        self._links_sent_at = loop.time()
         message = self._links
         if message is None or self._outgoing:  # The supervisor is behind: the latest will do once it has caught up.
             self._plan_links()
@@ -149,11 +152,13 @@ class Lifeline:
             return
         self._hand_out(messages)
 
-    def _hand_out(self, messages: list[Assignment | RosterNews | Stop]) -> None:
+    def _hand_out(self, messages: list[ToWorker]) -> None:
         for message in messages:
-            if isinstance(message, Assignment):
-                self._end("a second assignment came")
-                return
+            if isinstance(message, Assignment | Reserve):
+                if isinstance(message, Reserve) or not self._is_nameless:
+                    self._end("a second assignment came")
+                    return
+                self._is_nameless = False
             self._on_message(message)
 
     def _end(self, reason: str) -> None:

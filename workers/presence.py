@@ -15,26 +15,36 @@ from .pulse import Pulse, PulsedLoop
 log = logging.getLogger("meshvisor.worker")
 
 
+_UNWATCHED = "no liveness board, so that a hang of this worker will not be noticed: %s"
+
+
+def open_board(descriptors: Mapping[str, int]) -> LivenessBoard | None:
+    """Return the board that is among the ``descriptors`` of a lifeline; None, which is logged, if it is no board."""
+    try:
+        return LivenessBoard.attach(descriptors["board"]) if "board" in descriptors else None
+    except SegmentError as error:
+        log.error(_UNWATCHED, error)
+        return None
+
+
 class Presence:
     """Says on the board what the worker tells its supervisor, and keeps its pulse.
 
-    ``descriptors`` are those of the lifeline: without a ``board`` among them (or with one that is none, which is
-    logged) this does nothing.
+    Without a ``board`` (see ``open_board``), or a place on it, which is logged, this does nothing.
     """
 
-    def __init__(self, descriptors: Mapping[str, int], assignment: Assignment, loop: asyncio.AbstractEventLoop) -> None:
-        self._board: LivenessBoard | None = None
+    def __init__(self, board: LivenessBoard | None, assignment: Assignment, loop: asyncio.AbstractEventLoop) -> None:
+        self._board = board
         self._pulse: Pulse | None = None
-        if "board" not in descriptors:
+        if board is None:
             return
         selector = loop.pulsed.fileno() if isinstance(loop, PulsedLoop) else -1
         try:
-            self._board = LivenessBoard.attach(descriptors["board"])
-            writer = self._board.claim(
+            writer = board.claim(
                 assignment.board_index, assignment.name, assignment.incarnation, assignment.epoch, selector=selector
             )
         except SegmentError as error:
-            log.error("no liveness board, so that a hang of this worker will not be noticed: %s", error)
+            log.error(_UNWATCHED, error)
             return
         self._pulse = Pulse(writer, loop, beat=assignment.beat)
         self._pulse.start()

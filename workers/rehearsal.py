@@ -68,7 +68,7 @@ async def _play() -> None:
     for number in range(len(_NAMES)):
         node = Node(_NAMES[number], 1, {}, report=partial(tell, number), drain_timeout=0.1)
         options = MeshOptions(
-            node_id=_NAMES[number], incarnation=1, epoch=1, listen=(f"memory:{number}",), secret=_SECRET
+            node_id=_NAMES[number], incarnation=1, epoch=number + 1, listen=(f"memory:{number}",), secret=_SECRET
         )
         mesh = Mesh(options, node, adapters=[MemoryTransportAdapter(network)])
         node.connect(mesh, _Player, [_record(each, NodeStatus.DOWN) for each in range(len(_NAMES))])
@@ -78,4 +78,4 @@ async def _play() -> None:
 
 
 def _record(number: int, status: NodeStatus) -> NodeRecord:
-    return NodeRecord(_NAMES[number], "rehearsal", number, 1, 1, status, (f"memory:{number}",), "")
+    return NodeRecord(_NAMES[number], "rehearsal", number, 1, number + 1, status, (f"memory:{number}",), "")

@@ -12,6 +12,7 @@ import contextlib
 import importlib
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -19,20 +20,29 @@ from collections.abc import Callable
 from functools import partial
 from typing import NoReturn
 
-from ..shared.control.lifeline import Assignment, Failure, FromWorker, LifelineError, Ready, RosterNews, Stop
-from ..shared.errors import BlacklistError
-from ..shared.memory.blacklist import SharedBlacklist
-from ..shared.mesh.mesh import Mesh, MeshOptions
-from ..shared.transport.base import TransportAdapter
+from ..shared.control.lifeline import (
+    Assignment,
+    Failure,
+    FromWorker,
+    LifelineError,
+    Ready,
+    Reserve,
+    RosterNews,
+    Stop,
+    ToWorker,
+)
+from ..shared.mesh.mesh import Mesh
 from .ending import Ending, Manner, exit_status, user_traceback
 from .lifeline import Lifeline
 from .node import Node
-from .presence import Presence
+from .presence import Presence, open_board
 from .pulse import PulsedLoop
 from .rehearsal import rehearse
 from .rpc import suggestion
+from .spare import Spare
 from .title import set_title
 from .traces import register
+from .wiring import adapters_for, blacklist_of, options_of
 from .worker import Worker
 
 _FLUSH_TIMEOUT = 1.0
@@ -43,21 +53,26 @@ log = logging.getLogger("meshvisor.worker")
 def run(sock: socket.socket, *, is_spare: bool = False) -> NoReturn:
     """Be the worker that the supervisor at the other end of ``sock`` assigns, and exit.
 
-    A spare may wait long for its assignment, and warms up meanwhile.
+    A spare may wait long for its assignment, and warms up meanwhile; it is linked, too, if the supervisor says how.
     """
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     lifeline = Lifeline(sock)
     runner = asyncio.Runner(loop_factory=_new_loop)
     if is_spare:
         set_title("meshvisor spare")
         rehearse()
         runner.run(asyncio.sleep(0))
+    spare = None
     try:
-        assignment = lifeline.receive_assignment()
+        assignment = lifeline.receive_first()
+        if "traces" in lifeline.descriptors:
+            register(lifeline.descriptors["traces"])
+        if isinstance(assignment, Reserve):
+            spare, assignment = runner.run(_wait(lifeline, assignment))
     except (EOFError, OSError, LifelineError) as error:
         _gone(str(error))
     _introduce(assignment)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    ending = _ending(lifeline, assignment, runner)
+    ending = _ending(lifeline, assignment, runner, spare)
     lifeline.flush(_FLUSH_TIMEOUT)
     _exit(ending)
 
@@ -66,6 +81,11 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     """Return a loop that stamps its turns, unless the application has set a policy of its own for which loop it is."""
     policy = asyncio.get_event_loop_policy()
     return PulsedLoop() if type(policy) is asyncio.DefaultEventLoopPolicy else policy.new_event_loop()
+
+
+async def _wait(lifeline: Lifeline, reserve: Reserve) -> tuple[Spare, Assignment]:
+    spare = Spare(lifeline, reserve)
+    return spare, await spare.wait(_gone)
 
 
 def _introduce(assignment: Assignment) -> None:
@@ -101,7 +121,6 @@ def apply_limits(assignment: Assignment) -> None:
     Raises:
         OSError: If that is not allowed, saying what.
     """
-    import resource
 
     def limit(name: str, most: int) -> None:
         most = resource.RLIM_INFINITY if most < 0 else most
@@ -123,9 +142,7 @@ def apply_limits(assignment: Assignment) -> None:
             raise OSError(f"cannot set {what}: {reason}") from error
 
 
-def _ending(lifeline: Lifeline, assignment: Assignment, runner: asyncio.Runner) -> Ending:
-    if "traces" in lifeline.descriptors:
-        register(lifeline.descriptors["traces"])
+def _ending(lifeline: Lifeline, assignment: Assignment, runner: asyncio.Runner, spare: Spare | None) -> Ending:
     sys.path[0] = assignment.path
     try:
         apply_limits(assignment)
@@ -142,12 +159,13 @@ def _ending(lifeline: Lifeline, assignment: Assignment, runner: asyncio.Runner) 
         lifeline.report(Failure("import", text))
         return Ending(1, Manner.CRASH)
     # Neither closed nor left by `with`: that would wait for tasks and threads, and this process ends now.
-    return runner.run(_live(lifeline, assignment, worker_class))
+    return runner.run(_live(lifeline, assignment, worker_class, spare))
 
 
-async def _live(lifeline: Lifeline, assignment: Assignment, worker_class: type[Worker]) -> Ending:
+async def _live(lifeline: Lifeline, assignment: Assignment, worker_class: type[Worker], spare: Spare | None) -> Ending:
     loop = asyncio.get_running_loop()
-    presence = Presence(lifeline.descriptors, assignment, loop)
+    board = spare.board if spare is not None else open_board(lifeline.descriptors)
+    presence = Presence(board, assignment, loop)
 
     def report(message: FromWorker) -> None:
         presence.heard(message)
@@ -164,62 +182,30 @@ async def _live(lifeline: Lifeline, assignment: Assignment, worker_class: type[W
         lag_of=presence.lag_of,
         drain_timeout=assignment.drain_timeout,
     )
-    options = MeshOptions(
-        node_id=assignment.name,
-        incarnation=assignment.incarnation,
-        epoch=assignment.epoch,
-        listen=assignment.listen,
-        secret=assignment.secret,
-        heartbeat_interval=assignment.heartbeat_interval,
-        heartbeat_timeout=assignment.heartbeat_timeout,
-        blacklist_duration=assignment.blacklist_duration,
-    )
-    mesh = Mesh(options, node, adapters=_adapters(assignment), blacklist=_blacklist(lifeline, assignment.name))
+    mesh = spare.mesh if spare is not None else _mesh(lifeline, assignment, node)
     presence.count_messages(mesh.message_counts)
     node.connect(mesh, worker_class, assignment.roster)
+    if spare is not None:
+        spare.become(assignment, node)
     with contextlib.suppress(OSError, RuntimeError):  # SIGKILL has no handler.
         stop_signal = signal.Signals[assignment.stop_signal]
         loop.add_signal_handler(stop_signal, node.request_stop)
 
-    def on_message(message: RosterNews | Stop) -> None:
+    def on_message(message: ToWorker) -> None:
         if isinstance(message, Stop):
             node.request_stop()
-        else:
+        elif isinstance(message, RosterNews):
             node.apply(message.records)
 
     lifeline.attach(on_message, _gone)
+    if spare is not None and spare.is_stopped:
+        node.request_stop()
     return await node.live()
 
 
-def _blacklist(lifeline: Lifeline, name: str) -> SharedBlacklist | None:
-    """Return the mesh's blacklist, if one came with the assignment; it is open as long as this process lives."""
-    descriptors = [lifeline.descriptors.pop(part, -1) for part in ("blacklist", "wake")]
-    try:
-        return (
-            None if descriptors[0] < 0 else SharedBlacklist.attach(descriptors[0], source=name, wake_fd=descriptors[1])
-        )
-    except BlacklistError as error:
-        log.error("going on with penalties of our own: %s", error)
-        return None
-    finally:
-        for descriptor in descriptors:
-            if descriptor >= 0:
-                os.close(descriptor)
-
-
-def _adapters(assignment: Assignment) -> list[TransportAdapter]:
-    """Return the adapters for where this node listens; the others of the mesh listen alike."""
-    adapters: list[TransportAdapter] = []
-    for transport in {endpoint.partition(":")[0] for endpoint in assignment.listen}:
-        if transport == "unix":
-            from ..shared.transport.unix import UnixTransportAdapter
-
-            adapters.append(UnixTransportAdapter())
-        else:
-            from ..shared.transport.tcp import TcpTransportAdapter
-
-            adapters.append(TcpTransportAdapter())
-    return adapters
+def _mesh(lifeline: Lifeline, assignment: Assignment, node: Node) -> Mesh:
+    blacklist = blacklist_of(lifeline, assignment.name)
+    return Mesh(options_of(assignment), node, adapters=adapters_for(assignment.listen), blacklist=blacklist)
 
 
 def _gone(reason: str) -> NoReturn:

@@ -12,6 +12,16 @@ ends are processes of one user and one version, but lengths and types are checke
                     ◀────────────────────────  Links     how many peers are linked (coalesced)
                     ◀────────────────────────  Failure   what ended me, with its traceback
         Stop        ────────────────────────▶            run on_stop and end (beside the stop signal)
+
+A spare is told first how it is linked with everybody, and later whose place it takes:
+
+        Reserve     ────────────────────────▶            how others know you, where to listen, the roster so far
+                    ◀────────────────────────  Listening
+        RosterNews  ────────────────────────▶            (from now on)
+        Assignment  ────────────────────────▶            who you are from now on; the rest is as above
+
+Its links stay what they are, so what the assignment says of them (epoch, endpoints, secret, descriptors) is known to
+it already.
 """
 
 from __future__ import annotations
@@ -88,6 +98,23 @@ class Assignment(msgspec.Struct, frozen=True, tag="assignment", array_like=True,
     beat: float = 0.025
 
 
+class Reserve(msgspec.Struct, frozen=True, tag="reserve", array_like=True, forbid_unknown_fields=True):
+    """The first message to a spare: how it is linked while it waits. The fields are those of an ``Assignment``.
+
+    ``name`` is what the roster calls it; its ``epoch`` will be that of the incarnation whose place it takes.
+    """
+
+    name: str
+    epoch: int
+    listen: tuple[str, ...]
+    secret: bytes
+    roster: tuple[NodeRecord, ...]
+    heartbeat_interval: float | None = None
+    heartbeat_timeout: float = 2.0
+    blacklist_duration: float = 10.0
+    descriptors: tuple[str, ...] = ()
+
+
 class RosterNews(msgspec.Struct, frozen=True, tag="roster", array_like=True, forbid_unknown_fields=True):
     """Records that changed."""
 
@@ -122,7 +149,7 @@ class Failure(msgspec.Struct, frozen=True, tag="failure", array_like=True, forbi
     traceback: str
 
 
-ToWorker = Assignment | RosterNews | Stop
+ToWorker = Assignment | Reserve | RosterNews | Stop
 FromWorker = Listening | Ready | Links | Failure
 
 # What msgspec raises for text that is not UTF-8, and for nesting that is too deep, are not errors of its own.

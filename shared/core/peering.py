@@ -69,6 +69,9 @@ def redial_delay(me: str, other: str) -> float:
 
 
 def session_id(one: Identity, other: Identity) -> bytes:
-    """Return the id of the session between two incarnations: a function of the pair, known to both without asking."""
-    ends = sorted(f"{end.node}/{end.epoch:016x}" for end in (one, other))
-    return hashlib.blake2b("|".join(ends).encode(), digest_size=16).digest()
+    """Return the id of the session between two incarnations: a function of the pair, known to both without asking.
+
+    Of their epochs alone, which are names that never change: a spare keeps its links when it takes a node's name.
+    """
+    ends = sorted(end.epoch.to_bytes(8, "big") for end in (one, other))
+    return hashlib.blake2b(b"meshvisor session" + ends[0] + ends[1], digest_size=16).digest()

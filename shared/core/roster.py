@@ -2,6 +2,9 @@
 
 The supervisor keeps it and tells every worker, whole at start and by difference after; a node never learns about
 another node in any other way. A record replaces the earlier record of the same name if it is not older.
+
+A spare, which waits for the place of a node that dies, is listed as well, under a name and in a group that no node can
+have. When it takes a place, the record of the node shows the spare's epoch, and that of the spare is removed.
 """
 
 from __future__ import annotations
@@ -10,6 +13,9 @@ from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
 import msgspec
+
+SPARES = "~spare"
+"""The group of all spares; no worker can be called so."""
 
 
 class NodeStatus(StrEnum):
@@ -43,6 +49,11 @@ class NodeRecord(msgspec.Struct, frozen=True, array_like=True):
     def is_listening(self) -> bool:
         """Whether the node's endpoints may be dialled."""
         return self.status in (NodeStatus.LISTENING, NodeStatus.READY)
+
+    @property
+    def is_spare(self) -> bool:
+        """Whether this is a process that waits for the place of another one: it is linked, and takes no part."""
+        return self.group == SPARES
 
 
 class Roster:

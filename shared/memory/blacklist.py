@@ -352,6 +352,16 @@ class SharedBlacklist:
             finally:
                 self._segment.unlock()
 
+    @property
+    def source(self) -> str:
+        """Who reports what this process sets."""
+        return self._source
+
+    @source.setter
+    def source(self, source: str) -> None:
+        self._reporter = entries.reporter(source, os.getpid())
+        self._source = source
+
     # Who wants to hear of it.
 
     def subscribe(self, callback: Callable[[Penalty], None]) -> Callable[[], None]:

@@ -75,6 +75,7 @@ class Acceptor:
 
     ``counts`` tells how many connections were accepted and refused, and how many streams were dropped before their
     connection was either; ``drops`` and ``refusals`` tell why, ``half_open`` how many streams are on their way.
+    ``me`` is who answers, from the next handshake on.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class Acceptor:
         self.drops: Counter[Drop] = Counter()
         self.refusals: Counter[RefusalCode] = Counter()
         self.half_open = 0
-        self._me = me
+        self.me = me
         self._secret = secret
         self._admit = admit
         self._adapters = adapters
@@ -191,7 +192,7 @@ class Acceptor:
     async def _establish(self, control: Stream, connection_id: bytes, pair: _Pair, endpoint: Endpoint) -> None:
         """Shake hands, and attach the connection to the link that ``admit`` names."""
         side = AcceptingSide(
-            self._me, secret=self._secret, connection_id=connection_id, nonce=secrets.token_bytes(NONCE_SIZE)
+            self.me, secret=self._secret, connection_id=connection_id, nonce=secrets.token_bytes(NONCE_SIZE)
         )
         with _blaming(Drop.MALFORMED, fatal=Drop.VERSION):
             welcome = side.greeted((await read_frame(control, Kind.HELLO)).body)

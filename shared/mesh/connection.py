@@ -310,6 +310,18 @@ class ConnectionHandle:
 
     # For whoever connects it.
 
+    def rename(self, node: str, incarnation: int) -> None:
+        """The peer was a spare and has taken a node's place; the session is the same."""
+        self.node_id, self.incarnation = node, incarnation
+
+    def hand_to(self, receiver: Receiver) -> None:
+        """Let ``receiver`` take what arrives from now on."""
+        self._receiver = receiver
+
+    def hear_out(self) -> None:
+        """Take in what a peer that is dead has still said; ``connection_lost`` may be told in here."""
+        self._driver.hear_out()
+
     @property
     def received(self) -> tuple[int, int]:
         """What was received in the session, by lane."""

@@ -183,7 +183,7 @@ def shared_budget() -> RetryBudget:
 
 
 class Dialer:
-    """Dials for one node, and bars the endpoints that fail."""
+    """Dials for one node, and bars the endpoints that fail. ``me`` is who it says that it is, from its next dial on."""
 
     def __init__(
         self,
@@ -196,7 +196,7 @@ class Dialer:
     ) -> None:
         self.penalties = penalties
         self.last_severity: FailureSeverity | None = None
-        self._me = me
+        self.me = me
         self._secret = secret
         self._adapters = adapters
         self._options = TransportOptions(node_id=me.node)
@@ -217,7 +217,7 @@ class Dialer:
         known = began + self.penalties.remaining(key, began)
         try:
             async with asyncio.timeout(self._timeout):
-                dialled = await dial(adapter, endpoint, self._options, self._me, self._secret, propose, gate=gate)
+                dialled = await dial(adapter, endpoint, self._options, self.me, self._secret, propose, gate=gate)
         except Refused as refusal:
             self._declined(key, refusal, known)
             is_stale = refusal.authenticated and refusal.code == RefusalCode.STALE

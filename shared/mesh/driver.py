@@ -192,6 +192,12 @@ class LinkDriver:
         self._drop()
         self.link.end()
 
+    def hear_out(self) -> None:
+        """Take in what has arrived already, up to the end of the connection if that is there."""
+        for connection in (self._standby, self._current):
+            for channel in () if connection is None else connection.channels:
+                channel.drain()
+
     async def wait_closed(self) -> None:
         """Wait until nothing of the connections that this link ever had runs any more."""
         retired, self._retired = self._retired, []

@@ -4,6 +4,12 @@ The roster says who there is. Of any two nodes the newcomer dials: whoever is al
 announces itself waits for it, and dials only if nothing has come after a quarter of a second. If both dial all the
 same, the dial of the node with the lower id wins. One link, one session and one pair of incarnations are the same
 thing here, so the session's id is derived from the pair and both ends know it without asking.
+
+A spare is linked like any node, and takes no part: its links are kept aside by both ends, and nobody is told of them.
+When it takes the place of a node that died, the roster shows its epoch under the node's name, and whoever reads that
+makes the link that is there already the node's. The news reach the processes at different times, so until both ends
+have them, what arrives is put on a shelf; and since an epoch is the name of a process that never changes, it is by
+epochs that a node and a spare are recognised as one.
 """
 
 from __future__ import annotations
@@ -13,6 +19,8 @@ import logging
 import random
 from collections.abc import Callable, Iterable
 from typing import Protocol
+
+import msgspec
 
 from ..core.endpoint import Endpoint
 from ..core.handshake import Identity, Offer, RefusalCode
@@ -30,6 +38,7 @@ from .options import MeshOptions as MeshOptions
 from .parties import Receiver
 from .peer import Peer
 from .penalties import Blacklist, penalty_table
+from .shelf import Shelf
 
 log = logging.getLogger("meshvisor.mesh")
 
@@ -65,12 +74,15 @@ class MeshHandler(Receiver, Protocol):
 
 
 class Mesh:
-    """All links of one node; see the module. ``blacklist`` holds its penalties, and stays the caller's to close."""
+    """All links of one node; see the module. ``blacklist`` holds its penalties, and stays the caller's to close.
+
+    Without a ``handler`` it is a spare's: ``become`` gives it one, and a name. ``roster`` never shows any spares.
+    """
 
     def __init__(
         self,
         options: MeshOptions,
-        handler: MeshHandler,
+        handler: MeshHandler | None,
         *,
         adapters: Iterable[TransportAdapter],
         blacklist: Blacklist | None = None,
@@ -84,6 +96,8 @@ class Mesh:
             options.node_id, options.incarnation, options.epoch, (options.max_queue_messages, options.max_queue_bytes)
         )
         self._peers: dict[str, Peer] = {}
+        self._spares: dict[str, Peer] = {}
+        self._spare_roster = Roster()
         by_name = {adapter.transport: adapter for adapter in adapters}
         self._dialer = Dialer(
             self._me,
@@ -96,7 +110,7 @@ class Mesh:
         self._dials = asyncio.Semaphore(_MAX_DIALS)
         self._scratch = memoryview(bytearray(SCRATCH))
         self._tasks: set[asyncio.Task[None]] = set()
-        self._is_listening = False
+        self._bound: tuple[str, ...] | None = None  # where it listens, once it does
         self._is_announced = False  # the roster lists this node itself as listening
         self._is_closing = False
         self._links_told = (-1, -1)
@@ -114,26 +128,41 @@ class Mesh:
     # Asked by the node.
 
     async def start(self) -> tuple[str, ...]:
-        """Begin to listen, and to dial whoever the roster lists; return the bound endpoints.
+        """Begin to listen, and to dial whoever the roster lists; return the bound endpoints. Again: return them.
 
         Raises:
             OSError: If an endpoint cannot be bound.
         """
-        bound = await self._acceptor.start([Endpoint.parse(text) for text in self._options.listen])
-        self._is_listening = True
-        self._unsubscribe = self._dialer.penalties.subscribe(self._freed)
-        for peer in self._peers.values():
-            self._plan_dial(peer, 0.0)
-        return tuple(str(endpoint) for endpoint in bound)
+        if self._bound is None:
+            bound = await self._acceptor.start([Endpoint.parse(text) for text in self._options.listen])
+            self._bound = tuple(str(endpoint) for endpoint in bound)
+            self._unsubscribe = self._dialer.penalties.subscribe(self._freed)
+            for peer in self._everybody():
+                self._plan_dial(peer, 0.0)
+        return self._bound
+
+    def become(self, node: str, incarnation: int, handler: MeshHandler) -> None:
+        """Be no spare any more, but this incarnation of ``node``; all links that are up are announced in here."""
+        self._forget(node)  # the incarnation that died
+        self._me = msgspec.structs.replace(self._me, node=node, incarnation=incarnation)
+        self._dialer.me = self._acceptor.me = self._me
+        self._handler = handler
+        for peer in list(self._peers.values()):
+            self._announce(peer)
+        self._tell_links()
 
     def link(self, node: str) -> ConnectionHandle | None:
         """Return the link to the current incarnation of ``node``, if there is one (it may be reconnecting)."""
         peer = self._peers.get(node)
-        return None if peer is None or peer.is_doomed else peer.handle
+        return peer.handle if peer is not None and peer.is_announced and not peer.is_doomed else None
 
     def links(self) -> list[ConnectionHandle]:
         """Return the links to all peers that are there now."""
-        return [peer.handle for peer in self._peers.values() if peer.handle is not None and not peer.is_doomed]
+        return [
+            peer.handle
+            for peer in self._peers.values()
+            if peer.handle is not None and peer.is_announced and not peer.is_doomed
+        ]
 
     def message_counts(self) -> tuple[int, int]:
         """Return how many messages have come and gone over the links that are there now."""
@@ -177,15 +206,15 @@ class Mesh:
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
-        for peer in self._peers.values():
+        for peer in self._everybody():
             peer.cancel_dial()
             peer.wake()
-        handles = self.links()
         if drain > 0:
-            await asyncio.gather(*(handle.drain(drain) for handle in handles))
+            await asyncio.gather(*(handle.drain(drain) for handle in self.links()))
         await self._acceptor.close()
+        handles = [peer.handle for peer in self._everybody() if peer.handle is not None and not peer.is_doomed]
         await asyncio.gather(*(handle.part(_PARTING) for handle in handles))
-        for peer in self._peers.values():
+        for peer in self._everybody():
             self._finish(peer, closing=True)
         # What is left are dials, cancelled above, and connections that are being closed.
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -194,30 +223,42 @@ class Mesh:
 
     def apply(self, records: Iterable[NodeRecord]) -> None:
         """Take news of the roster in."""
-        changes = self.roster.apply(records)
+        records = list(records)
+        changes = self.roster.apply(record for record in records if not record.is_spare)
+        # After the nodes: the link of one that is removed may be a node's by then.
+        changes += self._spare_roster.apply(record for record in records if record.is_spare)
         before = self._is_announced
         for _, record in changes:
-            if record.name == self._me.node:
+            if self._is_own(record) and record.status is not NodeStatus.REMOVED:
                 self._is_announced = record.is_listening
         for _, record in changes:
-            if record.name != self._me.node:
+            if not self._is_own(record):
                 self._apply_one(record, newcomer_is_other=before)
+            elif record.name != self._me.node:
+                self._forget(record.name)  # the incarnation whose place this spare is about to take
         self._tell_links()
 
+    def _is_own(self, record: NodeRecord) -> bool:
+        return record.name == self._me.node or record.epoch == self._me.epoch
+
     def _apply_one(self, record: NodeRecord, *, newcomer_is_other: bool) -> None:
-        peer = self._peers.get(record.name)
+        peers = self._spares if record.is_spare else self._peers
+        peer = peers.get(record.name)
         if peer is not None:
             # Somebody may have dialled the dying peer before the news was here.
             self._forgive(set(peer.record.endpoints).difference(record.endpoints))
         if record.status is NodeStatus.REMOVED:
             self._forget(record.name)
             return
+        if record.is_spare and self._peer_of(record.epoch) is not None:
+            return  # it has taken a place already, and was faster than its own news
         is_first_sight = peer is None and not newcomer_is_other
         if peer is None:
-            peer = self._peers[record.name] = Peer(record)
+            peer = peers[record.name] = Peer(record)
             has_begun = record.is_listening
         else:
             has_begun = peer.standing.update(record)
+        self._take_place(peer, record.incarnation, record.epoch)
         if peer.handle is not None and peer.handle.incarnation <= peer.standing.buried:
             self._expire(peer)
         if not record.is_listening or has_begun:
@@ -237,10 +278,51 @@ class Mesh:
             self._dialer.penalties.forgive(endpoint)
 
     def _forget(self, name: str) -> None:
-        peer = self._peers.pop(name, None)
+        peer = self._peers.pop(name, None) or self._spares.pop(name, None)
         if peer is not None:
             peer.cancel_dial()
             self._finish(peer)
+            peer.wake()
+
+    # Spares.
+
+    def _everybody(self) -> list[Peer]:
+        return [*self._peers.values(), *self._spares.values()]
+
+    def _peer_of(self, epoch: int) -> Peer | None:
+        """Return the peer, no spare, that lives under ``epoch`` now."""
+        return next((peer for peer in self._peers.values() if epoch in peer.epochs), None)
+
+    def _take_place(self, peer: Peer, incarnation: int, epoch: int) -> None:
+        """If that incarnation of ``peer`` was a spare until now, make the spare's link the peer's."""
+        spare = next((spare for spare in self._spares.values() if epoch in spare.epochs), None)
+        if spare is None or spare is peer:
+            return
+        del self._spares[spare.record.name]
+        spare.cancel_dial()
+        if spare.handle is None:
+            return
+        linked = peer.handle.incarnation if peer.handle is not None else 0
+        if incarnation <= max(linked, peer.standing.buried):  # one that came after it was faster than the news
+            self._finish(spare)
+            return
+        if peer.handle is not None:
+            peer.handle.hear_out()
+            self._finish(peer)
+        peer.take_link(spare, incarnation)
+        self._announce(peer)
+
+    def _announce(self, peer: Peer) -> None:
+        """Tell of a link that is up for the first time, once neither end of it is a spare (any more)."""
+        handler, handle = self._handler, peer.handle
+        if handler is None or handle is None or peer.record.is_spare or peer.is_announced:
+            return
+        if handle.is_attached and not peer.is_doomed:
+            peer.is_announced = True
+            handler.peer_up(handle)
+            if peer.shelf is not None:
+                peer.shelf.clear_for(handle, handler)
+                peer.shelf = None
             peer.wake()
 
     # Dialling.
@@ -252,7 +334,7 @@ class Mesh:
 
     def _freed(self, key: str) -> None:
         """An endpoint is barred no longer: whoever waits for that waits no longer."""
-        for peer in self._peers.values():
+        for peer in self._everybody():
             if peer.is_barred and peer.timer is not None and key in peer.record.endpoints:
                 peer.timer.cancel()
                 self._begin_dial(peer)
@@ -267,7 +349,7 @@ class Mesh:
             return
         peer.patience = 0
         is_linked = peer.handle is not None and (peer.handle.is_attached or peer.is_doomed)
-        if self._is_listening and not self._is_closing and not is_linked and peer.record.is_listening:
+        if self._bound is not None and not self._is_closing and not is_linked and peer.record.is_listening:
             peer.dial = asyncio.create_task(self._dial(peer))
             self._tasks.add(peer.dial)
             peer.dial.add_done_callback(self._tasks.discard)
@@ -313,7 +395,7 @@ class Mesh:
     def _propose(self, peer: Peer, identity: Identity) -> Proposal:
         """Say which session is wanted of the node that answered, if it is the right one."""
         record = peer.record
-        if (identity.node, identity.epoch) != (record.name, record.epoch):
+        if identity.epoch != record.epoch:
             raise HandshakeError(f"{identity.node} (incarnation {identity.incarnation}) answered for {record.name}")
         handle = peer.handle
         received = handle.received if handle is not None and handle.epoch == identity.epoch else (0, 0)
@@ -323,7 +405,7 @@ class Mesh:
         if self._is_closing:
             dialled.connection.close()
             return
-        handle = self._handle_for(peer, dialled.peer)
+        handle = self._handle_for(peer, peer.identify(dialled.peer))
         try:
             handle.check_resume(dialled.received)
         except ProtocolFault as fault:
@@ -340,20 +422,21 @@ class Mesh:
     def _admit(self, offer: Offer) -> ConnectionHandle | Refuse:
         """Decide about an authenticated peer's connection."""
         node = offer.peer.node
-        peer = self._peers.get(node)
+        peer = self._peers.get(node) or self._spares.get(node) or self._peer_of(offer.peer.epoch)
         if self._is_closing:
             return Refuse(RefusalCode.CLOSING)
-        if node == self._me.node:
+        if node == self._me.node or offer.peer.epoch == self._me.epoch:
             return Refuse(RefusalCode.MISMATCH, "this is the node that dials")
         if peer is None:
             return Refuse(RefusalCode.UNKNOWN, f"{node} is not in our roster yet", 0.1)
-        if not peer.standing.is_current(offer.peer, peer.handle.incarnation if peer.handle else 0):
+        identity = peer.identify(offer.peer)
+        if not peer.standing.is_current(identity, peer.handle.incarnation if peer.handle else 0):
             return Refuse(RefusalCode.STALE, f"incarnation {peer.record.incarnation} of {node} is the current one")
         if self._own_dial_wins(peer):
             return Refuse(RefusalCode.DUPLICATE, "both sides dialled, and the lower node id wins")
-        if offer.session != session_id(self._me, offer.peer):
+        if offer.session != session_id(self._me, identity):
             return Refuse(RefusalCode.MISMATCH, "not the session of these two incarnations")
-        handle = self._handle_for(peer, offer.peer)
+        handle = self._handle_for(peer, identity)
         try:
             handle.check_resume(offer.received)
         except ProtocolFault as fault:
@@ -375,10 +458,13 @@ class Mesh:
 
     def _handle_for(self, peer: Peer, identity: Identity) -> ConnectionHandle:
         """Return the handle of the link to this incarnation, made if need be; that of an older one ends."""
+        self._take_place(peer, identity.incarnation, identity.epoch)
         if peer.handle is not None and peer.handle.epoch == identity.epoch:
             return peer.handle
         self._finish(peer)
         options = self._options
+        handler = None if peer.record.is_spare else self._handler
+        peer.shelf = Shelf() if handler is None else None
         heartbeat = None
         if options.heartbeat_interval is not None:
             heartbeat = Heartbeat(options.heartbeat_interval, options.heartbeat_timeout)
@@ -391,7 +477,7 @@ class Mesh:
             scratch=self._scratch,
             heartbeat=heartbeat,
             dice=self._rng,
-            receiver=self._handler,
+            receiver=handler or peer.shelf,
         )
         return peer.handle
 
@@ -399,20 +485,20 @@ class Mesh:
 
     def link_up(self, handle: ConnectionHandle) -> None:
         """Announce a new link; a reconnect is nobody's business."""
-        peer = self._peers.get(handle.node_id)
-        if peer is None or peer.handle is not handle:
-            return
-        peer.attached_at = asyncio.get_running_loop().time()
-        if not peer.is_announced:
-            peer.is_announced = True
-            self._handler.peer_up(handle)
-            peer.wake()
-        self._tell_links()
+        peer = self._owner_of(handle)
+        if peer is not None:
+            peer.attached_at = asyncio.get_running_loop().time()
+            self._announce(peer)
+            self._tell_links()
+
+    def _owner_of(self, handle: ConnectionHandle) -> Peer | None:
+        peer = self._peers.get(handle.node_id) or self._spares.get(handle.node_id)
+        return peer if peer is not None and peer.handle is handle else None
 
     def link_down(self, handle: ConnectionHandle, reason: str, *, broken: bool) -> None:
         """Find another connection, unless the roster says that the peer is dead."""
-        peer = self._peers.get(handle.node_id)
-        if peer is None or peer.handle is not handle:
+        peer = self._owner_of(handle)
+        if peer is None:
             return
         if broken:
             log.error("the connection to %s was given up: %s", handle.node_id, reason)
@@ -430,8 +516,8 @@ class Mesh:
 
     def link_left(self, handle: ConnectionHandle) -> None:
         """The peer is leaving in an orderly way."""
-        peer = self._peers.get(handle.node_id)
-        if peer is not None and peer.handle is handle:
+        peer = self._owner_of(handle)
+        if peer is not None:
             peer.standing.bury(handle.incarnation)
             peer.cancel_dial()
             self._finish(peer, left=True)
@@ -477,13 +563,14 @@ class Mesh:
             report = PeerLeft(handle.node_id, handle.incarnation)
         announced = peer.is_announced
         peer.handle, peer.is_doomed, peer.is_announced, peer.dialled_at = None, False, False, None
+        peer.shelf = None
         if closing:
             handle.finish(lambda: LinkClosed(handle.node_id))
         else:
             # A new one for each who asks: a raised exception belongs to the one who catches it.
             handle.finish(lambda: type(report)(*report.args))
         self._retire(handle)
-        if announced and not closing:
+        if announced and not closing and self._handler is not None:
             self._handler.peer_down(handle, report)
 
     def _retire(self, handle: ConnectionHandle) -> None:
@@ -499,6 +586,8 @@ class Mesh:
 
     def _tell_links_now(self) -> None:
         self._is_telling = False
+        if self._handler is None:
+            return
         others = [peer for peer in self._peers.values() if peer.record.status is not NodeStatus.GONE]
         up = sum(peer.handle is not None and peer.handle.is_attached and not peer.is_doomed for peer in others)
         if (up, len(others)) != self._links_told:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
+
+from ..core.handshake import Identity
 from ..core.peering import Standing
 from ..core.retry import Backoff
 from ..core.roster import NodeRecord
 from .connection import ConnectionHandle
+from .shelf import Shelf
 
 
 class Peer:
@@ -18,6 +22,7 @@ class Peer:
         self.handle: ConnectionHandle | None = None
         self.is_doomed = False  # the process behind the handle is dead; its last words are still being read
         self.is_announced = False  # peer_up was called for the handle
+        self.shelf: Shelf | None = None  # what came on the handle, while it must not be announced
         self.attached_at = 0.0  # when the latest connection was established, by whoever dialled
         self.dialled_at: float | None = None  # when our own dial established the current connection
         self.dial: asyncio.Task[None] | None = None
@@ -31,6 +36,26 @@ class Peer:
     def record(self) -> NodeRecord:
         """What the roster says of it."""
         return self.standing.record
+
+    @property
+    def epochs(self) -> tuple[int, int]:
+        """The names of its process: the one that the roster has, and the one that is linked."""
+        return self.record.epoch, (self.record if self.handle is None else self.handle).epoch
+
+    def identify(self, claimed: Identity) -> Identity:
+        """Return who ``claimed`` is by the roster: a spare learns later than others that it has taken a place."""
+        record = self.record
+        if claimed.epoch != record.epoch:
+            return claimed
+        return msgspec.structs.replace(claimed, node=record.name, incarnation=record.incarnation)
+
+    def take_link(self, spare: Peer, incarnation: int) -> None:
+        """Have the link that ``spare`` has: it has become that ``incarnation`` of this peer."""
+        assert spare.handle is not None
+        spare.handle.rename(self.record.name, incarnation)
+        self.handle, self.shelf = spare.handle, spare.shelf
+        self.attached_at, self.dialled_at = spare.attached_at, spare.dialled_at
+        spare.handle = spare.shelf = None
 
     def cancel_dial(self) -> None:
         """Dial it neither now nor later, until that is planned again."""

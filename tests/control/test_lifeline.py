@@ -20,6 +20,7 @@ from meshvisor.shared.control.lifeline import (
     Listening,
     Reader,
     Ready,
+    Reserve,
     RosterNews,
     Stop,
     ToWorker,
@@ -46,7 +47,9 @@ ASSIGNMENT = Assignment(
     roster=(RECORD,),
 )
 
-TO_WORKER: list[ToWorker] = [ASSIGNMENT, RosterNews((RECORD,)), RosterNews(()), Stop()]
+RESERVE = Reserve("~spare-1", 2**64 - 1, ("unix:/run/~spare-1.sock",), bytes(32), (RECORD,), descriptors=("board",))
+
+TO_WORKER: list[ToWorker] = [ASSIGNMENT, RESERVE, RosterNews((RECORD,)), RosterNews(()), Stop()]
 FROM_WORKER: list[FromWorker] = [
     Listening(("unix:/run/c.sock", "tcp:127.0.0.1:4500")),
     Links(3, 15),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from meshvisor.shared.core.endpoint import Endpoint
-from meshvisor.shared.core.roster import NodeRecord, NodeStatus
+from meshvisor.shared.core.roster import SPARES, NodeRecord, NodeStatus
 from meshvisor.shared.errors import PeerLeft, PeerLost
 from meshvisor.shared.mesh.connection import ConnectionHandle
 from meshvisor.shared.mesh.mesh import Mesh, MeshOptions
@@ -49,6 +49,7 @@ class Node:
 
     def __init__(self, name: str, incarnation: int, network: MemoryNetwork, seed: int, **options: Any) -> None:
         self.name = name
+        self.group = SPARES if name.startswith(SPARES) else name
         self.incarnation = incarnation
         self.epoch = random.Random(f"{name}/{incarnation}").getrandbits(64)
         self.adapter = Cuttable(network)
@@ -56,26 +57,38 @@ class Node:
         self.down: list[PeerLost | PeerLeft] = []
         self.got: dict[str, list[bytes]] = {}
         self.calls: list[bytes] = []
+        self.story: list[str] = []  # all of that in its order
         self.links = (0, 0)
         self.consumes = True
         listen = (f"memory:{name}-{incarnation}",)
         secret, blacklist = options.pop("secret", b"secret"), options.pop("blacklist", None)
         self.options = MeshOptions(name, incarnation, self.epoch, listen, secret, **options)
-        self.mesh = Mesh(self.options, self, adapters=[self.adapter], blacklist=blacklist, rng=random.Random(seed))
+        handler = None if self.group == SPARES else self
+        self.mesh = Mesh(self.options, handler, adapters=[self.adapter], blacklist=blacklist, rng=random.Random(seed))
 
     def record(self, status: NodeStatus) -> NodeRecord:
         endpoints = self.options.listen if status in (NodeStatus.LISTENING, NodeStatus.READY) else ()
-        return NodeRecord(self.name, self.name, 0, self.incarnation, self.epoch, status, endpoints)
+        return NodeRecord(self.name, self.group, 0, self.incarnation, self.epoch, status, endpoints)
+
+    def become(self, name: str, incarnation: int) -> None:
+        """Take a place, as a spare does when it is told to."""
+        self.name, self.incarnation, self.group = name, incarnation, name
+        self.mesh.become(name, incarnation, self)
 
     def peer_up(self, link: ConnectionHandle) -> None:
         self.up.append((link.node_id, link.incarnation))
+        self.story.append(f"{link.node_id}.{link.incarnation} is up")
 
     def peer_down(self, link: ConnectionHandle, reason: PeerLost | PeerLeft) -> None:
         self.down.append(reason)
+        self.story.append(f"{reason.peer}.{reason.incarnation} is down")
 
     def messages_received(self, link: ConnectionHandle, first: int, bodies: list[bytes | bytearray]) -> None:
         got = self.got.setdefault(link.node_id, [])
         got += map(bytes, bodies)
+        self.story += [
+            f"{link.node_id}.{link.incarnation} says {body[:20].decode(errors='replace')}" for body in bodies
+        ]
         if self.consumes:
             link.consumed(first + len(bodies) - 1)
 
@@ -89,10 +102,10 @@ class Node:
 async def end_abruptly(mesh: Mesh) -> None:
     """End ``mesh`` as the death of its process would: at once, and without a word to anybody."""
     mesh._is_closing = True
-    handles = [peer.handle for peer in mesh._peers.values() if peer.handle is not None]
+    handles = [peer.handle for peer in mesh._everybody() if peer.handle is not None]
     for link in handles:
         link._driver.end()
-    for peer in mesh._peers.values():
+    for peer in mesh._everybody():
         peer.cancel_dial()
     await mesh._acceptor.close()
     await asyncio.gather(*mesh._tasks, return_exceptions=True)

@@ -25,7 +25,7 @@ from meshvisor.supervisor.subreaper import Subreaper, children
 from meshvisor.supervisor.supervisor import Supervisor
 
 APPLICATION = """
-import ctypes, json, os, signal, subprocess, sys
+import ctypes, json, os, signal, subprocess, sys, time
 from meshvisor import Worker
 
 def status(name):
@@ -55,9 +55,12 @@ class Looks(Worker):
 
 class Leaves(Worker):
     async def on_start(self):
-        if os.fork() == 0:
+        pid = os.fork()
+        if pid == 0:
             os.setsid()
             os.execvp("sleep", ["sleep", "1000"])
+        while os.getsid(pid) != pid:  # until then it would be killed with the group of this one
+            time.sleep(0.001)
 """
 
 
@@ -243,6 +246,22 @@ def test_a_dead_spare_is_replaced_and_never_handed_out(family: Any) -> None:
             assert worker.pid != spare
             await home.spares(1)
             worker.end()
+
+    asyncio.run(main())
+
+
+def test_spares_that_were_told_what_does_not_hold_any_more_are_replaced(family: Any) -> None:
+    async def main() -> None:
+        async with family(spares=2) as home:
+            old = await home.spares(2)
+            home.nursery.renew_spares()
+            assert home.nursery.statistics().spares == 0
+            await home.spares(2)
+            workers = [await home.born(home.config()) for _ in range(2)]
+            assert home.nursery.statistics().spares_used == 2
+            assert not old & {worker.pid for worker in workers}
+            for worker in workers:
+                worker.end()
 
     asyncio.run(main())
 

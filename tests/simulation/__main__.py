@@ -14,12 +14,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description="Simulate whole meshes.")
     parser.add_argument("--seeds", type=int, default=100, help="how many seeds to run (default: 100)")
     parser.add_argument("--first", type=int, default=0, help="the first seed (default: 0)")
+    parser.add_argument("--spares", type=int, default=0, help="spares that take the places of the dead (default: 0)")
     parser.add_argument("--quiet", action="store_true", help="print only the seeds that fail, and the sum")
     arguments = parser.parse_args()
     began = time.monotonic()
     failed = []
     for seed in range(arguments.first, arguments.first + arguments.seeds):
-        outcome = run(seed)
+        outcome = run(seed, arguments.spares)
         if outcome.violations:
             failed.append(seed)
         if outcome.violations or not arguments.quiet:

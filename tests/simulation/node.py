@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+from collections.abc import Callable
 
 from tests.mesh.fleet import end_abruptly
 from tests.simulation import history as h
@@ -13,7 +14,7 @@ from tests.simulation.invariants import SPACING
 from tests.simulation.plan import Plan
 
 from meshvisor.shared.core.endpoint import Endpoint
-from meshvisor.shared.core.roster import NodeRecord, NodeStatus
+from meshvisor.shared.core.roster import SPARES, NodeRecord, NodeStatus
 from meshvisor.shared.errors import LinkError, PeerLeft, PeerLost
 from meshvisor.shared.memory.blacklist import SharedBlacklist
 from meshvisor.shared.mesh.connection import ConnectionHandle
@@ -41,41 +42,62 @@ def digest(body: bytes | bytearray) -> str:
     return hashlib.blake2b(body, digest_size=8).hexdigest()
 
 
-def owner_of(endpoint: Endpoint) -> Life:
-    """Return whose endpoint this is."""
-    name, _, incarnation = endpoint.path.rpartition("-")
-    return Life(name, int(incarnation))
+Owners = dict[str, Life]
+"""Who listens at which place, by its path."""
 
 
 class Wire:
-    """A node's adapter: the memory transport, with the chaos of the plan and ways to single peers that are severed."""
+    """A node's adapter: the memory transport, with the chaos of the plan and ways to single peers that are severed.
+
+    ``known`` says who is at an endpoint as far as the node knows: to others a spare may have a name already.
+    """
 
     transport = "memory"
 
-    def __init__(self, life: Life, plan: Plan, network: MemoryNetwork, history: History, severed: set[str]) -> None:
+    def __init__(
+        self,
+        life: Life,
+        plan: Plan,
+        network: MemoryNetwork,
+        history: History,
+        severed: set[str],
+        owners: Owners,
+        known: Callable[[Endpoint], Life],
+    ) -> None:
         seed = plan.dice(f"chaos of {life}").getrandbits(32)
         self.chaos = ChaosTransportAdapter(
             MemoryTransportAdapter(network), plan.chaos_with(seed), shared_fate=plan.shared_fate
         )
         self._life = life
         self._history = history
+        self._owners = owners
+        self._known = known
         self._severed = severed
         self._dialled_at: dict[Life, float] = {}
         self._isolations = 0
 
     async def connect(self, endpoint: Endpoint, options: TransportOptions, /) -> TransportConnection:
         """See ``TransportAdapter.connect``. A severed way looks like a peer that does not answer."""
-        peer = owner_of(endpoint)
+        peer = self._known(endpoint)
         self._history.add(h.Dialled(now(), self._life, peer))
         self._dialled_at[peer] = now()
         connection = await self.chaos.connect(endpoint, options)
-        if peer.name in self._severed:
+        if self._owner(endpoint) in self._severed:
             self.chaos.connections[-1].black_hole()
         return connection
 
     async def listen(self, endpoint: Endpoint, options: TransportOptions, /) -> Listener:
         """See ``TransportAdapter.listen``."""
         return await self.chaos.listen(endpoint, options)
+
+    def take_place(self, life: Life, severed: set[str]) -> None:
+        """Be the wire of ``life`` from now on."""
+        self._life, self._severed = life, severed
+        for peer in sorted(severed):
+            self.sever(peer)
+
+    def _owner(self, endpoint: Endpoint) -> str:
+        return self._owners[endpoint.path].name
 
     def sever(self, peer: str) -> None:
         """Let nothing pass on connections that were dialled to ``peer``; ``severed`` says so for those to come."""
@@ -103,7 +125,7 @@ class Wire:
 
     def heal(self, connection: ChaosConnection) -> None:
         """Let everything pass on ``connection``, unless another fault forbids it."""
-        is_severed = not connection.is_accepted and owner_of(connection.endpoint).name in self._severed
+        is_severed = not connection.is_accepted and self._owner(connection.endpoint) in self._severed
         if not (self._isolations or is_severed):
             self._history.add(h.Released(now(), self._life))
             connection.heal()
@@ -112,7 +134,7 @@ class Wire:
         return [
             connection
             for connection in self.chaos.connections
-            if not connection.is_accepted and owner_of(connection.endpoint).name == peer
+            if not connection.is_accepted and self._owner(connection.endpoint) == peer
         ]
 
     def may_dial(self, peer: Life) -> bool:
@@ -165,6 +187,7 @@ class Node:
         history: History,
         severed: set[str],
         blacklist: SharedBlacklist | None,
+        owners: Owners,
     ) -> None:
         dice = plan.dice(f"node {life}")
         self.life = life
@@ -174,7 +197,7 @@ class Node:
         self.paused_until = 0.0
         self.is_hasty = False  # consumes at once, whatever the plan says
         self.window = dice.choice(WINDOWS)
-        self.wire = Wire(life, plan, network, history, severed)
+        self.wire = Wire(life, plan, network, history, severed, owners, self._known)
         self.news = Newswire(self, plan)
         self._history = history
         self._consume_within = plan.consume_within
@@ -182,14 +205,17 @@ class Node:
         self._consumed_at: dict[Life, float] = {}
         self._calls_received: dict[Life, int] = {}
         self._linked: set[Life] = set()
+        self._told: dict[str, tuple[Life, bool]] = {}
         self._acknowledged: dict[Life, int] = {}
         self._bodies = 0
+        path = f"{life.name}-{life.incarnation}"
+        owners[path] = life
         interval, timeout = plan.heartbeat or (None, 2.0)
         self._options = MeshOptions(
             life.name,
             life.incarnation,
             self.epoch,
-            (f"memory:{life.name}-{life.incarnation}",),
+            (f"memory:{path}",),
             b"secret",
             heartbeat_interval=interval,
             heartbeat_timeout=timeout,
@@ -200,13 +226,15 @@ class Node:
             max_queue_bytes=self.window[1],
         )
         rng = random.Random(dice.random())
-        self.mesh = Mesh(self._options, self, adapters=[self.wire], blacklist=blacklist, rng=rng)
+        handler = None if life.name.startswith(SPARES) else self
+        self.mesh = Mesh(self._options, handler, adapters=[self.wire], blacklist=blacklist, rng=rng)
 
     def record(self, status: NodeStatus, why: str = "") -> NodeRecord:
         """Return the supervisor's record of this incarnation."""
         name, incarnation = self.life
         endpoints = self._options.listen if status is NodeStatus.LISTENING else ()
-        return NodeRecord(name, name, 0, incarnation, self.epoch, status, endpoints, why)
+        group = SPARES if name.startswith(SPARES) else name
+        return NodeRecord(name, group, 0, incarnation, self.epoch, status, endpoints, why)
 
     # The process.
 
@@ -214,6 +242,23 @@ class Node:
         """Begin to listen and to dial."""
         self._history.add(h.Born(now(), self.life, *self.window))
         await self.mesh.start()
+
+    def take_place(self, life: Life, severed: set[str]) -> None:
+        """Be ``life``, as the supervisor decides; ``become`` is when the process hears of it."""
+        self.life = life
+        self.wire.take_place(life, severed)
+        self._history.add(h.Born(now(), life, *self.window))
+        for peer, is_listening in self._told.values():
+            self._history.add(h.Told(now(), life, peer, is_listening))
+
+    def become(self) -> None:
+        """Hear whose place it has taken."""
+        if self.is_alive:
+            self.mesh.become(*self.life, self)
+
+    def _known(self, endpoint: Endpoint) -> Life:
+        records = [*self.mesh.roster, *self.mesh._spare_roster]
+        return next(Life(one.name, one.incarnation) for one in records if str(endpoint) in one.endpoints)
 
     async def kill(self, *, resets: bool) -> None:
         """End as by SIGKILL; with ``resets`` what was on its way is lost, too, as when a whole machine ends."""
@@ -237,8 +282,9 @@ class Node:
         if not self.is_alive:
             return
         for record in news:
-            if record.name != self.life.name:
+            if record.epoch != self.epoch:
                 peer = Life(record.name, record.incarnation)
+                self._told[record.name] = peer, record.is_listening
                 self._history.add(h.Told(now(), self.life, peer, record.is_listening))
         self.mesh.apply(news)
 
@@ -252,6 +298,11 @@ class Node:
             peer.dial = asyncio.create_task(self.mesh._dial(peer))
             self.mesh._tasks.add(peer.dial)
             peer.dial.add_done_callback(self.mesh._tasks.discard)
+
+    def handle_of(self, other: Node) -> ConnectionHandle | None:
+        """Return the link to ``other``, whatever that is called."""
+        peers = self.mesh._everybody()
+        return next((peer.handle for peer in peers if other.epoch in peer.epochs), None)
 
     # The application.
 

@@ -49,6 +49,11 @@ class Plan:
     news_within: tuple[float, float]
     coalesce: float
     disturbances: dict[str, float]
+    spares: int = 0
+
+    def with_spares(self, count: int) -> Plan:
+        """Return the same run with so many spares, which take places and die."""
+        return replace(self, spares=count, disturbances={**self.disturbances, "kills": 0.5, "spare_deaths": 3.0})
 
     @property
     def detection(self) -> float | None:

@@ -49,9 +49,11 @@ class Outcome:
         return "\n  ".join([text, *self.violations])
 
 
-def run(seed: int) -> Outcome:
-    """Run what ``seed`` stands for, and judge it."""
+def run(seed: int, spares: int = 0) -> Outcome:
+    """Run what ``seed`` stands for, and judge it; with ``spares`` there are so many more processes at each moment."""
     plan = draw(seed)
+    if spares:
+        plan = plan.with_spares(spares)
     history = History()
     with _complaints_in(history):
         try:
@@ -84,6 +86,8 @@ async def _play(plan: Plan, history: History) -> None:
     world = World(plan, history)
     for _ in range(plan.nodes):
         await world.start(world.new_name())
+    for _ in range(plan.spares):
+        await world.start_spare()
     sampling = asyncio.create_task(_sample(world))
     await Script(plan, world).run()
     world.calm()

@@ -129,7 +129,23 @@ class Script:
         if dice.random() < 0.8:
             self._world.bury(node)
             await asyncio.sleep(dice.choice((0.0, 0.01, 1.0)))
-        await self._world.start(node.life.name)
+        await self._replace(node.life.name, dice)
+
+    async def _replace(self, name: str, dice: random.Random) -> None:
+        """Start the next incarnation of ``name``, or have a spare take its place."""
+        if not self._world.spares:
+            await self._world.start(name)
+            return
+        within = dice.uniform(*self._plan.news_within)
+        self._world.name(self._world.spares[0], name, within)
+        await asyncio.sleep(dice.choice((0.0, 0.05, 0.5)))
+        await self._world.start_spare()
+
+    async def _spare_deaths(self, dice: random.Random) -> None:
+        """Kill a spare, and start another one."""
+        if self._world.spares:
+            await self._world.kill_spare(dice.choice(self._world.spares))
+            await self._world.start_spare()
 
     async def _leaves(self, dice: random.Random) -> None:
         """Let a node leave, and perhaps come back."""

@@ -28,6 +28,14 @@ def test_no_invariant_is_broken(first: int) -> None:
     assert not broken, "\n".join(map(str, broken))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("spares", [1, 2])
+def test_no_invariant_is_broken_when_spares_take_places(spares: int) -> None:
+    outcomes = [run(seed, spares) for seed in range(spares, 12, 2)]
+    broken = [outcome for outcome in outcomes if outcome.violations]
+    assert not broken, "\n".join(map(str, broken))
+
+
 def test_a_seed_means_one_run() -> None:
     assert [run(seed) for seed in (5, 17, 23)] == [run(seed) for seed in (5, 17, 23)]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from tests.simulation import history as h
 from tests.simulation.history import History, Life
-from tests.simulation.node import Node, now
+from tests.simulation.node import Node, Owners, now
 from tests.simulation.plan import Plan
 
-from meshvisor.shared.core.roster import NodeRecord, NodeStatus
+from meshvisor.shared.core.roster import SPARES, NodeRecord, NodeStatus
 from meshvisor.shared.errors import LinkError
 from meshvisor.shared.memory.blacklist import SharedBlacklist
 from meshvisor.shared.transport.memory import MemoryNetwork
@@ -24,6 +24,7 @@ class World:
         self.plan = plan
         self.history = history
         self.nodes: dict[str, Node] = {}
+        self.spares: list[Node] = []
         self.is_calm = False
         self._network = MemoryNetwork()
         self._blacklist = SharedBlacklist.create(clock=_nanoseconds) if plan.shares_penalties else None
@@ -33,6 +34,8 @@ class World:
         self._applications: dict[Life, list[asyncio.Task[None]]] = {}
         self._ended: list[Node] = []
         self._names = (f"n{number}" for number in range(1000))
+        self._spare_names = (f"{SPARES}-{number}" for number in range(1000))
+        self._owners: Owners = {}
 
     def new_name(self) -> str:
         """Return a name that no node has had."""
@@ -43,25 +46,73 @@ class World:
     def tell(self, record: NodeRecord) -> None:
         """Spread news."""
         self._records[record.name] = record
-        for node in self.nodes.values():
+        for node in [*self.nodes.values(), *self.spares]:
             node.news.send(record)
 
     async def start(self, name: str) -> Node:
         """Start the next incarnation of ``name``; others hear of it when it listens."""
-        known = self._records.get(name)
-        life = Life(name, 1 if known is None else known.incarnation + 1)
-        severed = self._severed.setdefault(name, set())
-        node = Node(life, self.plan, self._network, self.history, severed, self._blacklist)
-        self.tell(node.record(NodeStatus.DOWN))
-        node.hear(list(self._records.values()))
+        node = self._make(self._next_life(name))
         self.nodes[name] = node
         await node.start()
+        self._begin(node)
+        self.tell(node.record(NodeStatus.LISTENING))
+        return node
+
+    def _next_life(self, name: str) -> Life:
+        known = self._records.get(name)
+        return Life(name, 1 if known is None else known.incarnation + 1)
+
+    def _make(self, life: Life) -> Node:
+        severed = self._severed.setdefault(life.name, set())
+        node = Node(life, self.plan, self._network, self.history, severed, self._blacklist, self._owners)
+        self.tell(node.record(NodeStatus.DOWN))
+        node.hear(list(self._records.values()))
+        return node
+
+    def _begin(self, node: Node) -> None:
         if self.is_calm:
             self._calm(node)
         else:
-            self._applications[life] = [self._run(self._send(node, number)) for number in range(self.plan.senders)]
+            self._applications[node.life] = [self._run(self._send(node, one)) for one in range(self.plan.senders)]
+
+    # Spares.
+
+    async def start_spare(self) -> None:
+        """Start a spare, and let it link with everybody."""
+        node = self._make(Life(next(self._spare_names), 1))
+        self.spares.append(node)
+        await node.start()
+        if self.is_calm:
+            self._calm(node)
         self.tell(node.record(NodeStatus.LISTENING))
-        return node
+
+    def name(self, spare: Node, name: str, within: float) -> None:
+        """Have ``spare`` take a place; it hears of that ``within`` so many seconds, before or after the others."""
+        self.spares.remove(spare)
+        removed = spare.record(NodeStatus.REMOVED)
+        del self._records[removed.name]
+        life = self._next_life(name)
+        for path, owner in self._owners.items():
+            if owner == spare.life:
+                self._owners[path] = life
+        spare.take_place(life, self._severed[name])
+        for other in self._severed[name] & self.nodes.keys():
+            self.nodes[other].wire.sever(name)
+        self.nodes[name] = spare
+        self._begin(spare)
+        self.tell(spare.record(NodeStatus.LISTENING))
+        for node in [*self.nodes.values(), *self.spares]:
+            node.news.send(removed)
+        asyncio.get_running_loop().call_later(within, spare.become)
+
+    async def kill_spare(self, spare: Node) -> None:
+        """Kill a spare; everybody hears of it after that."""
+        self.spares.remove(spare)
+        await spare.kill(resets=False)
+        self._ended.append(spare)
+        del self._records[spare.life.name]
+        for node in [*self.nodes.values(), *self.spares]:
+            node.news.send(spare.record(NodeStatus.REMOVED))
 
     @staticmethod
     def _run(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -117,7 +168,7 @@ class World:
         self.is_calm = True
         for severed in self._severed.values():
             severed.clear()
-        for node in [*self._ended, *self.nodes.values()]:
+        for node in [*self._ended, *self.nodes.values(), *self.spares]:
             self._calm(node)
 
     @staticmethod
@@ -139,7 +190,7 @@ class World:
         while not self.is_calm:
             await asyncio.sleep(dice.expovariate(1 / self.plan.send_every))
             await asyncio.sleep(max(0.0, node.paused_until - now()))
-            others = [name for name in self._records if name != node.life.name]
+            others = [name for name in self._records if name != node.life.name and not name.startswith(SPARES)]
             if not others or self.is_calm:
                 continue
             try:
@@ -196,6 +247,10 @@ class World:
                         missing.append(f"{where}: no connection")
                     elif not link._link.is_drained:
                         missing.append(f"{where}: not drained")
+            for spare in self.spares:
+                ends = (node.handle_of(spare), spare.handle_of(node))
+                if not all(handle is not None and handle.is_attached for handle in ends):
+                    missing.append(f"{node.life} and {spare.life}: not linked")
         return missing
 
     def count_connections(self) -> None:
@@ -217,10 +272,11 @@ class World:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for node in self.nodes.values():
+        living = [*self.nodes.values(), *self.spares]
+        for node in living:
             node.is_alive = False
-        await asyncio.gather(*(node.mesh.close() for node in self.nodes.values()))
-        for node in [*self._ended, *self.nodes.values()]:
+        await asyncio.gather(*(node.mesh.close() for node in living))
+        for node in [*self._ended, *living]:
             await node.wire.chaos.close()
         if self._blacklist is not None:
             self._blacklist.close()

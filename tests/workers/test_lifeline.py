@@ -14,8 +14,10 @@ from meshvisor.shared.control.lifeline import (
     LifelineError,
     Links,
     Ready,
+    Reserve,
     RosterNews,
     Stop,
+    ToWorker,
     encode,
     supervisor_end,
 )
@@ -40,15 +42,15 @@ def fail(reason: str) -> None:
     raise AssertionError(reason)
 
 
-def ignore(message: RosterNews | Stop) -> None:
+def ignore(message: ToWorker) -> None:
     raise AssertionError(message)
 
 
 def test_what_came_right_behind_the_assignment_is_kept(ends: tuple[socket.socket, Lifeline]) -> None:
     ours, lifeline = ends
     ours.sendall(encode(ASSIGNMENT) + encode(RosterNews(())) + encode(Stop())[:3])
-    assert lifeline.receive_assignment() == ASSIGNMENT
-    got: list[RosterNews | Stop] = []
+    assert lifeline.receive_first() == ASSIGNMENT
+    got: list[ToWorker] = []
 
     async def main() -> None:
         lifeline.attach(got.append, fail)
@@ -68,7 +70,7 @@ def test_the_descriptors_that_come_with_the_assignment_are_known_by_name(
     with open(os.devnull, "rb") as one, open(os.devnull, "rb") as two:
         socket.send_fds(ours, [message[:5]], [one.fileno(), two.fileno()])
         ours.sendall(message[5:])
-        assert lifeline.receive_assignment() == assignment
+        assert lifeline.receive_first() == assignment
     assert list(lifeline.descriptors) == ["blacklist", "board"]
     for descriptor in lifeline.descriptors.values():
         assert not os.get_inheritable(descriptor)
@@ -79,7 +81,7 @@ def test_an_assignment_without_the_descriptors_it_names_is_refused(ends: tuple[s
     ours, lifeline = ends
     ours.sendall(encode(msgspec.structs.replace(ASSIGNMENT, descriptors=("board",))))
     with pytest.raises(LifelineError, match="0 descriptors came with an assignment of 1"):
-        lifeline.receive_assignment()
+        lifeline.receive_first()
 
 
 @pytest.mark.parametrize("sent", [encode(Stop()), b"\0\0\0\1\xc1", b"\xff\xff\xff\xff"])
@@ -87,14 +89,34 @@ def test_anything_but_an_assignment_first_is_refused(ends: tuple[socket.socket, 
     ours, lifeline = ends
     ours.sendall(sent)
     with pytest.raises(LifelineError):
-        lifeline.receive_assignment()
+        lifeline.receive_first()
 
 
 def test_the_end_instead_of_an_assignment_is_told(ends: tuple[socket.socket, Lifeline]) -> None:
     ours, lifeline = ends
     ours.close()
     with pytest.raises(EOFError, match="before it said what to run"):
-        lifeline.receive_assignment()
+        lifeline.receive_first()
+
+
+def test_a_spare_is_assigned_later_and_once(ends: tuple[socket.socket, Lifeline]) -> None:
+    ours, lifeline = ends
+    reserve = Reserve("~spare-1", 7, ("unix:/run/~spare-1",), b"s", ())
+    ours.sendall(encode(reserve) + encode(RosterNews(())) + encode(ASSIGNMENT) + encode(Stop()))
+    assert lifeline.receive_first() == reserve
+    early, late = list[ToWorker](), list[ToWorker]()
+    reasons: list[str] = []
+
+    async def main() -> None:
+        lifeline.attach(early.append, fail)
+        assert early == [RosterNews(()), ASSIGNMENT, Stop()]
+        lifeline.attach(late.append, reasons.append)  # the node's, from here on
+        ours.sendall(encode(RosterNews(())) + encode(ASSIGNMENT))
+        await eventually(lambda: bool(reasons))
+
+    asyncio.run(main())
+    assert (late, len(early)) == ([RosterNews(())], 3)
+    assert reasons == ["a second assignment came"]
 
 
 def test_reports_of_links_are_coalesced_and_the_latest_counts(ends: tuple[socket.socket, Lifeline]) -> None:
