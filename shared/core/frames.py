@@ -148,6 +148,55 @@ def _what_is_wrong(length: int, kind: int, lane: int, kinds: frozenset[Kind], li
     return f"there is no lane {lane}" if lane >= LANES else ""
 
 
+class HandshakeReader:
+    """Cuts what is due from the beginning of a stream, one piece at a time: its preamble, then the frames ``expect``-ed.
+
+    ``lacking`` is how many bytes the piece, or its header, still lacks: whoever reads no more than that never reads
+    beyond the handshake, and never holds a length that was not checked. 0: nothing is due.
+    """
+
+    __slots__ = ("_got", "_header", "_kinds", "lacking")
+
+    def __init__(self) -> None:
+        self.lacking = PREAMBLE_SIZE
+        self._got = b""
+        self._kinds: frozenset[Kind] = frozenset()  # none while the preamble is due
+        self._header: Frame | None = None
+
+    def expect(self, kinds: frozenset[Kind]) -> None:
+        """Have one frame of ``kinds`` cut next."""
+        self._kinds = kinds
+        self.lacking = HEADER_SIZE
+
+    def receive(self, data: bytes) -> Frame | None:
+        """Take in at most ``lacking`` bytes; return the piece that they complete (of a preamble, it is the body).
+
+        Raises:
+            FrameFault: If the frame's kind is not the one that is due, or it is too long.
+        """
+        self.lacking -= len(data)
+        if self._got:
+            data = self._got + data
+        if self.lacking:
+            self._got = data
+            return None
+        self._got = b""
+        header, self._header = self._header, None
+        if header is not None:
+            return header._replace(body=data)
+        if not self._kinds:
+            return Frame(0, 0, 0, 0, 0, data)
+        length, kind, lane, count, number, ack = _HEADER.unpack(data)
+        fault = _what_is_wrong(length, kind, lane, self._kinds, HANDSHAKE_LIMIT)
+        if fault:
+            raise FrameFault(fault)
+        header = Frame(kind, lane, count, number, ack, b"")
+        if not length:
+            return header
+        self._header, self.lacking = header, length
+        return None
+
+
 class FrameReader:
     """Cuts the bytes of one stream into frames.
 

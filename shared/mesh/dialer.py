@@ -11,16 +11,18 @@ import logging
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from weakref import WeakKeyDictionary
 
 from ..core import frames
 from ..core.endpoint import Endpoint
-from ..core.frames import HANDSHAKE_LIMIT, HEADER_SIZE, Channel, Frame, FrameFault, Kind
+from ..core.frames import Channel, Frame, FrameFault, HandshakeReader, Kind
 from ..core.handshake import NONCE_SIZE, DiallingSide, Identity, RefusalCode, Refused
 from ..core.penalties import FailureSeverity, PenaltyTable
 from ..core.retry import RetryBudget
 from ..errors import HandshakeError, RetryAfter
 from ..transport.base import Stream, TransportAdapter, TransportConnection, TransportOptions
+from ..transport.sockets import SocketStream
 
 log = logging.getLogger("meshvisor")
 
@@ -57,37 +59,49 @@ class Dialled:
     rtt: float  # seconds from HELLO to WELCOME
 
 
-async def read_exactly(stream: Stream, size: int) -> bytes:
-    """Return exactly ``size`` bytes of ``stream``.
-
-    Raises:
-        BrokenOff: If the stream ends before.
-        OSError: If it breaks.
-    """
-    data = await stream.read(size)
-    while data and len(data) < size:
-        more = await stream.read(size - len(data))
-        if not more:
-            break
-        data += more
-    if len(data) < size:
-        raise BrokenOff
-    return data
-
-
 async def read_frame(stream: Stream, *kinds: Kind) -> Frame:
     """Return the next frame of ``stream``, which must be one of ``kinds``.
 
     Raises:
-        HandshakeError: If it is not, is too long, or the stream ends.
+        HandshakeError: If it is not, is too long, or the stream ends (``BrokenOff``).
         OSError: If the stream breaks.
     """
-    header = await read_exactly(stream, HEADER_SIZE)
+    reader = HandshakeReader()
+    reader.expect(frozenset(kinds))
+    if isinstance(stream, SocketStream):
+        arrival: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+        stream.watch(partial(_arrive, stream, reader, arrival))
+        return await arrival
+    frame = None
+    while frame is None:
+        frame = _take(reader, await stream.read(reader.lacking))
+    return frame
+
+
+def _take(reader: HandshakeReader, data: bytes) -> Frame | None:
+    if not data:
+        raise BrokenOff
     try:
-        frame = frames.decode_header(header, frozenset(kinds), HANDSHAKE_LIMIT)
+        return reader.receive(data)
     except FrameFault as fault:
         raise HandshakeError(str(fault)) from None
-    return frame._replace(body=await read_exactly(stream, len(frame.body))) if frame.body else frame
+
+
+def _arrive(stream: SocketStream, reader: HandshakeReader, arrival: asyncio.Future[Frame]) -> None:
+    """Read what is there. The watch goes on: the next frame will want it, or the link; or the stream is closed."""
+    if arrival.done():
+        stream.unwatch()
+        return
+    try:
+        frame = None
+        while frame is None:
+            data = stream.read_now(reader.lacking)
+            if data is None:
+                return
+            frame = _take(reader, data)
+        arrival.set_result(frame)
+    except (OSError, HandshakeError) as error:
+        arrival.set_exception(error)
 
 
 Propose = Callable[[Identity], Proposal]
