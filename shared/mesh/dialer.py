@@ -157,9 +157,9 @@ async def _shake_hands(
     gate: asyncio.Lock,
 ) -> tuple[Identity, tuple[int, int], float]:
     now = asyncio.get_running_loop().time
-    connection_id = secrets.token_bytes(ID_SIZE)
-    side = DiallingSide(me, secret=secret, connection_id=connection_id, nonce=secrets.token_bytes(NONCE_SIZE))
-    await connection.data.write(frames.encode_preamble(Channel.DATA, connection_id))
+    chance = secrets.token_bytes(ID_SIZE + NONCE_SIZE)
+    connection_id = chance[:ID_SIZE]
+    side = DiallingSide(me, secret=secret, connection_id=connection_id, nonce=chance[ID_SIZE:])
     said_at = now()
     await connection.control.write(frames.encode_preamble(Channel.CONTROL, connection_id) + side.hello())
     welcome = await _expect(connection.control, Kind.WELCOME, side)
@@ -168,7 +168,8 @@ async def _shake_hands(
     await gate.acquire()
     try:
         proposal = propose(peer)
-        await connection.data.write(side.bind())
+        # Only now, in one write: a data channel that comes earlier has nothing to say, and would have to be heard twice.
+        await connection.data.write(frames.encode_preamble(Channel.DATA, connection_id) + side.bind())
         proof = side.prove(proposal.session, proposal.received, resumes=proposal.resumes)
         await connection.control.write(proof)
         received = side.accepted(await _expect(connection.control, Kind.ACCEPT, side), proposal.session)

@@ -499,8 +499,12 @@ class Mesh:
 
     def _tell_links_now(self) -> None:
         self._is_telling = False
-        others = [peer for peer in self._peers.values() if peer.record.status is not NodeStatus.GONE]
-        up = sum(peer.handle is not None and peer.handle.is_attached and not peer.is_doomed for peer in others)
-        if (up, len(others)) != self._links_told:
-            self._links_told = (up, len(others))
-            self._handler.links_changed(up, len(others))
+        up = total = 0
+        for peer in self._peers.values():  # in a plain loop: while a mesh forms, this runs in every turn
+            if peer.standing.record.status is not NodeStatus.GONE:
+                total += 1
+                if peer.handle is not None and peer.handle.is_attached and not peer.is_doomed:
+                    up += 1
+        if (up, total) != self._links_told:
+            self._links_told = (up, total)
+            self._handler.links_changed(up, total)
