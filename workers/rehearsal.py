@@ -10,8 +10,10 @@ Both nodes are in this process and connected by pairs of sockets: nothing of it 
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import logging
+import os
 import socket
 from collections.abc import Callable
 from contextlib import redirect_stderr, suppress
@@ -47,9 +49,9 @@ class _Player(Worker):
 
 
 class _Listener:
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, backlog: int) -> None:
         self.endpoint = endpoint
-        self._arrived: asyncio.Queue[SocketStream | None] = asyncio.Queue(8)
+        self._arrived: asyncio.Queue[SocketStream | None] = asyncio.Queue(backlog + 1)
 
     def dial(self) -> SocketStream:
         pair = socket.socketpair()
@@ -73,8 +75,8 @@ class _Listener:
         self._arrived.put_nowait(None)
 
 
-class _Stage:
-    """The transport: like Unix sockets, but without a file that somebody could find, or that could be left behind."""
+class Stage:
+    """The transport of a play: sockets, but no file that somebody could find or that could be left behind."""
 
     transport = "rehearsal"
 
@@ -82,11 +84,13 @@ class _Stage:
         self._listeners: dict[str, _Listener] = {}
 
     async def connect(self, endpoint: Endpoint, options: TransportOptions, /) -> TransportConnection:
-        listener = self._listeners[endpoint.key]
+        listener = self._listeners.get(endpoint.key)
+        if listener is None:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         return TransportConnection(listener.dial(), listener.dial())
 
     async def listen(self, endpoint: Endpoint, options: TransportOptions, /) -> _Listener:
-        listener = self._listeners[endpoint.key] = _Listener(endpoint)
+        listener = self._listeners[endpoint.key] = _Listener(endpoint, options.backlog)
         return listener
 
 
@@ -107,7 +111,7 @@ def rehearse(loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
 
 
 async def _play() -> None:
-    stage = _Stage()
+    stage = Stage()
     nodes: list[Node] = []
 
     def tell(number: int, message: FromWorker) -> None:

@@ -70,5 +70,6 @@ def redial_delay(me: str, other: str) -> float:
 
 def session_id(one: Identity, other: Identity) -> bytes:
     """Return the id of the session between two incarnations: a function of the pair, known to both without asking."""
-    ends = sorted(f"{end.node}/{end.epoch:016x}" for end in (one, other))
-    return hashlib.blake2b("|".join(ends).encode(), digest_size=16).digest()
+    this, that = f"{one.node}/{one.epoch:016x}", f"{other.node}/{other.epoch:016x}"
+    pair = f"{this}|{that}" if this <= that else f"{that}|{this}"
+    return hashlib.blake2b(pair.encode(), digest_size=16).digest()

@@ -27,7 +27,6 @@ from ..errors import HandshakeError
 from ..transport.base import Listener, Stream, TransportAdapter, TransportConnection, TransportOptions
 from ..transport.sockets import SocketStream
 from .connection import ConnectionHandle
-from .dialer import BrokenOff
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ class _Dropped(Exception):
         super().__init__(reason)
 
 
-_FAILURES = (OSError, HandshakeError, FrameFault, _Dropped)
+_FAILURES = (OSError, EOFError, HandshakeError, FrameFault, _Dropped)
 
 _BLAME = {
     None: (Drop.PREAMBLE, Drop.PREAMBLE),
@@ -92,7 +91,7 @@ class _Guest:
         """Return why the stream is dropped, after ``error``."""
         if isinstance(error, _Dropped):
             return error.reason
-        if isinstance(error, (OSError, BrokenOff)):
+        if isinstance(error, (OSError, EOFError)):
             return Drop.BROKEN_OFF
         wrong, fatal = _BLAME[self.due]
         return fatal if isinstance(error, HandshakeError) and error.fatal else wrong
@@ -109,7 +108,7 @@ class _Visit:
         self.data: _Guest | None = None
         self.side: AcceptingSide | None = None  # since HELLO
         self.offer: Offer | None = None  # since PROOF
-        self.binding: bytes | bytearray | None = None  # since BIND
+        self.binding: bytes | None = None  # since BIND
 
 
 Admit = Callable[[Offer], "ConnectionHandle | Refuse"]
@@ -219,52 +218,48 @@ class Acceptor:
         if not guest.reader.lacking:
             # More came than was due. It stays where it is until the other stream of the connection is heard.
             stream.unwatch()
+        reader, receive = guest.reader, stream.socket.recv
         try:
-            while size := guest.reader.lacking:
-                data = stream.read_now(size)
-                if data is None:
-                    return
-                reply = self._hear(guest, data)
-                if reply:
+            while reader.lacking:
+                piece = reader.receive(receive(reader.lacking))
+                if piece is not None and (reply := self._hear(guest, piece)):
                     stream.write_now(reply)
+        except (BlockingIOError, InterruptedError):
+            pass  # for now that was all
         except _FAILURES as error:
             self._drop(guest, guest.blame(error))
 
     async def _listen(self, guest: _Guest) -> None:
         """Hear whatever arrives on a stream that has no socket."""
+        reader, stream = guest.reader, guest.stream
         try:
-            while size := guest.reader.lacking:
-                reply = self._hear(guest, await guest.stream.read(size))
-                if reply:
-                    await guest.stream.write(reply)
+            while reader.lacking:
+                piece = reader.receive(await stream.read(reader.lacking))
+                if piece is not None and (reply := self._hear(guest, piece)):
+                    await stream.write(reply)
         except _FAILURES as error:
             self._drop(guest, guest.blame(error))
 
-    def _hear(self, guest: _Guest, data: bytes) -> bytes:
-        """Take in what ``guest`` said, no more than was due; return what to answer on the same stream."""
-        if not data:
-            raise BrokenOff
-        piece = guest.reader.receive(data)
-        if piece is None:
-            return b""
+    def _hear(self, guest: _Guest, piece: bytes) -> bytes:
+        """Take in what ``guest`` said, which was due; return what to answer on the same stream."""
         visit = guest.visit
         if visit is None:
-            self._join(guest, piece.body)
+            self._join(guest, piece)
         elif guest.due is Kind.HELLO:
             nonce = secrets.token_bytes(NONCE_SIZE)
             visit.side = AcceptingSide(self._me, secret=self._secret, connection_id=visit.connection_id, nonce=nonce)
-            welcome = visit.side.greeted(piece.body)
+            welcome = visit.side.greeted(piece)
             guest.expect(Kind.PROOF)
             return welcome
         elif guest.due is Kind.BIND:
-            visit.binding = piece.body
+            visit.binding = piece
             self._settle(visit)
         elif visit.side is not None:
-            visit.offer = visit.side.proved(piece.body)
+            visit.offer = visit.side.proved(piece)
             self._settle(visit)
         return b""
 
-    def _join(self, guest: _Guest, preamble: bytes | bytearray) -> None:
+    def _join(self, guest: _Guest, preamble: bytes) -> None:
         """Bring a stream to its connection; a second stream for one channel cannot disturb the first."""
         channel, connection_id = frames.decode_preamble(preamble)
         visit = self._visits.get(connection_id) or _Visit(connection_id)

@@ -248,7 +248,11 @@ class Mesh:
     def _plan_dial(self, peer: Peer, delay: float) -> None:
         """See to it that ``peer`` is dialled in ``delay`` seconds, unless it is linked by then."""
         if peer.timer is None and peer.dial is None and not self._is_closing:
-            peer.timer = asyncio.get_running_loop().call_later(delay, self._begin_dial, peer)
+            loop = asyncio.get_running_loop()
+            if delay:
+                peer.timer = loop.call_later(delay, self._begin_dial, peer)
+            else:
+                peer.timer = loop.call_soon(self._begin_dial, peer)
 
     def _freed(self, key: str) -> None:
         """An endpoint is barred no longer: whoever waits for that waits no longer."""

@@ -115,7 +115,8 @@ def _wake(waiter: asyncio.Future[None]) -> None:
 class SocketStream:
     """A ``Stream`` over a connected, non-blocking socket, which it owns. One reader and one writer at a time.
 
-    Beside what every stream can do, it can be read and written at once, by a callback instead of a task that waits.
+    Beside what every stream can do, it can be watched, and so be read and written by callbacks
+    instead of tasks that wait.
     """
 
     __slots__ = ("_ready", "socket")
@@ -132,21 +133,18 @@ class SocketStream:
         """Call it no longer."""
         self._ready.unwatch()
 
-    def read_now(self, limit: int) -> bytes | None:
-        """Do as ``read``, but return None where that would wait."""
-        try:
-            return self.socket.recv(limit)
-        except (BlockingIOError, InterruptedError):
-            return None
-
     def write_now(self, data: bytes) -> None:
         """Hand ``data`` over, so little and so early in the stream's life that there is room for it.
 
         Raises:
             OSError: If there is none all the same, or the stream broke; any part of ``data`` may be on its way.
         """
-        if self.socket.send(data) < len(data):
-            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        try:
+            sent = self.socket.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        if sent < len(data):
+            raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
 
     async def read(self, limit: int, /) -> bytes:
         """See ``Stream.read``."""
