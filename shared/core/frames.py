@@ -139,7 +139,7 @@ def _what_is_wrong(length: int, kind: int, lane: int, kinds: frozenset[Kind], li
 
 
 class HandshakeReader:
-    """Cuts what is due from the beginning of a stream, piece by piece: its preamble, then frames as it is to ``expect``.
+    """Cuts what is due from the beginning of a stream, piece by piece: its preamble, then the frames to ``expect``.
 
     ``lacking`` is how many bytes the piece, or its header, still lacks: whoever reads no more than that never reads
     beyond the handshake, and never makes room for a length that was not checked. 0: nothing is due. ``kind`` is that
