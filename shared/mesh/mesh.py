@@ -206,7 +206,7 @@ class Mesh:
 
     def _apply_one(self, record: NodeRecord, *, newcomer_is_other: bool) -> None:
         peer = self._peers.get(record.name)
-        if peer is not None:
+        if peer is not None and peer.record.endpoints != record.endpoints:
             # Somebody may have dialled the dying peer before the news was here.
             self._forgive(set(peer.record.endpoints).difference(record.endpoints))
         if record.status is NodeStatus.REMOVED:
