@@ -168,7 +168,7 @@ def _check_opening(said: _Hello | _Welcome) -> None:
     messages, size = identity.window
     if not (1 <= messages <= _MAX_WINDOW_MESSAGES and 1 <= size <= _MAX_WINDOW_SIZE):
         raise HandshakeError("the window is out of range")
-    if sum(len(item.encode()) for pair in identity.metadata for item in pair) > MAX_METADATA:
+    if identity.metadata and sum(len(item.encode()) for pair in identity.metadata for item in pair) > MAX_METADATA:
         raise HandshakeError(f"metadata has at most {MAX_METADATA} bytes")
     if len(said.nonce) != NONCE_SIZE:
         raise HandshakeError(f"a nonce has {NONCE_SIZE} bytes")

@@ -234,7 +234,10 @@ class Acceptor:
         reader, stream = guest.reader, guest.stream
         try:
             while reader.lacking:
-                piece = reader.receive(await stream.read(reader.lacking))
+                data = await stream.read(reader.lacking)
+                if guest not in self._guests:
+                    return  # dropped, in this turn of the loop
+                piece = reader.receive(data)
                 if piece is not None and (reply := self._hear(guest, piece)):
                     await stream.write(reply)
         except _FAILURES as error:
@@ -315,17 +318,18 @@ class Acceptor:
     # The end, one way or the other.
 
     def _dismiss(self, guest: _Guest) -> list[_Guest]:
-        """Give the places of a guest's connection to others; return those who had one."""
-        visit = guest.visit
-        streams = [guest]
+        """Give the places of a guest's connection to others; return those who had them (nobody, the second time)."""
+        if guest not in self._guests:
+            return []
+        visit, leaving = guest.visit, [guest]
         if visit is not None:
-            streams = [stream for stream in (visit.control, visit.data) if stream is not None]
-            self._visits.pop(visit.connection_id, None)
-        present = [stream for stream in streams if stream in self._guests]
-        for stream in present:
-            del self._guests[stream]
+            leaving = [each for each in (visit.control, visit.data) if each is not None]
+            visit.control = visit.data = None
+            del self._visits[visit.connection_id]
+        for each in leaving:
+            del self._guests[each]
             self._places.release()
-        return present
+        return leaving
 
     def _leave(self, guest: _Guest) -> None:
         for each in self._dismiss(guest):
