@@ -4,22 +4,27 @@ What runs for the first time is slow: modules are imported where they are first 
 filled, and in a forked process every page that is written to is copied first. A zygote plays it before it forks
 anything, so that its children share the result; a spare plays it again, so that the pages are its own already.
 
-Both nodes are in this process and connected by memory: nothing of it can be seen from outside.
+Both nodes are in this process and connected by pairs of sockets: nothing of it can be seen from outside.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import logging
+import os
+import socket
 from collections.abc import Callable
 from contextlib import redirect_stderr, suppress
 from functools import partial
 
 from ..shared.control.lifeline import FromWorker, Listening
+from ..shared.core.endpoint import Endpoint
 from ..shared.core.roster import NodeRecord, NodeStatus
 from ..shared.mesh.mesh import Mesh, MeshOptions
-from ..shared.transport.memory import MemoryNetwork, MemoryTransportAdapter
+from ..shared.transport.base import TransportConnection, TransportOptions
+from ..shared.transport.sockets import SocketStream, closed_error
 from .node import Node
 from .rpc import rpc
 from .worker import Worker
@@ -27,6 +32,8 @@ from .worker import Worker
 _NAMES = ("rehearsal-0", "rehearsal-1")
 _WITHIN = 0.5  # seconds; it takes 2 ms when warm
 _SECRET = bytes(32)
+
+ENOUGH = 12
 
 
 class _Player(Worker):
@@ -41,22 +48,70 @@ class _Player(Worker):
         return text
 
 
-def rehearse(loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
+class _Listener:
+    def __init__(self, endpoint: Endpoint, backlog: int) -> None:
+        self.endpoint = endpoint
+        self._arrived: asyncio.Queue[SocketStream | None] = asyncio.Queue(backlog + 1)
+
+    def dial(self) -> SocketStream:
+        pair = socket.socketpair()
+        for end in pair:
+            end.setblocking(False)
+        near, far = map(SocketStream, pair)
+        self._arrived.put_nowait(far)
+        return near
+
+    async def accept(self) -> SocketStream:
+        stream = await self._arrived.get()
+        if stream is None:
+            raise closed_error("listener")
+        return stream
+
+    def close(self) -> None:
+        while not self._arrived.empty():
+            stream = self._arrived.get_nowait()
+            if stream is not None:
+                stream.close()
+        self._arrived.put_nowait(None)
+
+
+class Stage:
+    """The transport of a play: sockets, but no file that somebody could find or that could be left behind."""
+
+    transport = "rehearsal"
+
+    def __init__(self) -> None:
+        self._listeners: dict[str, _Listener] = {}
+
+    async def connect(self, endpoint: Endpoint, options: TransportOptions, /) -> TransportConnection:
+        listener = self._listeners.get(endpoint.key)
+        if listener is None:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+        return TransportConnection(listener.dial(), listener.dial())
+
+    async def listen(self, endpoint: Endpoint, options: TransportOptions, /) -> _Listener:
+        listener = self._listeners[endpoint.key] = _Listener(endpoint, options.backlog)
+        return listener
+
+
+def rehearse(loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None, *, times: int = 1) -> None:
     """Play the start of a worker on a loop of its own, within a bounded time, and leave nothing of it behind.
 
+    Played ``ENOUGH`` times, all code is specialised: the interpreter does that from the ninth call of a function on.
     If it fails, that is nobody's business: what follows is only slower.
     """
     disabled = logging.root.manager.disable
     logging.disable()
     try:
         with suppress(Exception), redirect_stderr(io.StringIO()), asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(_play())
+            for _ in range(times):
+                runner.run(_play())
     finally:
         logging.disable(disabled)
 
 
 async def _play() -> None:
-    network = MemoryNetwork()
+    stage = Stage()
     nodes: list[Node] = []
 
     def tell(number: int, message: FromWorker) -> None:
@@ -68,9 +123,13 @@ async def _play() -> None:
     for number in range(len(_NAMES)):
         node = Node(_NAMES[number], 1, {}, report=partial(tell, number), drain_timeout=0.1)
         options = MeshOptions(
-            node_id=_NAMES[number], incarnation=1, epoch=number + 1, listen=(f"memory:{number}",), secret=_SECRET
+            node_id=_NAMES[number],
+            incarnation=1,
+            epoch=number + 1,
+            listen=(f"rehearsal:node-{number}",),
+            secret=_SECRET,
         )
-        mesh = Mesh(options, node, adapters=[MemoryTransportAdapter(network)])
+        mesh = Mesh(options, node, adapters=[stage])
         node.connect(mesh, _Player, [_record(each, NodeStatus.DOWN) for each in range(len(_NAMES))])
         nodes.append(node)
     async with asyncio.timeout(_WITHIN):
@@ -78,4 +137,5 @@ async def _play() -> None:
 
 
 def _record(number: int, status: NodeStatus) -> NodeRecord:
-    return NodeRecord(_NAMES[number], "rehearsal", number, 1, number + 1, status, (f"memory:{number}",), "")
+    endpoints = (f"rehearsal:node-{number}",)
+    return NodeRecord(_NAMES[number], "rehearsal", number, 1, number + 1, status, endpoints, "")

@@ -51,7 +51,7 @@ from ..shared.transport import tcp as tcp
 from ..shared.transport import unix as unix
 from . import runtime
 from .parent import ADOPTION_SIGNAL, die_with_supervisor, open_lifeline, wait_for_adoption
-from .rehearsal import rehearse
+from .rehearsal import ENOUGH, rehearse
 from .title import set_title
 
 _INT = array.array("i").itemsize
@@ -150,7 +150,7 @@ class Zygote:
             if _count_threads() > before:
                 blamed.append(module)
         # The plain loop, whatever the modules made the default: nothing of another one may be left behind here.
-        rehearse(asyncio.SelectorEventLoop)
+        rehearse(asyncio.SelectorEventLoop, times=ENOUGH)
         _fork_once()
         threads = _count_threads() - 1
         self._files = dict(_files_of_modules())

@@ -52,6 +52,9 @@ class Channel(IntEnum):
     DATA = 1
 
 
+_CHANNELS = tuple(Channel)
+
+
 class Kind(IntEnum):
     """What a frame says. Only ever append: the numbers are the protocol."""
 
@@ -112,9 +115,9 @@ def decode_preamble(data: bytes) -> tuple[Channel, bytes]:
         raise FrameFault(f"the stream does not begin with {MAGIC!r}")
     if version != VERSION:
         raise FrameFault(f"the peer speaks version {version} of the protocol, we speak {VERSION}")
-    if channel not in (Channel.CONTROL, Channel.DATA):
+    if channel >= len(_CHANNELS):
         raise FrameFault(f"unknown channel {channel}")
-    return Channel(channel), connection_id
+    return _CHANNELS[channel], connection_id
 
 
 def encode_header(length: int, kind: int, lane: int = 0, count: int = 0, number: int = 0, ack: int = 0) -> bytes:
@@ -127,25 +130,62 @@ def encode(kind: int, body: bytes = b"", *, lane: int = 0, count: int = 0, numbe
     return _HEADER.pack(len(body), kind, lane, count, number, ack) + body
 
 
-def decode_header(data: bytes, kinds: frozenset[Kind], limit: int) -> Frame:
-    """Return the frame that ``data`` (``HEADER_SIZE`` bytes) begins, with a body of zeros to be filled.
-
-    Raises:
-        FrameFault: If its kind is not among ``kinds`` or its body is longer than ``limit``.
-    """
-    length, kind, lane, count, number, ack = _HEADER.unpack(data)
-    fault = _what_is_wrong(length, kind, lane, kinds, limit)
-    if fault:
-        raise FrameFault(fault)
-    return Frame(kind, lane, count, number, ack, bytearray(length))
-
-
 def _what_is_wrong(length: int, kind: int, lane: int, kinds: frozenset[Kind], limit: int) -> str:
     if kind not in kinds:
         return f"a frame of kind {kind} has no place here"
     if length > limit:
         return f"a frame of {length} bytes is longer than the {limit} allowed here"
     return f"there is no lane {lane}" if lane >= LANES else ""
+
+
+class HandshakeReader:
+    """Cuts what is due from the beginning of a stream, piece by piece: its preamble, then the frames to ``expect``.
+
+    ``lacking`` is how many bytes the piece, or its header, still lacks: whoever reads no more than that never reads
+    beyond the handshake, and never makes room for a length that was not checked. 0: nothing is due. ``kind`` is that
+    of the latest frame.
+    """
+
+    __slots__ = ("_got", "_is_body", "_kinds", "kind", "lacking")
+
+    def __init__(self) -> None:
+        self.lacking = PREAMBLE_SIZE
+        self.kind = 0
+        self._is_body = True  # what is due is no header
+        self._kinds: frozenset[Kind] = frozenset()
+        self._got = b""
+
+    def expect(self, kinds: frozenset[Kind]) -> None:
+        """Have one frame of ``kinds`` cut next."""
+        self._kinds = kinds
+        self._is_body = False
+        self.lacking = HEADER_SIZE
+
+    def receive(self, data: bytes) -> bytes | None:
+        """Take in at most ``lacking`` bytes; return the preamble, or the body of the frame, that they complete.
+
+        Raises:
+            EOFError: If ``data`` is empty: the stream has ended before.
+            FrameFault: If the frame's kind is not the one that is due, or it is too long.
+        """
+        if not data:
+            raise EOFError
+        self.lacking -= len(data)
+        if self._got:
+            data = self._got + data
+        if self.lacking:
+            self._got = data
+            return None
+        self._got = b""
+        if self._is_body:
+            return data
+        length, kind, lane, _, _, _ = _HEADER.unpack(data)
+        if kind not in self._kinds or length > HANDSHAKE_LIMIT or lane >= LANES:
+            raise FrameFault(_what_is_wrong(length, kind, lane, self._kinds, HANDSHAKE_LIMIT))
+        self.kind = kind
+        self._is_body = True
+        self.lacking = length
+        return None if length else b""
 
 
 class FrameReader:

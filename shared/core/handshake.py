@@ -141,12 +141,20 @@ _MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError)
 _encode = msgspec.msgpack.Encoder().encode
 T = TypeVar("T")
 
+# Made once: to find out anew how a type is decoded takes longer than decoding it.
+_hello = msgspec.msgpack.Decoder(_Hello)
+_welcome = msgspec.msgpack.Decoder(_Welcome)
+_proof = msgspec.msgpack.Decoder(_Proof)
+_claim = msgspec.msgpack.Decoder(_Claim)
+_accept = msgspec.msgpack.Decoder(_Accept)
+_refusal = msgspec.msgpack.Decoder(Refusal)
 
-def _decode(body: bytes | bytearray, kind: type[T]) -> T:
+
+def _decode(body: bytes | bytearray, decoder: msgspec.msgpack.Decoder[T]) -> T:
     try:
-        return msgspec.msgpack.decode(body, type=kind)
+        return decoder.decode(body)
     except _MALFORMED as error:
-        raise HandshakeError(f"{kind.__name__.strip('_').upper()} is malformed: {error}") from None
+        raise HandshakeError(f"{decoder.type.__name__.strip('_').upper()} is malformed: {error}") from None
 
 
 def _check_opening(said: _Hello | _Welcome) -> None:
@@ -160,7 +168,7 @@ def _check_opening(said: _Hello | _Welcome) -> None:
     messages, size = identity.window
     if not (1 <= messages <= _MAX_WINDOW_MESSAGES and 1 <= size <= _MAX_WINDOW_SIZE):
         raise HandshakeError("the window is out of range")
-    if sum(len(item.encode()) for pair in identity.metadata for item in pair) > MAX_METADATA:
+    if identity.metadata and sum(len(item.encode()) for pair in identity.metadata for item in pair) > MAX_METADATA:
         raise HandshakeError(f"metadata has at most {MAX_METADATA} bytes")
     if len(said.nonce) != NONCE_SIZE:
         raise HandshakeError(f"a nonce has {NONCE_SIZE} bytes")
@@ -215,7 +223,7 @@ class DiallingSide(_Side):
         Raises:
             HandshakeError: If it is malformed or of another version, or (fatal) does not prove the secret.
         """
-        welcome = _decode(body, _Welcome)
+        welcome = _decode(body, _welcome)
         _check_opening(welcome)
         self._say(_encode(msgspec.structs.replace(welcome, proof=b"")))
         if not self._verify(welcome.proof, b"accepting side"):
@@ -238,10 +246,10 @@ class DiallingSide(_Side):
         Raises:
             HandshakeError: If it is malformed, not proved, or for another session.
         """
-        accept = _decode(body, _Accept)
+        accept = _decode(body, _accept)
         if not self._verify(accept.proof, b"accepted", accept.claim):
             raise HandshakeError("ACCEPT is not proved")
-        claim = _decode(accept.claim, _Claim)
+        claim = _decode(accept.claim, _claim)
         _check_claim(claim)
         if claim.session != session:
             raise HandshakeError("ACCEPT is for another session")
@@ -249,7 +257,7 @@ class DiallingSide(_Side):
 
     def refused(self, body: bytes | bytearray) -> Refused:
         """Return the error that a REFUSE frame stands for."""
-        refusal = _decode(body, Refusal)
+        refusal = _decode(body, _refusal)
         if not 0 <= refusal.retry_after < float("inf"):
             return Refused(Refusal(refusal.code, "with a malformed pause"), authenticated=False)
         bare = _encode(msgspec.structs.replace(refusal, proof=b""))
@@ -277,7 +285,7 @@ class AcceptingSide(_Side):
         Raises:
             HandshakeError: If it is malformed or of another version.
         """
-        hello = _decode(body, _Hello)
+        hello = _decode(body, _hello)
         _check_opening(hello)
         self._say(bytes(body))
         self._peer = hello.identity
@@ -293,11 +301,11 @@ class AcceptingSide(_Side):
             HandshakeError: If it is malformed or (fatal) does not prove the secret.
         """
         assert self._peer is not None
-        proof = _decode(body, _Proof)
+        proof = _decode(body, _proof)
         if not self._verify(proof.proof, b"dialling side", proof.claim):
             raise HandshakeError("the dialling side does not know our secret", fatal=True)
         self._authenticated = True
-        claim = _decode(proof.claim, _Claim)
+        claim = _decode(proof.claim, _claim)
         _check_claim(claim)
         return Offer(self._peer, claim.session, claim.received, claim.resumes)
 

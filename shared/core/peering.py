@@ -73,5 +73,6 @@ def session_id(one: Identity, other: Identity) -> bytes:
 
     Of their epochs alone, which are names that never change: a spare keeps its links when it takes a node's name.
     """
-    ends = sorted(end.epoch.to_bytes(8, "big") for end in (one, other))
-    return hashlib.blake2b(b"meshvisor session" + ends[0] + ends[1], digest_size=16).digest()
+    this, that = one.epoch.to_bytes(8, "big"), other.epoch.to_bytes(8, "big")
+    pair = this + that if this <= that else that + this
+    return hashlib.blake2b(b"meshvisor session" + pair, digest_size=16).digest()

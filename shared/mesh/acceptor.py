@@ -2,6 +2,9 @@
 
 Everything that has not proved itself is bounded: how many streams there are, how long each may take in all, and how
 much of it is read. Who is let in, and to which link, is decided by ``admit``.
+
+A stream over a socket is heard by callbacks, with no task and no timer of its own; any other stream by a task. What
+is heard, and what follows from it, is the same.
 """
 
 from __future__ import annotations
@@ -9,20 +12,21 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from ..core import frames
 from ..core.endpoint import Endpoint
-from ..core.frames import PREAMBLE_SIZE, Channel, FrameFault, Kind
+from ..core.frames import Channel, FrameFault, HandshakeReader, Kind
 from ..core.handshake import NONCE_SIZE, AcceptingSide, Identity, Offer, RefusalCode
 from ..errors import HandshakeError
 from ..transport.base import Listener, Stream, TransportAdapter, TransportConnection, TransportOptions
+from ..transport.sockets import SocketStream
 from .connection import ConnectionHandle
-from .dialer import BrokenOff, read_exactly, read_frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +57,58 @@ class _Dropped(Exception):
         super().__init__(reason)
 
 
-@contextmanager
-def _blaming(reason: Drop, *, fatal: Drop | None = None) -> Iterator[None]:
-    """Make ``_Dropped`` of the errors of the handshake: ``fatal`` of what trying again cannot change."""
-    try:
-        yield
-    except BrokenOff:
-        raise
-    except FrameFault:
-        raise _Dropped(reason) from None
-    except HandshakeError as error:
-        raise _Dropped(fatal if fatal and error.fatal else reason) from None
+_FAILURES = (OSError, EOFError, HandshakeError, FrameFault, _Dropped)
+
+_BLAME = {
+    None: (Drop.PREAMBLE, Drop.PREAMBLE),
+    Kind.HELLO: (Drop.MALFORMED, Drop.VERSION),
+    Kind.PROOF: (Drop.MALFORMED, Drop.SECRET),
+    Kind.BIND: (Drop.DATA_CHANNEL, Drop.DATA_CHANNEL),
+}
+"""What a stream is dropped for if what was due on it (None: the preamble) is wrong, and if it can never be right."""
+
+_JUST = {kind: frozenset({kind}) for kind in _BLAME if kind is not None}
+
+
+class _Guest:
+    """An accepted stream on its way in, and what is due on it."""
+
+    __slots__ = ("deadline", "due", "endpoint", "reader", "stream", "visit")
+
+    def __init__(self, stream: Stream, endpoint: Endpoint, deadline: float) -> None:
+        self.stream = stream
+        self.endpoint = endpoint
+        self.deadline = deadline
+        self.reader = HandshakeReader()
+        self.due: Kind | None = None
+        self.visit: _Visit | None = None  # once its preamble has said which
+
+    def expect(self, kind: Kind) -> None:
+        self.due = kind
+        self.reader.expect(_JUST[kind])
+
+    def blame(self, error: Exception) -> Drop:
+        """Return why the stream is dropped, after ``error``."""
+        if isinstance(error, _Dropped):
+            return error.reason
+        if isinstance(error, (OSError, EOFError)):
+            return Drop.BROKEN_OFF
+        wrong, fatal = _BLAME[self.due]
+        return fatal if isinstance(error, HandshakeError) and error.fatal else wrong
+
+
+class _Visit:
+    """A connection on its way in: where its two streams meet, in whichever order they arrive."""
+
+    __slots__ = ("binding", "connection_id", "control", "data", "offer", "side")
+
+    def __init__(self, connection_id: bytes) -> None:
+        self.connection_id = connection_id
+        self.control: _Guest | None = None
+        self.data: _Guest | None = None
+        self.side: AcceptingSide | None = None  # since HELLO
+        self.offer: Offer | None = None  # since PROOF
+        self.binding: bytes | None = None  # since BIND
 
 
 Admit = Callable[[Offer], "ConnectionHandle | Refuse"]
@@ -74,8 +119,7 @@ class Acceptor:
     """Listens, and lets authenticated peers in; see the module.
 
     ``counts`` tells how many connections were accepted and refused, and how many streams were dropped before their
-    connection was either; ``drops`` and ``refusals`` tell why, ``half_open`` how many streams are on their way.
-    ``me`` is who answers, from the next handshake on.
+    connection was either; ``drops`` and ``refusals`` tell why. ``me`` is who answers, from the next handshake on.
     """
 
     def __init__(
@@ -92,7 +136,6 @@ class Acceptor:
         self.counts = {"accepted": 0, "refused": 0, "dropped": 0}
         self.drops: Counter[Drop] = Counter()
         self.refusals: Counter[RefusalCode] = Counter()
-        self.half_open = 0
         self.me = me
         self._secret = secret
         self._admit = admit
@@ -103,7 +146,14 @@ class Acceptor:
         self._places = asyncio.Semaphore(2 * max_half_open)
         self._listeners: list[Listener] = []
         self._tasks: dict[asyncio.Task[None], None] = {}  # in the order of their beginning
-        self._pairs: dict[bytes, _Pair] = {}
+        self._guests: dict[_Guest, None] = {}  # in the order of their deadlines
+        self._visits: dict[bytes, _Visit] = {}
+        self._timer: asyncio.TimerHandle | None = None  # for the first deadline
+
+    @property
+    def half_open(self) -> int:
+        """How many streams are on their way in."""
+        return len(self._guests)
 
     async def start(self, endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
         """Bind ``endpoints`` and begin to accept; return them as bound.
@@ -126,6 +176,10 @@ class Acceptor:
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()
+        for guest in list(self._guests):
+            self._leave(guest)
+        if self._timer is not None:
+            self._timer.cancel()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -144,106 +198,160 @@ class Acceptor:
                 stream = await listener.accept()
             except OSError:
                 return  # closed
-            self._own(self._serve(stream, listener.endpoint))
+            self._meet(stream, listener.endpoint)
 
-    async def _serve(self, stream: Stream, endpoint: Endpoint) -> None:
-        """Take one accepted stream as far as it gets."""
-        established = False
-        self.half_open += 1
+    # Hearing.
+
+    def _meet(self, stream: Stream, endpoint: Endpoint) -> None:
+        """Take one accepted stream as far as it gets, in the time it has."""
+        guest = _Guest(stream, endpoint, asyncio.get_running_loop().time() + self._timeout)
+        self._guests[guest] = None
+        if self._timer is None:
+            self._arm()
+        if isinstance(stream, SocketStream):
+            stream.watch(partial(self._readable, guest, stream))
+        else:
+            self._own(self._listen(guest))
+
+    def _readable(self, guest: _Guest, stream: SocketStream) -> None:
+        """Hear what has arrived. The watch goes on: the link will want it, if the guest is let in."""
+        if not guest.reader.lacking:
+            # More came than was due. It stays where it is until the other stream of the connection is heard.
+            stream.unwatch()
+        reader, receive = guest.reader, stream.socket.recv
         try:
-            async with asyncio.timeout(self._timeout):
-                preamble = await read_exactly(stream, PREAMBLE_SIZE)
-                with _blaming(Drop.PREAMBLE):
-                    channel, connection_id = frames.decode_preamble(preamble)
-                pair = self._join(connection_id, channel)
-                try:
-                    if channel is Channel.DATA:
-                        await pair.offer_data(stream)
-                    else:
-                        await self._establish(stream, connection_id, pair, endpoint)
-                finally:
-                    established = pair.is_established
-                    self._pairs.pop(connection_id, None)
-                    pair.give_up()
-        except _Dropped as dropped:
-            self._count(dropped.reason)
-        except TimeoutError:
-            self._count(Drop.TIMEOUT)
-        except (OSError, BrokenOff):
-            self._count(Drop.BROKEN_OFF)
-        finally:
-            if not established:
-                stream.close()
-            self.half_open -= 1
-            self._places.release()
+            while reader.lacking:
+                piece = reader.receive(receive(reader.lacking))
+                if piece is not None and (reply := self._hear(guest, piece)):
+                    stream.write_now(reply)
+        except (BlockingIOError, InterruptedError):
+            pass  # for now that was all
+        except _FAILURES as error:
+            self._drop(guest, guest.blame(error))
 
-    def _count(self, reason: Drop) -> None:
-        self.counts["dropped"] += 1
-        self.drops[reason] += 1
+    async def _listen(self, guest: _Guest) -> None:
+        """Hear whatever arrives on a stream that has no socket."""
+        reader, stream = guest.reader, guest.stream
+        try:
+            while reader.lacking:
+                data = await stream.read(reader.lacking)
+                if guest not in self._guests:
+                    return  # dropped, in this turn of the loop
+                piece = reader.receive(data)
+                if piece is not None and (reply := self._hear(guest, piece)):
+                    await stream.write(reply)
+        except _FAILURES as error:
+            self._drop(guest, guest.blame(error))
 
-    def _join(self, connection_id: bytes, channel: Channel) -> _Pair:
-        """Return the pair that a new stream belongs to; a second stream for one channel cannot disturb the first."""
-        pair = self._pairs.setdefault(connection_id, _Pair())
-        if channel in pair.channels:
+    def _hear(self, guest: _Guest, piece: bytes) -> bytes:
+        """Take in what ``guest`` said, which was due; return what to answer on the same stream."""
+        visit = guest.visit
+        if visit is None:
+            self._join(guest, piece)
+        elif guest.due is Kind.HELLO:
+            nonce = secrets.token_bytes(NONCE_SIZE)
+            visit.side = AcceptingSide(self.me, secret=self._secret, connection_id=visit.connection_id, nonce=nonce)
+            welcome = visit.side.greeted(piece)
+            guest.expect(Kind.PROOF)
+            return welcome
+        elif guest.due is Kind.BIND:
+            visit.binding = piece
+            self._settle(visit)
+        elif visit.side is not None:
+            visit.offer = visit.side.proved(piece)
+            self._settle(visit)
+        return b""
+
+    def _join(self, guest: _Guest, preamble: bytes) -> None:
+        """Bring a stream to its connection; a second stream for one channel cannot disturb the first."""
+        channel, connection_id = frames.decode_preamble(preamble)
+        visit = self._visits.get(connection_id) or _Visit(connection_id)
+        if (visit.control if channel is Channel.CONTROL else visit.data) is not None:
             raise _Dropped(Drop.DUPLICATE)
-        pair.channels.add(channel)
-        return pair
+        if channel is Channel.CONTROL:
+            visit.control = guest
+            guest.expect(Kind.HELLO)
+        else:
+            visit.data = guest
+            guest.expect(Kind.BIND)
+        guest.visit = self._visits[connection_id] = visit
 
-    async def _establish(self, control: Stream, connection_id: bytes, pair: _Pair, endpoint: Endpoint) -> None:
-        """Shake hands, and attach the connection to the link that ``admit`` names."""
-        side = AcceptingSide(
-            self.me, secret=self._secret, connection_id=connection_id, nonce=secrets.token_bytes(NONCE_SIZE)
-        )
-        with _blaming(Drop.MALFORMED, fatal=Drop.VERSION):
-            welcome = side.greeted((await read_frame(control, Kind.HELLO)).body)
-        await control.write(welcome)
-        with _blaming(Drop.MALFORMED, fatal=Drop.SECRET):
-            offer = side.proved((await read_frame(control, Kind.PROOF)).body)
-        data = await pair.wait_data()
-        with _blaming(Drop.DATA_CHANNEL):
-            side.bound((await read_frame(data, Kind.BIND)).body)
-        # From here to the end nothing waits: the decision and its execution are one step of the loop.
+    # Deciding.
+
+    def _settle(self, visit: _Visit) -> None:
+        """Once both streams have proved themselves, decide, and attach the connection to the link of the decision.
+
+        Nothing waits in here: the decision and its execution are one step of the loop.
+        """
+        side, control, data, offer, binding = visit.side, visit.control, visit.data, visit.offer, visit.binding
+        if side is None or control is None or data is None or offer is None or binding is None:
+            return
+        try:
+            side.bound(binding)
+        except HandshakeError:
+            raise _Dropped(Drop.DATA_CHANNEL) from None
         decision = self._admit(offer)
         if isinstance(decision, Refuse):
             self.counts["refused"] += 1
             self.refusals[decision.code] += 1
-            await control.write(side.refuse(decision.code, decision.reason, decision.retry_after))
+            self._refuse(control, side.refuse(decision.code, decision.reason, decision.retry_after))
             return
         greeting = side.accept(offer.session, decision.received)
-        connection = TransportConnection(control, data)
-        decision.attach(connection, str(endpoint), offer.peer, offer.received, greeting=greeting)
-        pair.establish()
+        connection = TransportConnection(control.stream, data.stream)
+        self._dismiss(control)
+        decision.attach(connection, str(control.endpoint), offer.peer, offer.received, greeting=greeting)
         self.counts["accepted"] += 1
 
+    def _refuse(self, control: _Guest, refusal: bytes) -> None:
+        if isinstance(control.stream, SocketStream):
+            with suppress(OSError):
+                control.stream.write_now(refusal)
+            self._leave(control)
+        else:
+            self._own(self._part(control, refusal))
 
-class _Pair:
-    """Where the two streams of a connection meet, in whichever order they arrive."""
+    async def _part(self, control: _Guest, refusal: bytes) -> None:
+        with suppress(OSError):
+            await control.stream.write(refusal)
+        self._leave(control)
 
-    def __init__(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._data: asyncio.Future[Stream] = loop.create_future()
-        self._settled: asyncio.Future[None] = loop.create_future()
-        self.channels: set[Channel] = set()
-        self.is_established = False
+    # The end, one way or the other.
 
-    async def offer_data(self, stream: Stream) -> None:
-        """Bring the data channel, and wait until the control channel's side has settled what becomes of it."""
-        self._data.set_result(stream)
-        await asyncio.shield(self._settled)
+    def _dismiss(self, guest: _Guest) -> list[_Guest]:
+        """Give the places of a guest's connection to others; return those who had them (nobody, the second time)."""
+        if guest not in self._guests:
+            return []
+        visit, leaving = guest.visit, [guest]
+        if visit is not None:
+            leaving = [each for each in (visit.control, visit.data) if each is not None]
+            visit.control = visit.data = None
+            del self._visits[visit.connection_id]
+        for each in leaving:
+            del self._guests[each]
+            self._places.release()
+        return leaving
 
-    async def wait_data(self) -> Stream:
-        """Wait for the data channel; it comes, or the handshake's time is up."""
-        return await asyncio.shield(self._data)
+    def _leave(self, guest: _Guest) -> None:
+        for each in self._dismiss(guest):
+            each.stream.close()
 
-    def establish(self) -> None:
-        """The connection is established: neither stream is the acceptor's any more."""
-        self.is_established = True
-        self._settle()
+    def _drop(self, guest: _Guest, reason: Drop) -> None:
+        """Close the guest's connection, if that is not over already, and count why."""
+        if guest in self._guests:
+            self.counts["dropped"] += 1
+            self.drops[reason] += 1
+            self._leave(guest)
 
-    def give_up(self) -> None:
-        """One of the two is done, one way or the other, and so is the other one."""
-        self._settle()
+    def _arm(self) -> None:
+        """Set the one timer for the guest whose time is up first: all have the same time."""
+        self._timer = None
+        for guest in self._guests:
+            self._timer = asyncio.get_running_loop().call_at(guest.deadline, self._expire, guest.deadline)
+            return
 
-    def _settle(self) -> None:
-        if not self._settled.done():
-            self._settled.set_result(None)
+    def _expire(self, now: float) -> None:
+        for guest in list(self._guests):
+            if guest.deadline > now:
+                break
+            self._drop(guest, Drop.TIMEOUT)
+        self._arm()

@@ -43,6 +43,7 @@ class ConnectionHandle:
 
     ``node_id``, ``incarnation`` (0 outside a mesh) and ``epoch`` name the peer; ``session_id`` the session;
     ``endpoint`` is where the latest connection went to or came from; ``metadata`` what the peer says of itself.
+    ``is_attached`` tells whether a connection carries the link now.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class ConnectionHandle:
         self.session = session
         self.metadata: dict[str, str] = dict(peer.metadata)
         self.endpoint = ""
+        self.is_attached = False  # no property: it is asked for all links of a mesh whenever one comes or goes
         self.last_activity: float | None = None  # when a message last came or was acknowledged (loop time)
         self._owner = owner
         self._receiver = receiver
@@ -88,11 +90,6 @@ class ConnectionHandle:
     def session_id(self) -> str:
         """The session's random id, as 32 hexadecimal digits."""
         return self.session.hex()
-
-    @property
-    def is_attached(self) -> bool:
-        """Whether a connection carries the link now."""
-        return self._driver.is_attached
 
     @property
     def is_over(self) -> bool:
@@ -261,6 +258,7 @@ class ConnectionHandle:
             return
         self._over = over
         self._driver.end()
+        self.is_attached = False
         self._changed.set()
         for place in self._senders:
             place.wake()
@@ -347,6 +345,7 @@ class ConnectionHandle:
     ) -> None:
         """Carry the link over ``connection`` from now on; see ``LinkDriver.attach``."""
         self.endpoint = endpoint
+        self.is_attached = True
         self._driver.attach(connection, received, Limits(*peer.window), greeting=greeting, rtt=rtt)
         self._owner.link_up(self)
 
@@ -376,6 +375,7 @@ class ConnectionHandle:
 
     def connection_lost(self, reason: str, *, broken: bool) -> None:
         """Tell the owner, who finds another connection."""
+        self.is_attached = False
         self._changed.set()
         self._owner.link_down(self, reason, broken=broken)
 

@@ -11,16 +11,18 @@ import logging
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from weakref import WeakKeyDictionary
 
 from ..core import frames
 from ..core.endpoint import Endpoint
-from ..core.frames import HANDSHAKE_LIMIT, HEADER_SIZE, Channel, Frame, FrameFault, Kind
+from ..core.frames import Channel, Frame, FrameFault, HandshakeReader, Kind
 from ..core.handshake import NONCE_SIZE, DiallingSide, Identity, RefusalCode, Refused
 from ..core.penalties import FailureSeverity, PenaltyTable
 from ..core.retry import RetryBudget
 from ..errors import HandshakeError, RetryAfter
 from ..transport.base import Stream, TransportAdapter, TransportConnection, TransportOptions
+from ..transport.sockets import SocketStream
 
 log = logging.getLogger("meshvisor")
 
@@ -57,37 +59,60 @@ class Dialled:
     rtt: float  # seconds from HELLO to WELCOME
 
 
-async def read_exactly(stream: Stream, size: int) -> bytes:
-    """Return exactly ``size`` bytes of ``stream``.
+class Ear:
+    """Hears the frames of a handshake from one stream, one at a time, and nothing beyond.
 
-    Raises:
-        BrokenOff: If the stream ends before.
-        OSError: If it breaks.
+    A socket is watched once for all of them. Nobody need end that: the link takes it over, or the stream is closed.
     """
-    data = await stream.read(size)
-    while data and len(data) < size:
-        more = await stream.read(size - len(data))
-        if not more:
-            break
-        data += more
-    if len(data) < size:
-        raise BrokenOff
-    return data
 
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._reader = HandshakeReader()
+        # Errors are results: whoever waited may have been cancelled, and then nobody asks for an exception.
+        self._arrival: asyncio.Future[bytes | Exception] | None = None
 
-async def read_frame(stream: Stream, *kinds: Kind) -> Frame:
-    """Return the next frame of ``stream``, which must be one of ``kinds``.
+    async def hear(self, *kinds: Kind) -> Frame:
+        """Return the next frame, which must be one of ``kinds``.
 
-    Raises:
-        HandshakeError: If it is not, is too long, or the stream ends.
-        OSError: If the stream breaks.
-    """
-    header = await read_exactly(stream, HEADER_SIZE)
-    try:
-        frame = frames.decode_header(header, frozenset(kinds), HANDSHAKE_LIMIT)
-    except FrameFault as fault:
-        raise HandshakeError(str(fault)) from None
-    return frame._replace(body=await read_exactly(stream, len(frame.body))) if frame.body else frame
+        Raises:
+            HandshakeError: If it is not, is too long, or the stream ends (``BrokenOff``).
+            OSError: If the stream breaks.
+        """
+        reader, stream = self._reader, self._stream
+        reader.expect(frozenset(kinds))
+        try:
+            if isinstance(stream, SocketStream):
+                is_watched, self._arrival = self._arrival is not None, asyncio.get_running_loop().create_future()
+                if not is_watched:
+                    stream.watch(partial(self._arrive, stream))
+                heard = await self._arrival
+                if isinstance(heard, Exception):
+                    raise heard
+                return Frame(reader.kind, 0, 0, 0, 0, heard)
+            body = None
+            while body is None:
+                body = reader.receive(await stream.read(reader.lacking))
+        except EOFError:
+            raise BrokenOff from None
+        except FrameFault as fault:
+            raise HandshakeError(str(fault)) from None
+        return Frame(reader.kind, 0, 0, 0, 0, body)
+
+    def _arrive(self, stream: SocketStream) -> None:
+        arrival, reader = self._arrival, self._reader
+        if arrival is None or arrival.done():
+            stream.unwatch()
+            self._arrival = None
+            return
+        try:
+            body = None
+            while body is None:
+                body = reader.receive(stream.socket.recv(reader.lacking))
+            arrival.set_result(body)
+        except (BlockingIOError, InterruptedError):
+            pass  # for now that was all
+        except (OSError, EOFError, FrameFault) as error:
+            arrival.set_result(error)
 
 
 Propose = Callable[[Identity], Proposal]
@@ -143,29 +168,31 @@ async def _shake_hands(
     gate: asyncio.Lock,
 ) -> tuple[Identity, tuple[int, int], float]:
     now = asyncio.get_running_loop().time
-    connection_id = secrets.token_bytes(ID_SIZE)
-    side = DiallingSide(me, secret=secret, connection_id=connection_id, nonce=secrets.token_bytes(NONCE_SIZE))
-    await connection.data.write(frames.encode_preamble(Channel.DATA, connection_id))
+    chance = secrets.token_bytes(ID_SIZE + NONCE_SIZE)
+    connection_id = chance[:ID_SIZE]
+    side = DiallingSide(me, secret=secret, connection_id=connection_id, nonce=chance[ID_SIZE:])
+    ear = Ear(connection.control)
     said_at = now()
     await connection.control.write(frames.encode_preamble(Channel.CONTROL, connection_id) + side.hello())
-    welcome = await _expect(connection.control, Kind.WELCOME, side)
+    welcome = await _expect(ear, Kind.WELCOME, side)
     rtt = now() - said_at
     peer = side.welcomed(welcome)
     await gate.acquire()
     try:
         proposal = propose(peer)
-        await connection.data.write(side.bind())
+        # Only now, in one write: earlier it has nothing else to say, and would have to be heard twice.
+        await connection.data.write(frames.encode_preamble(Channel.DATA, connection_id) + side.bind())
         proof = side.prove(proposal.session, proposal.received, resumes=proposal.resumes)
         await connection.control.write(proof)
-        received = side.accepted(await _expect(connection.control, Kind.ACCEPT, side), proposal.session)
+        received = side.accepted(await _expect(ear, Kind.ACCEPT, side), proposal.session)
     except BaseException:
         gate.release()
         raise
     return peer, received, rtt
 
 
-async def _expect(stream: Stream, kind: Kind, side: DiallingSide) -> bytes | bytearray:
-    frame = await read_frame(stream, kind, Kind.REFUSE)
+async def _expect(ear: Ear, kind: Kind, side: DiallingSide) -> bytes | bytearray:
+    frame = await ear.hear(kind, Kind.REFUSE)
     if frame.kind == Kind.REFUSE:
         raise side.refused(frame.body)
     return frame.body

@@ -110,11 +110,6 @@ class LinkDriver:
         self._lone = False  # the latest scheduled flush was for one message
         self._lone_until = 0.0  # until when the latest message that went at once may get company
 
-    @property
-    def is_attached(self) -> bool:
-        """Whether a connection carries the link now."""
-        return self._current is not None
-
     # The connection.
 
     def attach(

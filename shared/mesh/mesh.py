@@ -244,7 +244,7 @@ class Mesh:
     def _apply_one(self, record: NodeRecord, *, newcomer_is_other: bool) -> None:
         peers = self._spares if record.is_spare else self._peers
         peer = peers.get(record.name)
-        if peer is not None:
+        if peer is not None and peer.record.endpoints != record.endpoints:
             # Somebody may have dialled the dying peer before the news was here.
             self._forgive(set(peer.record.endpoints).difference(record.endpoints))
         if record.status is NodeStatus.REMOVED:
@@ -330,7 +330,11 @@ class Mesh:
     def _plan_dial(self, peer: Peer, delay: float) -> None:
         """See to it that ``peer`` is dialled in ``delay`` seconds, unless it is linked by then."""
         if peer.timer is None and peer.dial is None and not self._is_closing:
-            peer.timer = asyncio.get_running_loop().call_later(delay, self._begin_dial, peer)
+            loop = asyncio.get_running_loop()
+            if delay:
+                peer.timer = loop.call_later(delay, self._begin_dial, peer)
+            else:
+                peer.timer = loop.call_soon(self._begin_dial, peer)
 
     def _freed(self, key: str) -> None:
         """An endpoint is barred no longer: whoever waits for that waits no longer."""
@@ -588,8 +592,12 @@ class Mesh:
         self._is_telling = False
         if self._handler is None:
             return
-        others = [peer for peer in self._peers.values() if peer.record.status is not NodeStatus.GONE]
-        up = sum(peer.handle is not None and peer.handle.is_attached and not peer.is_doomed for peer in others)
-        if (up, len(others)) != self._links_told:
-            self._links_told = (up, len(others))
-            self._handler.links_changed(up, len(others))
+        up = total = 0
+        for peer in self._peers.values():  # in a plain loop: while a mesh forms, this runs in every turn
+            if peer.standing.record.status is not NodeStatus.GONE:
+                total += 1
+                if peer.handle is not None and peer.handle.is_attached and not peer.is_doomed:
+                    up += 1
+        if (up, total) != self._links_told:
+            self._links_told = (up, total)
+            self._handler.links_changed(up, total)

@@ -26,7 +26,7 @@ class Peer:
         self.attached_at = 0.0  # when the latest connection was established, by whoever dialled
         self.dialled_at: float | None = None  # when our own dial established the current connection
         self.dial: asyncio.Task[None] | None = None
-        self.timer: asyncio.TimerHandle | None = None
+        self.timer: asyncio.Handle | None = None
         self.patience = 0  # how often the planned dial may still be put off, for the peer's own
         self.is_barred = False  # the timer waits for the end of a penalty
         self.backoff = Backoff(0.05, 5.0)

@@ -12,6 +12,7 @@ import asyncio
 import errno
 import os
 import socket
+from collections.abc import Callable
 
 from ..core.endpoint import Endpoint
 from .base import HasSocket, Listener, Stream
@@ -31,12 +32,15 @@ def closed_error(what: str) -> OSError:
 class Readiness:
     """Waits until one socket can be read or written; ``stop`` ends the waits with an error."""
 
+    __slots__ = ("_fd", "_is_watched", "_loop", "_reader", "_what", "_writer", "stopped")
+
     def __init__(self, sock: socket.socket, what: str) -> None:
         self._loop = asyncio.get_running_loop()
         self._fd = sock.fileno()
         self._what = what
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
+        self._is_watched = False
         self.stopped = False
 
     async def readable(self) -> None:
@@ -73,11 +77,23 @@ class Readiness:
             if not self.stopped:
                 self._loop.remove_writer(self._fd)
 
+    def watch(self, ready: Callable[[], None]) -> None:
+        """Call ``ready`` whenever a read would not block, until ``unwatch``, ``stop`` or another registration."""
+        self._is_watched = True
+        self._loop.add_reader(self._fd, ready)
+
+    def unwatch(self) -> None:
+        """Call it no longer."""
+        if self._is_watched:
+            self._is_watched = False
+            self._loop.remove_reader(self._fd)
+
     def stop(self) -> None:
         """Unregister the descriptor and end whoever waits; call it before the socket is closed."""
         if self.stopped:
             return
         self.stopped = True
+        self.unwatch()
         # Only what is ours: a driver may have registered the descriptor for itself.
         if self._reader is not None:
             self._loop.remove_reader(self._fd)
@@ -97,11 +113,38 @@ def _wake(waiter: asyncio.Future[None]) -> None:
 
 
 class SocketStream:
-    """A ``Stream`` over a connected, non-blocking socket, which it owns. One reader and one writer at a time."""
+    """A ``Stream`` over a connected, non-blocking socket, which it owns. One reader and one writer at a time.
+
+    Beside what every stream can do, it can be watched, and so be read and written by callbacks
+    instead of tasks that wait.
+    """
+
+    __slots__ = ("_ready", "socket")
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
         self._ready = Readiness(sock, "stream")
+
+    def watch(self, ready: Callable[[], None]) -> None:
+        """Call ``ready`` whenever something can be read, until ``unwatch``, ``close`` or another registration."""
+        self._ready.watch(ready)
+
+    def unwatch(self) -> None:
+        """Call it no longer."""
+        self._ready.unwatch()
+
+    def write_now(self, data: bytes) -> None:
+        """Hand ``data`` over, so little and so early in the stream's life that there is room for it.
+
+        Raises:
+            OSError: If there is none all the same, or the stream broke; any part of ``data`` may be on its way.
+        """
+        try:
+            sent = self.socket.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        if sent < len(data):
+            raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
 
     async def read(self, limit: int, /) -> bytes:
         """See ``Stream.read``."""

@@ -20,6 +20,7 @@ from meshvisor.shared.core.frames import (
     Frame,
     FrameFault,
     FrameReader,
+    HandshakeReader,
     Kind,
 )
 
@@ -110,23 +111,45 @@ def test_a_header_is_24_bytes_little_endian() -> None:
     assert HEADER_SIZE == 24
 
 
-def test_a_decoded_header_brings_a_body_of_zeros_to_be_filled() -> None:
-    header = frames.encode_header(3, Kind.HELLO)
-    frame = frames.decode_header(header, frozenset({Kind.HELLO}), HANDSHAKE_LIMIT)
-    assert frame == Frame(Kind.HELLO, 0, 0, 0, 0, bytearray(3))
+def hello_reader() -> HandshakeReader:
+    reader = HandshakeReader()
+    reader.expect(frozenset({Kind.HELLO}))
+    return reader
+
+
+@pytest.mark.parametrize("step", [1, 7, 24, 100])
+def test_a_handshake_is_cut_exactly_however_it_is_split(step: int) -> None:
+    said = frames.encode_preamble(Channel.CONTROL, ID) + frames.encode(Kind.HELLO, b"hello") + frames.encode(Kind.PROOF)
+    reader, at, pieces = HandshakeReader(), 0, []
+    while at < len(said):
+        part = said[at : at + min(step, reader.lacking)]
+        at += len(part)
+        piece = reader.receive(part)
+        if piece is not None:
+            pieces.append((reader.kind, piece))
+            assert reader.lacking == 0
+            reader.expect(frozenset({Kind.HELLO, Kind.PROOF}))
+    assert pieces == [(0, said[:PREAMBLE_SIZE]), (Kind.HELLO, b"hello"), (Kind.PROOF, b"")]
+
+
+def test_a_handshake_that_ends_early_is_told_from_a_piece_that_is_not_there_yet() -> None:
+    reader = hello_reader()
+    assert reader.receive(frames.encode(Kind.HELLO, b"hello")[:10]) is None
+    with pytest.raises(EOFError):
+        reader.receive(b"")
 
 
 @pytest.mark.parametrize("length", [HANDSHAKE_LIMIT + 1, 2**31 - 1, 2**32 - 1])
 def test_a_header_that_announces_too_much_is_refused_before_anything_is_allocated(length: int) -> None:
     with pytest.raises(FrameFault, match=f"a frame of {length} bytes is longer than the 4096 allowed here"):
-        frames.decode_header(frames.encode_header(length, Kind.HELLO), frozenset({Kind.HELLO}), HANDSHAKE_LIMIT)
+        hello_reader().receive(frames.encode_header(length, Kind.HELLO))
 
 
 def test_a_header_of_a_kind_or_lane_that_has_no_place_is_refused() -> None:
     with pytest.raises(FrameFault, match="kind 3 has no place here"):
-        frames.decode_header(frames.encode_header(0, Kind.PROOF), frozenset({Kind.HELLO}), HANDSHAKE_LIMIT)
+        hello_reader().receive(frames.encode_header(0, Kind.PROOF))
     with pytest.raises(FrameFault, match="there is no lane 2"):
-        frames.decode_header(frames.encode_header(0, Kind.HELLO, lane=2), frozenset({Kind.HELLO}), HANDSHAKE_LIMIT)
+        hello_reader().receive(frames.encode_header(0, Kind.HELLO, lane=2))
 
 
 def test_the_numbers_of_the_kinds_are_the_protocol() -> None:

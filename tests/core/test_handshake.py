@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from meshvisor.shared.core.frames import HANDSHAKE_LIMIT, HEADER_SIZE, Kind, decode_header
+from meshvisor.shared.core.frames import HEADER_SIZE, HandshakeReader, Kind
 from meshvisor.shared.core.handshake import (
     AcceptingSide,
     DiallingSide,
@@ -39,9 +39,13 @@ def accepting(secret: bytes = SECRET, connection: bytes = CONNECTION, nonce: byt
 
 def body(frame: bytes, kind: Kind) -> bytes:
     """Return the body of ``frame``, which is one whole frame of ``kind`` within the limit of the handshake."""
-    header = decode_header(frame[:HEADER_SIZE], frozenset({kind}), HANDSHAKE_LIMIT)
-    assert len(frame) == HEADER_SIZE + len(header.body)
-    return frame[HEADER_SIZE:]
+    reader = HandshakeReader()
+    reader.expect(frozenset({kind}))
+    assert reader.receive(frame[:HEADER_SIZE]) is None
+    assert reader.lacking == len(frame) - HEADER_SIZE
+    said = reader.receive(frame[HEADER_SIZE:])
+    assert said is not None
+    return said
 
 
 def introduced() -> tuple[DiallingSide, AcceptingSide]:

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from meshvisor.shared.core.endpoint import Endpoint
 from meshvisor.shared.core.states import TRANSITIONS, StateChange
@@ -16,22 +16,32 @@ from meshvisor.shared.mesh.options import ConnectionHostOptions, ConnectionOptio
 from meshvisor.shared.transport.base import Listener, TransportAdapter, TransportConnection, TransportOptions
 from meshvisor.shared.transport.chaos import ChaosOptions, ChaosTransportAdapter
 from meshvisor.shared.transport.memory import MemoryNetwork, MemoryTransportAdapter
+from meshvisor.workers.rehearsal import Stage
 from meshvisor.workers.testing import run_virtual
 
 BLACK_HOLE = 3600.0
 """The behaviour of an endpoint that never answers."""
 
 
+class Sockets(Stage):
+    """Pairs of sockets in the place of memory."""
+
+    transport = "memory"
+
+
 class Way:
     """A memory adapter that can be cut, and whose endpoints take their time, fail, or ask for a pause.
 
     With ``near`` or ``far`` there is chaos around the streams of the manager or of the host (``.near``, ``.far``).
+    ``over_sockets`` puts pairs of sockets in the place of memory.
     """
 
     transport = "memory"
 
-    def __init__(self, near: ChaosOptions | None = None, far: ChaosOptions | None = None) -> None:
-        memory = MemoryTransportAdapter(MemoryNetwork())
+    def __init__(
+        self, near: ChaosOptions | None = None, far: ChaosOptions | None = None, *, over_sockets: bool = False
+    ) -> None:
+        memory: TransportAdapter = Sockets() if over_sockets else MemoryTransportAdapter(MemoryNetwork())
         self.near = ChaosTransportAdapter(memory, near) if near else None
         self.far = ChaosTransportAdapter(memory, far) if far else None
         self.inner: TransportAdapter = self.near or memory
@@ -141,6 +151,10 @@ async def until(condition: Callable[[], bool], within: float = 60.0) -> None:
     async with asyncio.timeout(within):
         while not condition():
             await asyncio.sleep(0.001)
+
+
+class Play(Protocol):
+    def __call__(self, scenario: Callable[[Way], Coroutine[Any, Any, None]]) -> None: ...
 
 
 def play(scenario: Callable[[Way], Coroutine[Any, Any, None]], way: Callable[[], Way] = Way) -> None:
