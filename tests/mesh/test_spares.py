@@ -96,6 +96,7 @@ def test_a_spare_takes_a_place_without_a_dial_and_without_a_moment_in_between(pl
         # Nothing has waited since the news.
         assert a.story == ["b.1 is up", "b.1 is down", "b.2 is up"]
         assert spare.story == ["a.1 is up"]
+        await asyncio.sleep(0)  # links are counted once a turn
         assert a.links == spare.links == (1, 1)
         assert [node.name for node in spare.mesh.roster] == ["a", "b"]
         count = len(a.adapter.dialled) + len(spare.adapter.dialled)
@@ -316,6 +317,7 @@ def test_a_link_that_is_not_up_at_the_naming_is_dialled_as_to_any_newcomer(play:
         news = rename(fleet, spare, "b", 2)
         spare.become("b", 2)
         fleet.tell(*news)
+        await asyncio.sleep(0)  # links are counted once a turn
         assert (a.links, spare.links) == ((0, 1), (0, 1))
         waiting = asyncio.create_task(a.mesh.wait_link("b"))
         await asyncio.sleep(0)
