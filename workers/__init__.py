@@ -5,8 +5,9 @@
       inbox, serving, calls, sender, finder, routing, loopback, standstill, lane, peers, ending: its parts
     runtime    a worker process, from its assignment to its exit
       parent, lifeline, title: its ties to the supervisor, and its name in ps
+      presence, pulse, traces: its signs of life, and where its threads are when it is asked
       spare, wiring: a process that is linked before it is a worker; what links are made of
-    zygote      a process that forks workers once it has imported what they need
+    zygote     a process that forks workers once it has imported what they need
       rehearsal: their first milliseconds, played through beforehand
     testing    virtual time, for tests
 

@@ -8,6 +8,7 @@ entry        the rules by which a penalty changes, and its form in a record; pur
 table        which record belongs to which key
 changes      who hears of changes, and what they are
 watch        how a process is woken when another one has changed something
+handover     how a process gets at memory without a name: it asks at a socket
 
 board        the liveness board: what every node says about itself, and when it last made a turn
 """
