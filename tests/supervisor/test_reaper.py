@@ -37,7 +37,7 @@ def test_a_kernel_without_pidfds_is_named_before_anything_starts(monkeypatch: py
 
 
 def test_a_child_stopped_by_sigstop_is_frozen_once_and_by_nothing_else() -> None:
-    frozen, suspended, alive = (subprocess.Popen(["sleep", "1000"]) for _ in range(3))
+    frozen, suspended, alive = (subprocess.Popen(["sleep", "1000"], process_group=0) for _ in range(3))
     frozen.send_signal(signal.SIGSTOP)
     suspended.send_signal(signal.SIGTTIN)
     for process in (frozen, suspended):
