@@ -129,7 +129,7 @@ class Lifeline:
                 self._loop.add_writer(self._socket, self._write)
             return
         except OSError as error:
-            self._end(f"the lifeline broke: {error}")
+            self._break(error)
             return
         if self._loop is not None:
             self._loop.remove_writer(self._socket)
@@ -140,7 +140,7 @@ class Lifeline:
         except BlockingIOError:
             return
         except OSError as error:
-            self._end(f"the lifeline broke: {error}")
+            self._break(error)
             return
         if not data:
             self._end("the supervisor is gone")
@@ -160,6 +160,11 @@ class Lifeline:
                     return
                 self._is_nameless = False
             self._on_message(message)
+
+    def _break(self, error: OSError) -> None:
+        """End it: whoever writes may learn of the other end's death before whoever reads."""
+        is_gone = isinstance(error, BrokenPipeError | ConnectionResetError)
+        self._end("the supervisor is gone" if is_gone else f"the lifeline broke: {error}")
 
     def _end(self, reason: str) -> None:
         if self._loop is not None:

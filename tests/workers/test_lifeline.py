@@ -205,3 +205,20 @@ async def eventually(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not condition():
             await asyncio.sleep(0.001)
+
+
+def test_who_writes_first_to_a_dead_supervisor_says_the_same_as_who_reads(
+    ends: tuple[socket.socket, Lifeline],
+) -> None:
+    ours, lifeline = ends
+    ours.sendall(encode(ASSIGNMENT))
+    assert lifeline.receive_first() == ASSIGNMENT
+    reasons: list[str] = []
+
+    async def main() -> None:
+        lifeline.attach(ignore, reasons.append)
+        ours.close()
+        lifeline.report(Ready())
+        assert reasons == ["the supervisor is gone"]
+
+    asyncio.run(main())
