@@ -33,5 +33,5 @@ Reading order, from what decides to what acts:
     notify, foreground              one mesh with the signals, the terminal and the control socket of a process
     status, blacklist, check,       what the other commands do
       lookup, init, naming
-    cli                             the command line
+    commands, cli                   the command line
 """

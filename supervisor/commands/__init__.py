@@ -1,0 +1,11 @@
+"""The commands of ``supervise``, a module for each kind.
+
+    options     what they have in common
+    lifetime    init, check, run, shutdown
+    look        status
+    history     why
+    blacklist   blacklist list, add, clear
+
+Each takes its arguments, does one thing with the parts of ``meshvisor.supervisor``, prints, and returns the exit status
+(None: 0). Errors are raised and told by ``cli``. What only one of them needs is imported when it runs.
+"""
