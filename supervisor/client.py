@@ -65,13 +65,16 @@ _LARGEST_REPLY = 64 * 1024 * 1024
 class Client:
     """Talks to the supervisor of the mesh ``name`` whose runtime directory is in ``base``.
 
+    An answer may take ``timeout`` seconds (None: ``TIMEOUT``); that a change is done, as long as it likes.
+
     Raises:
         NotRunning: If there is no such mesh, or it ends before it answers.
         SupervisorError: From the requests, if they are refused or not answered in time.
     """
 
-    def __init__(self, base: Path, name: str) -> None:
+    def __init__(self, base: Path, name: str, timeout: float | None = None) -> None:
         self.name = name
+        self._timeout = TIMEOUT if timeout is None else timeout
         pid = find_running(base, name)
         if pid is None:
             raise NotRunning(name)
@@ -255,7 +258,7 @@ class Client:
         return None
 
     def _send(self, question: Question) -> tuple[int, float]:
-        number, deadline = next(self._numbers), time.monotonic() + TIMEOUT
+        number, deadline = next(self._numbers), time.monotonic() + self._timeout
         self._socket.send(encode_request(number, question, deadline))
         return number, deadline
 
@@ -311,7 +314,7 @@ class Client:
         if ready:
             raise NotRunning(self.name)
         stopped = f"; it is stopped, kill -CONT {self.pid} lets it go on" if _is_stopped(self.pid) else ""
-        raise SupervisorError(f"the supervisor (process {self.pid}) did not answer within {TIMEOUT:g} s{stopped}")
+        raise SupervisorError(f"the supervisor (process {self.pid}) did not answer within {self._timeout:g} s{stopped}")
 
 
 class Ended(NotRunning):
