@@ -22,9 +22,16 @@ COMMANDS = {
     "check": "lifetime",
     "init": "lifetime",
     "status": "look",
+    "start": "change",
+    "stop": "change",
+    "restart": "change",
+    "scale": "change",
+    "reload": "change",
+    "events": "events",
     "why": "history",
     "blacklist": "blacklist",
     "shutdown": "lifetime",
+    "completion": "completion",
 }
 
 

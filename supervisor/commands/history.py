@@ -6,11 +6,11 @@ import sys
 
 import click
 
-from .options import client_of, json_option, located, mesh_options
+from .options import client_of, json_option, located, mesh_options, slot_names
 
 
 @click.command()
-@click.argument("slot", required=False)
+@click.argument("slot", required=False, shell_complete=slot_names)
 @mesh_options
 @click.option("--now", is_flag=True, help="Show instead where the threads of SLOT are at this moment.")
 @json_option

@@ -12,7 +12,7 @@ from .options import USAGE, client_of, json_option, mesh_options
 
 
 @click.command()
-@click.argument("file", default="mesh.toml")
+@click.argument("file", type=click.Path(), default="mesh.toml")
 def run(file: str) -> int:
     """Run the mesh of FILE (default: mesh.toml) in the foreground.
 
@@ -25,7 +25,7 @@ def run(file: str) -> int:
 
 
 @click.command()
-@click.argument("file", default="mesh.toml")
+@click.argument("file", type=click.Path(), default="mesh.toml")
 @json_option
 def check(file: str, as_json: bool) -> int:
     """Check FILE (default: mesh.toml), its worker classes included, and start nothing."""
