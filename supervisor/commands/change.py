@@ -196,9 +196,10 @@ def _going_on(what: str, *, wait: bool) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        if wait:
-            click.echo(f"supervise: the {what} goes on without being waited for", err=True)
-        raise
+        if not wait:
+            raise
+        click.echo(f"\nsupervise: the {what} goes on without being waited for", err=True)  # below the terminal's ^C
+        raise click.Abort from None
 
 
 # Understanding.
