@@ -13,6 +13,8 @@ import click
 from .options import client_of, json_option, located, mesh_options, slot_names, wait_option, worker_names
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ...shared.control.requests import Difference, Done, Step
     from ..client import Client
 
@@ -231,10 +233,17 @@ def _own_file(file: str | None, name: str | None) -> Iterator[None]:
 
     base, mesh, given = located(file, name)
     own = running_file(base, mesh)
-    if given is not None and own is not None and own.exists() and not own.samefile(given):
+    if given is not None and own is not None and not _is_same(own, given):
         text = f"the mesh {mesh!r} runs by {own}, which is what it reloads, and not by {given}"
         raise click.UsageError(text, click.get_current_context())
     try:
         yield
     except ConfigError as error:
         raise ConfigError(str(given or error.file), error.faults) from None
+
+
+def _is_same(own: Path, given: Path) -> bool:
+    try:
+        return own.samefile(given)
+    except OSError:  # it has been removed: then that is what the supervisor has to say
+        return True

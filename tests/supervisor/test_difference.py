@@ -86,7 +86,7 @@ def test_a_difference_reads_well() -> None:
         "- gone is removed: gone",
         "~ a is restarted:",
         '      env.MODE: (not set) -> "fast"',
-        '      command: ["x"] -> ["x", "' + "y" * 52 + "…",
+        '      command: ["x"] -> ["x", "' + "y" * 50 + "...",
         "~ c has 1 slot instead of 4",
         "~ b is adjusted, without a restart:",
         "      stop_timeout: 5.0 s -> 250 ms",
