@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from meshvisor.shared.control.requests import (
     Step,
     Stop,
 )
+from meshvisor.shared.errors import SupervisorError
 from meshvisor.supervisor.operations import Operations
 from meshvisor.workers.testing import run_virtual
 
@@ -240,6 +242,57 @@ def test_the_latest_scale_counts_and_the_ones_before_come_to_an_end() -> None:
     assert states == {"a": "ready", "b": "ready", "b-1": "ready"}
     assert outcome(told[2]) == "Done"
     assert all(isinstance(answers[-1], Done | Refused) for answers in told)
+
+
+def test_nothing_is_scaled_unless_all_of_it_can_be() -> None:
+    stage = Stage(*(WorkerConfig(name, Path("/"), command=("x",)) for name in ("a", "b", "a-1")))
+
+    async def story() -> None:
+        await stage.supervisor.start_all()
+        await asyncio.sleep(1.0)
+        for replicas, text in [
+            ({"b": 3, "c": 1}, "there is no worker and no slot called 'c'"),
+            ({"b": 3, "a": 2}, "2 of a would need a slot a-1, which is a worker"),
+        ]:
+            with pytest.raises(SupervisorError, match=text):
+                await stage.supervisor.scale_all(replicas)
+        with pytest.raises(ValueError, match="from 0 to 1000"):
+            await stage.supervisor.scale_all({"b": 3, "a": -1})
+        assert list(stage.states) == ["a", "b", "a-1"]
+        stage.supervisor.request_stop()
+        await stage.supervisor.wait()
+
+    with stage.opened():
+        run_virtual(story())
+
+
+def test_what_was_scaled_stays_so_until_a_reload_has_another_number() -> None:
+    """DESIGN, section 4.4: it lasts until a reload that changes ``replicas``."""
+    stage = Stage(WorkerConfig("a", Path("/"), command=("x",), replicas=2))
+
+    async def story() -> None:
+        supervisor = stage.supervisor
+        await supervisor.start_all()
+        await asyncio.sleep(1.0)
+        in_file = supervisor.config
+        await supervisor.scale("a", 4)
+        await supervisor.scale("a", 3)
+        assert supervisor.difference(in_file).is_empty
+        assert (await supervisor.reload(in_file)).is_empty
+        assert list(stage.states) == ["a-0", "a-1", "a-2"]
+        one = replace(in_file, workers=(replace(in_file.workers[0], replicas=1),))
+        assert supervisor.difference(one).rescaled == {"a": (3, 1)}
+        assert (await supervisor.reload(one)).rescaled == {"a": (3, 1)}
+        assert list(stage.states) == ["a-0"]
+        assert (await supervisor.reload(in_file)).rescaled == {"a": (1, 2)}
+        await supervisor.scale("a", 1)
+        assert (await supervisor.reload(one)).is_empty  # the file says the same now, and counts again
+        assert (await supervisor.reload(in_file)).rescaled == {"a": (1, 2)}
+        supervisor.request_stop()
+        await supervisor.wait()
+
+    with stage.opened():
+        run_virtual(story())
 
 
 # Reloading.
