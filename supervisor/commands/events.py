@@ -18,7 +18,7 @@ _FOLLOW = ""
 
 
 @click.command()
-@click.option("-n", "count", type=click.IntRange(0), default=20, help="Begin with so many of the latest (default: 20).")
+@click.option("-n", "count", metavar="N", type=click.IntRange(0), default=20, help="Begin with the latest N (20).")
 @click.option("--follow", is_flag=True, help="Then go on with what happens, until the mesh has stopped.")
 @click.option("--file", "files", metavar="FILE", type=click.Path(), multiple=True, help="The mesh of this file.")
 @click.option(
@@ -32,7 +32,7 @@ _FOLLOW = ""
     help="Alone, short for --follow; with FILE, short for --file.",
 )
 @mesh_name
-@click.option("--all", "everything", is_flag=True, help="Also what the events around it tell already (as with --json).")
+@click.option("--all", "everything", is_flag=True, help="Also what other events tell already; as with --json.")
 @json_option
 def events(
     count: int,
@@ -43,9 +43,10 @@ def events(
     everything: bool,
     as_json: bool,
 ) -> None:
-    """Show what has happened in a running mesh, and with -f what happens, one event a line.
+    """Show what has happened in a running mesh.
 
-    With --json each line is an object. A reader that is too slow is told, by an event "dropped", how many it missed.
+    One event a line; with -f also those that follow. With --json each line is an object. A reader that is too slow is
+    told, by an event "dropped", how many it missed.
     """
     named = [*files, *(file for file in short if file != _FOLLOW)]
     if len(named) > 1:
