@@ -29,7 +29,9 @@ Reading order, from what decides to what acts:
     hoard                           descriptors kept for the day on which there are none
     hub, supervisor                 the mesh as a whole, and as a library
     control, client                 requests to a running mesh: the end that answers and the end that asks
-    style, columns, output, writer  what ``run`` shows, and how it gets out without being waited for
+    style, cells, labels, columns   texts on a terminal
+      output, jsonlines, writer     what ``run`` shows, and how it gets out without being waited for
+    trail, logbook, lines           what the slots have printed, read again out of rotated files
     notify, foreground              one mesh with the signals, the terminal and the control socket of a process
     status, blacklist, check,       what the other commands do
       lookup, init, naming

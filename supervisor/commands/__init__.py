@@ -3,7 +3,7 @@
     options     what they have in common
     lifetime    init, check, run, shutdown
     look        status
-    history     why
+    history     logs, why
     blacklist   blacklist list, add, clear
 
 Each takes its arguments, does one thing with the parts of ``meshvisor.supervisor``, prints, and returns the exit status
