@@ -21,7 +21,7 @@ Reading order, from what decides to what acts:
       notifications
       health, memory                is it well, is it too large
     logs, rotation, usage           what the children print, and what they cost
-    incidents, story, why           what went wrong, remembered and told
+    incidents, story, frames, why   what went wrong, remembered and told
     directory, leftovers            one supervisor per mesh, and nothing left of the one before
     life, slot, teller              one incarnation; one slot and its state machine; what it tells the others
     fleet, limit, conductor         all slots: in order, against the restart limit, started and stopped

@@ -18,7 +18,9 @@ from .directory import running_file
 from .incidents import Incident, read_incidents
 from .naming import slots_named
 from .snapshot import WorkerStatus
-from .story import no_incident, tell
+from .story import Paper, no_incident, tell
+
+_SHORTLY = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +63,21 @@ class Past:
         """Return the latest incident as JSON; ``null`` if there is none."""
         return msgspec.json.encode(self.latest(name)).decode()
 
-    def story(self, name: str | None, *, colour: bool) -> str:
-        """Return the latest incident as a story."""
+    def story(self, name: str | None, paper: Paper) -> str:
+        """Return the latest incident as a story; without a name also what has happened elsewhere."""
         incident = self.latest(name)
         if incident is None:
-            return no_incident(name)
+            present = next((one for one in self.present if one.name == name), None)
+            return no_incident(name, present, paper)
         present = next((one for one in self.present if one.name == incident.slot), None)
-        return tell(incident, time.time(), present, colour=colour)
+        others = self._others(incident) if name is None else []
+        return tell(incident, time.time(), present, others, paper)
+
+    def _others(self, incident: Incident) -> list[Incident]:
+        """Return the latest incident of each other slot that had one shortly before, the latest first."""
+        latest = {one.slot: one for one in self.incidents if incident.at - one.at < _SHORTLY}
+        latest.pop(incident.slot, None)
+        return sorted(latest.values(), key=lambda one: -one.at)
 
 
 def trace(client: Client, slot: str, *, as_json: bool) -> str:

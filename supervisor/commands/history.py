@@ -18,7 +18,8 @@ _STDOUT = 1
 @json_option
 def why(slot: str | None, file: str | None, name: str | None, now: bool, as_json: bool) -> None:
     """Tell the latest incident (of SLOT), also when nothing runs any more."""
-    from ..style import wants_colour
+    from ..story import Paper
+    from ..style import Look
     from ..why import Past, trace
 
     if now and slot is None:
@@ -31,7 +32,9 @@ def why(slot: str | None, file: str | None, name: str | None, now: bool, as_json
     if as_json:
         click.echo(past.latest_json(slot))
     else:
-        click.echo(past.story(slot, colour=wants_colour(sys.stdout.isatty())), nl=False, color=True)
+        look = Look.of(_STDOUT, sys.stdout.encoding)
+        paper = Paper(look.columns() if look.columns else None, look.colour)
+        click.echo(past.story(slot, paper), nl=False, color=True)
 
 
 def _count(context: click.Context, parameter: click.Parameter, value: str) -> int | None:

@@ -429,8 +429,8 @@ def test_why_tells_what_has_happened_and_what_happens_now(session: Session) -> N
     run.until("is ready again")
     told = session.supervise("why", "sleeper")
     assert told.stdout.startswith("sleeper-0 was killed by SIGSEGV, ")
-    assert "    up\n" in told.stdout
-    assert "\nNow: it is ready (incarnation 2, process " in told.stdout
+    assert "Output  up\n" in told.stdout
+    assert "\nNow     it is ready (incarnation 2, process " in told.stdout
     now = session.supervise("why", "sleeper-1", "--now")
     assert (now.returncode, now.stdout.partition("(")[0]) == (0, "sleeper-1 ")
     assert json.loads(session.supervise("why", "sleeper-1", "--now", "--json").stdout)["slot"] == "sleeper-1"
