@@ -17,7 +17,9 @@ import zmq
 from ..shared.control.requests import (
     Accepted,
     Answer,
+    GetLinks,
     GetStatus,
+    LinksReport,
     Question,
     Refusal,
     Refused,
@@ -32,7 +34,7 @@ from ..shared.errors import SupervisorError
 from .directory import NotRunning as NotRunning
 from .directory import find_running
 from .naming import UnknownSlot
-from .snapshot import MeshStatus
+from .snapshot import MeshLinks, MeshStatus
 
 TIMEOUT = 5.0
 """How long an answer may take, in seconds."""
@@ -90,6 +92,13 @@ class Client:
         if not isinstance(answer, StatusReport):
             raise _strange(answer)
         return msgspec.json.decode(answer.status, type=MeshStatus)
+
+    def links(self) -> MeshLinks:
+        """Return how the links of all workers are."""
+        answer = self._ask(GetLinks())
+        if not isinstance(answer, LinksReport):
+            raise _strange(answer)
+        return msgspec.json.decode(answer.links, type=MeshLinks)
 
     def traces(self, slot: str) -> str:
         """Return where the process in ``slot`` is now: the tracebacks of all its threads.

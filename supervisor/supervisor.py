@@ -35,8 +35,9 @@ from .reaper import check_kernel
 from .renewal import Renewal
 from .reserve import Reserve
 from .slot import Slot
-from .snapshot import MeshState, MeshStatus
+from .snapshot import MeshLinks, MeshState, MeshStatus
 from .subreaper import Subreaper, become_subreaper
+from .survey import Survey
 from .sweeps import Sweeps
 from .tables import Tables
 
@@ -64,6 +65,7 @@ class Supervisor:
         self._hub = Hub()
         self._incidents = IncidentLog(config.log_dir, self._incidents_lost, self._incidents_restored)
         self._fleet = Fleet(self._make_slot)
+        self._survey = Survey(self._fleet)
         self._conductor = Conductor(self._fleet, config.supervisor, self._publish, self._is_all_over)
         self._run: MeshRun | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -277,6 +279,11 @@ class Supervisor:
         uptime = round(self._uptime(), 3)
         return MeshStatus(self.config.mesh.name, os.getpid(), self._state(), uptime, workers, penalties)
 
+    async def links(self) -> MeshLinks:
+        """Ask all workers how their links are, and return that; one that does not answer within 250 ms is SILENT."""
+        nodes = await self._survey.links()
+        return MeshLinks(self.config.mesh.name, os.getpid(), round(self._uptime(), 3), nodes)
+
     async def traces(self, name: str) -> str:
         """Return where the threads of a slot's process are now; of all slots of a worker, if it is one.
 
@@ -365,6 +372,7 @@ class Supervisor:
     async def _wind_up(self, status: int) -> None:
         """Leave nothing behind: no process, no file, nobody who waits."""
         try:
+            self._survey.close()
             for slot in self._fleet:
                 slot.close()
             self._incidents.close()

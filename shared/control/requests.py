@@ -31,6 +31,10 @@ class GetStatus(msgspec.Struct, frozen=True, tag_field="type", tag="status"):
     """How is the mesh?"""
 
 
+class GetLinks(msgspec.Struct, frozen=True, tag_field="type", tag="links"):
+    """How are the links of all workers?"""
+
+
 class Shutdown(msgspec.Struct, frozen=True, tag_field="type", tag="shutdown"):
     """Stop everything cleanly and end. Answered at once; the mesh is over when its lock is free."""
 
@@ -53,6 +57,12 @@ class StatusReport(msgspec.Struct, frozen=True, tag_field="type", tag="status"):
     """The answer to ``GetStatus``: the supervisor's ``MeshStatus`` as JSON."""
 
     status: msgspec.Raw
+
+
+class LinksReport(msgspec.Struct, frozen=True, tag_field="type", tag="links"):
+    """The answer to ``GetLinks``: the supervisor's ``MeshLinks`` as JSON."""
+
+    links: msgspec.Raw
 
 
 class Accepted(msgspec.Struct, frozen=True, tag_field="type", tag="accepted"):
@@ -84,8 +94,8 @@ class Refused(msgspec.Struct, frozen=True, tag_field="type", tag="refused"):
     text: str
 
 
-Question = Hello | GetStatus | Shutdown | Why
-Answer = Welcome | StatusReport | Accepted | Traces | Refused
+Question = Hello | GetStatus | GetLinks | Shutdown | Why
+Answer = Welcome | StatusReport | LinksReport | Accepted | Traces | Refused
 
 
 class RequestError(MeshError):

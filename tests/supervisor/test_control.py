@@ -12,16 +12,24 @@ import msgspec
 import pytest
 import zmq
 
+from meshvisor.shared.control.links import LinkStatus, LinkTotals
 from meshvisor.shared.control.requests import Hello, Refusal, Refused, Reply, Welcome, Why, decode_reply, encode_request
+from meshvisor.shared.core.states import ConnectionState
 from meshvisor.shared.errors import SupervisorError
+from meshvisor.shared.memory.board import Stage
 from meshvisor.supervisor.client import Client, NotRunning
 from meshvisor.supervisor.control import ControlServer
 from meshvisor.supervisor.directory import RuntimeDirectory
 from meshvisor.supervisor.naming import UnknownSlot, slots_named
-from meshvisor.supervisor.snapshot import MeshState, MeshStatus
+from meshvisor.supervisor.snapshot import Answer, MeshLinks, MeshState, MeshStatus, NodeLinks, WorkerState
 
 T = TypeVar("T")
 STATUS = MeshStatus("demo", 1, MeshState.RUNNING, 1.0, ())
+LINK = LinkStatus("b", 1, ConnectionState.ESTABLISHED, 2.5, 0.001)
+NODE = NodeLinks(
+    "a", "a", WorkerState.READY, 7, 1, Answer.FRESH, Stage.READY, 0.0, 3, 4, 1, 1, LinkTotals(bytes_in=5), (LINK,)
+)
+LINKS = MeshLinks("demo", 1, 1.0, (NODE, NODE))
 
 
 class FakeSupervisor:
@@ -37,6 +45,9 @@ class FakeSupervisor:
 
     def request_stop(self, reason: str = "") -> None:
         self.reasons.append(reason)
+
+    async def links(self) -> MeshLinks:
+        return LINKS
 
     async def traces(self, slot: str) -> str:
         self.tracing += 1
@@ -103,6 +114,14 @@ def test_a_client_gets_the_status(serve: Serve[object], directory: RuntimeDirect
             return [client.status(), client.status()]
 
     assert serve(ask) == [STATUS, STATUS]
+
+
+def test_a_client_gets_the_links(serve: Serve[object], directory: RuntimeDirectory) -> None:
+    def ask() -> MeshLinks:
+        with client_of(directory) as client:
+            return client.links()
+
+    assert serve(ask) == LINKS
 
 
 def test_a_shutdown_is_passed_on(serve: Serve[object], directory: RuntimeDirectory, supervisor: FakeSupervisor) -> None:
