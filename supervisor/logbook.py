@@ -15,7 +15,7 @@ from pathlib import Path
 from ..shared.errors import SupervisorError
 from .inotify import DirectoryGone, changed_names, watch_directory
 from .naming import slots_named
-from .trail import Entry, Trail
+from .trail import Entry, SlotTrail
 
 _LOG = re.compile(r"([a-z][a-z0-9_-]*)\.log(?:\.\d+)?")
 _TIME = attrgetter("at")
@@ -56,7 +56,7 @@ class Logbook:
     def __init__(self, log_dir: Path, selection: Selection) -> None:
         self._log_dir = log_dir
         self._selection = selection
-        self._trails: dict[str, Trail] = {}
+        self._trails: dict[str, SlotTrail] = {}
         self._discover()
 
     def close(self) -> None:
@@ -109,7 +109,7 @@ class Logbook:
     def _add(self, slots: Iterable[str]) -> None:
         for slot in slots:
             if slot not in self._trails and slot in self._selection:
-                self._trails[slot] = Trail(self._log_dir, slot)
+                self._trails[slot] = SlotTrail(self._log_dir, slot)
 
     def _watch(self, reader: int) -> _Watch | None:
         """Watch the directory once it is there; None: the reader has gone before."""

@@ -1,8 +1,8 @@
-"""The log of one slot, read again: out of files that are rotated while they are read.
+"""What is written line by line to files that are rotated, read again meanwhile: the log of a slot, the incidents.
 
-A place in it is a file (held open, so that its inode stays its own whatever it is called by now) and an offset. At a
-file's end the next one is found by where that file is: the one after ``SLOT.log.N`` is ``SLOT.log.(N-1)``, and what
-has been read last of all is ``SLOT.log``. A file that was emptied in place (``keep = 0``) is begun again.
+A place in them is a file (held open, so that its inode stays its own whatever it is called by now) and an offset. At a
+file's end the next one is found by where that file is: the one after ``PATH.N`` is ``PATH.(N-1)``, and the last of all
+is ``PATH``. A file that was emptied in place (``keep = 0``) is begun again.
 """
 
 from __future__ import annotations
@@ -66,13 +66,11 @@ class Trail:
         SupervisorError: From whatever reads, if there is a file that we may not read.
     """
 
-    def __init__(self, log_dir: Path, slot: str) -> None:
-        self.slot = slot
-        self._path = log_dir / f"{slot}.log"
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._file = -1
         self._offset = 0
         self._rest = b""
-        self._at = 0.0
 
     def close(self) -> None:
         """Close what is open; the next reading begins anew."""
@@ -80,16 +78,16 @@ class Trail:
             os.close(self._file)
         self._file, self._offset, self._rest = -1, 0, b""
 
-    def entries(self) -> Iterator[Entry]:
-        """Yield what there is behind the present place, in order, and stay behind it."""
+    def lines(self) -> Iterator[bytes]:
+        """Yield what there is behind the present place, in order, and stay behind it; empty lines are left out."""
         while (data := self._read()) is not None:
             *complete, self._rest = (self._rest + data).split(b"\n")
             if len(self._rest) > _LONGEST_LINE or not data:  # no data: the file is over, and so is its last line
                 complete.append(self._rest)
                 self._rest = b""
-            yield from self._parsed(complete)
+            yield from filter(None, complete)
 
-    def tail(self, lines: int) -> list[Entry]:
+    def tail(self, lines: int) -> list[bytes]:
         """Return the last so many lines, in order, and go on behind them."""
         self.close()
         newest = self._open(self._path)
@@ -103,14 +101,7 @@ class Trail:
             found = _last_lines(older, os.fstat(older).st_size, lines - len(found)) + found
         for file in opened[1:]:
             os.close(file)
-        return list(self._parsed(found))
-
-    def _parsed(self, lines: list[bytes]) -> Iterator[Entry]:
-        for line in lines:
-            if line:
-                entry = parse(self.slot, line, self._at)
-                self._at = entry.at
-                yield entry
+        return [line for line in found if line]
 
     def _read(self) -> bytes | None:
         """Return what comes next, nothing at the end of a file that has a successor, None if there is no more now."""
@@ -190,6 +181,32 @@ class Trail:
             return -1
         except OSError as error:
             raise SupervisorError(f"cannot read {path}: {error.strerror}") from None
+
+
+class SlotTrail:
+    """The log of one slot, which is ``SLOT.log`` in ``log_dir``; reading raises as a ``Trail`` does."""
+
+    def __init__(self, log_dir: Path, slot: str) -> None:
+        self._slot = slot
+        self._trail = Trail(log_dir / f"{slot}.log")
+        self._at = 0.0
+
+    def close(self) -> None:
+        """Close what is open; the next reading begins anew."""
+        self._trail.close()
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield what there is behind the present place, in order, and stay behind it."""
+        return map(self._parsed, self._trail.lines())
+
+    def tail(self, lines: int) -> list[Entry]:
+        """Return the last so many lines, in order, and go on behind them."""
+        return [self._parsed(line) for line in self._trail.tail(lines)]
+
+    def _parsed(self, line: bytes) -> Entry:
+        entry = parse(self._slot, line, self._at)
+        self._at = entry.at
+        return entry
 
 
 def _last_lines(file: int, size: int, lines: int) -> list[bytes]:

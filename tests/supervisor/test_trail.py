@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from meshvisor.shared.config.model import LogFormat, LogOptions
 from meshvisor.shared.errors import SupervisorError
 from meshvisor.supervisor.logs import LogFile
-from meshvisor.supervisor.trail import Entry, Trail, parse
+from meshvisor.supervisor.trail import Entry, SlotTrail, parse
 
 
 def texts(entries: list[Entry]) -> list[str]:
@@ -49,7 +49,7 @@ def test_all_rotated_files_are_read_in_the_order_in_which_they_were_written(tmp_
     written = [f"{number}" * 30 for number in range(6)]
     write(file, *written)
     assert len(list(tmp_path.iterdir())) > 2
-    trail = Trail(tmp_path, "a")
+    trail = SlotTrail(tmp_path, "a")
     assert texts(list(trail.entries())) == written
     assert list(trail.entries()) == []
     write(file, "more")
@@ -63,7 +63,7 @@ def test_the_tail_reaches_back_over_rotations_and_reading_goes_on_behind_it(tmp_
     file = log(tmp_path)
     written = [f"{number}" * 30 for number in range(6)]
     write(file, *written)
-    trail = Trail(tmp_path, "a")
+    trail = SlotTrail(tmp_path, "a")
     assert texts(trail.tail(lines)) == written[max(0, 6 - lines) :]
     write(file, "more", "and " * 30)
     assert texts(list(trail.entries())) == ["more", "and " * 30]
@@ -79,7 +79,7 @@ def test_nothing_is_lost_or_doubled_while_files_are_rotated(
     """As long as no more is rotated away between two looks than is kept."""
     directory = tmp_path_factory.mktemp("logs")
     file = log(directory, keep=6, format=data.draw(st.sampled_from(LogFormat)))
-    trail = Trail(directory, "a")
+    trail = SlotTrail(directory, "a")
     written: list[str] = []
     seen: list[str] = []
     for _ in range(data.draw(st.integers(1, 12))):
@@ -96,7 +96,7 @@ def test_nothing_is_lost_or_doubled_while_files_are_rotated(
 
 def test_a_file_that_is_emptied_in_place_is_begun_again(tmp_path: Path) -> None:
     file = log(tmp_path, keep=0)
-    trail = Trail(tmp_path, "a")
+    trail = SlotTrail(tmp_path, "a")
     write(file, "x" * 60)
     assert texts(list(trail.entries())) == ["x" * 60]
     write(file, "y" * 50)
@@ -106,7 +106,7 @@ def test_a_file_that_is_emptied_in_place_is_begun_again(tmp_path: Path) -> None:
 
 
 def test_a_log_that_was_deleted_is_waited_for(tmp_path: Path) -> None:
-    trail = Trail(tmp_path, "a")
+    trail = SlotTrail(tmp_path, "a")
     assert trail.tail(3) == []
     assert list(trail.entries()) == []
     (tmp_path / "a.log").write_text("1970-01-01T00:00:01.500Z stdout one\n")
@@ -121,7 +121,7 @@ def test_a_log_that_was_deleted_is_waited_for(tmp_path: Path) -> None:
 def test_what_was_not_finished_when_the_machine_went_down_is_shown_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "a.log.1").write_text("1970-01-01T00:00:01Z stdout one\n1970-01-01T00:00:02Z stdo")
     (tmp_path / "a.log").write_text("1970-01-01T00:00:03Z stdout three\n")
-    trail = Trail(tmp_path, "a")
+    trail = SlotTrail(tmp_path, "a")
     assert [(entry.at, entry.text) for entry in trail.entries()] == [
         (1.0, "one"), (1.0, "1970-01-01T00:00:02Z stdo"), (3.0, "three"),
     ]  # fmt: skip
@@ -131,7 +131,7 @@ def test_what_was_not_finished_when_the_machine_went_down_is_shown_all_the_same(
 def test_a_line_without_an_end_is_not_collected(tmp_path: Path) -> None:
     with open(tmp_path / "a.log", "wb") as file:
         file.write(b"x" * 5_000_000)
-    trail = Trail(tmp_path, "a")
+    trail = SlotTrail(tmp_path, "a")
     assert max(len(entry.text) for entry in trail.entries()) < 1_200_000
     trail.close()
 
@@ -139,13 +139,13 @@ def test_a_line_without_an_end_is_not_collected(tmp_path: Path) -> None:
 def test_a_file_that_may_not_be_read_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.log").symlink_to(tmp_path / "a.log")
     with pytest.raises(SupervisorError, match=r"cannot read .*a\.log: Too many levels of symbolic links"):
-        Trail(tmp_path, "a").tail(1)
+        SlotTrail(tmp_path, "a").tail(1)
 
 
 def test_no_file_is_left_open(tmp_path: Path) -> None:
     write(log(tmp_path), *(f"{number}" * 30 for number in range(6)))
     before = os.listdir("/proc/self/fd")
-    trail = Trail(tmp_path, "a")
+    trail = SlotTrail(tmp_path, "a")
     trail.tail(6)
     trail.close()
     assert os.listdir("/proc/self/fd") == before
