@@ -22,6 +22,7 @@ COMMANDS = {
     "check": "lifetime",
     "init": "lifetime",
     "status": "look",
+    "top": "look",
     "logs": "history",
     "why": "history",
     "blacklist": "blacklist",

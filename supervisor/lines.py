@@ -10,14 +10,13 @@ from pathlib import Path
 
 import msgspec
 
-from ..shared.config import locate_logs
 from ..shared.errors import SupervisorError
 from .cells import clean
-from .client import Client, NotRunning
-from .directory import running_file
+from .client import Client
 from .labels import Labels
 from .logbook import Logbook, Selection, slots_with_logs
 from .naming import UnknownSlot
+from .remains import remains_of
 from .style import DIM, Look, paint
 from .trail import Entry
 
@@ -37,9 +36,7 @@ class Source:
     """
 
     def __init__(self, base: Path, mesh: str, file: Path | None, names: Sequence[str]) -> None:
-        if file is None and (file := running_file(base, mesh)) is None:
-            raise NotRunning(mesh)
-        self.log_dir, configured = locate_logs(file)
+        self.log_dir, configured = remains_of(base, mesh, file)
         self.slots = list(dict.fromkeys([*configured, *slots_with_logs(self.log_dir)]))
         try:
             self.selection = Selection(names, self.slots)

@@ -56,7 +56,7 @@ def tell(
     """
     paper = paper or Paper()
     when = time.strftime("%a %d %b %Y, %H:%M:%S", time.localtime(incident.at))
-    headline = f"{incident.slot} {_happened(incident)}, {_ago(now, incident.at)}"
+    headline = f"{incident.slot} {happened(incident)}, {_ago(now, incident.at)}"
     sections = [
         [
             *(paint(line, f"{BOLD};{RED}", on=paper.colour) for line in _fitted(headline, paper)),
@@ -87,7 +87,8 @@ def no_incident(slot: str | None, present: WorkerStatus | None = None, paper: Pa
 # What it says.
 
 
-def _happened(incident: Incident) -> str:
+def happened(incident: Incident) -> str:
+    """Return what happened to the slot, as half a sentence."""
     signal, code = incident.signal, incident.code
     match incident.cause:
         case ExitCause.HUNG:

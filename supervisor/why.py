@@ -11,12 +11,11 @@ from pathlib import Path
 
 import msgspec
 
-from ..shared.config import locate_logs
 from ..shared.errors import SupervisorError
-from .client import Client, NotRunning
-from .directory import running_file
+from .client import Client
 from .incidents import Incident, read_incidents
 from .naming import slots_named
+from .remains import remains_of
 from .snapshot import WorkerStatus
 from .story import Paper, no_incident, tell
 
@@ -39,9 +38,7 @@ class Past:
             NotRunning: If there is no file and the mesh does not run.
             ConfigError: If the file is not usable.
         """
-        if file is None and (file := running_file(base, name)) is None:
-            raise NotRunning(name)
-        log_dir, slots = locate_logs(file)
+        log_dir, slots = remains_of(base, name, file)
         present: Sequence[WorkerStatus] = ()
         with suppress(SupervisorError), Client(base, name) as client:  # the past can be told without the present
             present = client.status().workers
