@@ -28,7 +28,10 @@ Reading order, from what decides to what acts:
     renewal, changeover             what an operator changes: the code, the slots, the configuration
     hoard                           descriptors kept for the day on which there are none
     hub, supervisor                 the mesh as a whole, and as a library
-    control, client                 requests to a running mesh: the end that answers and the end that asks
+    difference, progress            pure: what a reload would change; how far a change has come
+    operations                      changes that operators ask for, carried out to the end
+    pump, gate, feed                sockets of ZeroMQ in our loop, who gets in, and events for whoever listens
+    control, client, following      requests to a running mesh: the end that answers and the end that asks
     style, cells, labels, columns   texts on a terminal
       output, jsonlines, writer     what ``run`` shows, and how it gets out without being waited for
     trail, logbook, lines           what the slots have printed, read again out of rotated files

@@ -23,10 +23,17 @@ COMMANDS = {
     "init": "lifetime",
     "status": "look",
     "top": "look",
+    "start": "change",
+    "stop": "change",
+    "restart": "change",
+    "scale": "change",
+    "reload": "change",
     "logs": "history",
+    "events": "events",
     "why": "history",
     "blacklist": "blacklist",
     "shutdown": "lifetime",
+    "completion": "completion",
 }
 
 

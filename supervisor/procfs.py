@@ -16,6 +16,8 @@ _MOST_THREADS = 64  # looked at beside the loop's
 
 # Fields of stat, counted from behind the name (which may hold anything, parentheses too): proc_pid_stat(5) less 3.
 _STATE, _USER, _SYSTEM, _STARTED, _EXIT_CODE = 0, 11, 12, 19, 49
+_RSS = 21
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def start_time(pid: int) -> int | None:
@@ -48,6 +50,14 @@ def look(pid: int, tid: int, started: int, now: float) -> Look | None:
         stop_signal=int(thread[_EXIT_CODE]) & 0x7F if state == "T" else 0,
         others=_others(pid, tid),
     )
+
+
+def cost(pid: int) -> tuple[float, int] | None:
+    """Return the seconds of CPU that a process has used, and its resident bytes; None if it cannot be looked at."""
+    fields = _fields(f"/proc/{pid}/stat")
+    if not fields:
+        return None
+    return (int(fields[_USER]) + int(fields[_SYSTEM])) * _TICK, int(fields[_RSS]) * _PAGE
 
 
 def sleeps_in(pid: int, tid: int) -> str:

@@ -6,13 +6,13 @@ import sys
 
 import click
 
-from .options import Following, client_of, following_options, json_option, located, mesh_options
+from .options import Following, client_of, following_options, json_option, located, mesh_options, slot_names
 
 _STDOUT = 1
 
 
 @click.command()
-@click.argument("slot", required=False)
+@click.argument("slot", required=False, shell_complete=slot_names)
 @mesh_options
 @click.option("--now", is_flag=True, help="Show instead where the threads of SLOT are at this moment.")
 @json_option
@@ -47,7 +47,7 @@ def _count(context: click.Context, parameter: click.Parameter, value: str) -> in
 
 
 @click.command(cls=Following)
-@click.argument("slots", nargs=-1, metavar="[SLOT]...")
+@click.argument("slots", nargs=-1, metavar="[SLOT]...", shell_complete=slot_names)
 @following_options
 @click.option("-n", "--lines", metavar="N|all", default="100", callback=_count, help="The last so many (default: 100).")
 @click.option("-t", "--times", is_flag=True, help="Say when each line was printed.")

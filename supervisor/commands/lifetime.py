@@ -12,7 +12,7 @@ from .options import USAGE, client_of, json_option, mesh_options
 
 
 @click.command()
-@click.argument("file", default="mesh.toml")
+@click.argument("file", type=click.Path(), default="mesh.toml")
 @click.option(
     "--log-format", type=click.Choice(["text", "json"]), default="text", help="One JSON object a line, or text."
 )
@@ -28,7 +28,7 @@ def run(file: str, log_format: str) -> int:
 
 
 @click.command()
-@click.argument("file", default="mesh.toml")
+@click.argument("file", type=click.Path(), default="mesh.toml")
 @json_option
 def check(file: str, as_json: bool) -> int:
     """Check FILE (default: mesh.toml), its worker classes included, and start nothing."""
