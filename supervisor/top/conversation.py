@@ -82,14 +82,17 @@ class Conversation:
         self._socket = self._context = None
         self._directory = self._process = -1
 
-    def ask(self, question: Question, heard: Heard) -> None:
-        """Have ``heard`` called with what is answered; with nothing, if nobody answers in time or the mesh ends."""
+    def ask(self, question: Question, heard: Heard) -> bool:
+        """Have ``heard`` called with what is answered, if anybody does in time; return whether it was asked at all."""
         if self._socket is None or len(self._open) >= _MOST_OPEN:
-            return
+            return False
         number, deadline = next(self._numbers), time.monotonic() + PATIENCE
-        with suppress(zmq.Again):  # a supervisor that stands still takes nothing any more
+        try:
             self._socket.send(encode_request(number, question, deadline), zmq.NOBLOCK)
-            self._open[number] = (heard, deadline)
+        except zmq.Again:  # a supervisor that stands still takes nothing any more
+            return False
+        self._open[number] = (heard, deadline)
+        return True
 
     def listen(self) -> bool:
         """Take what has come; return whether the supervisor still lives."""

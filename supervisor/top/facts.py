@@ -127,7 +127,7 @@ class Observer:
         )
 
     def _slot(self, status: WorkerStatus, node: NodeLinks | None, past: Sequence[Incident], at: float) -> SlotFacts:
-        received, sent = self._rates.get(status.name, (None, None))
+        received, sent = self._rates.get(status.name, (None, None)) if status.pid is not None else (None, None)
         waits = status.next_try
         if status.state is WorkerState.BACKOFF and past and past[-1].next_try is not None:
             waits = max(0.0, past[-1].next_try - at)

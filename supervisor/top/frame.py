@@ -14,8 +14,8 @@ from ..client import Client
 from .facts import Facts, Observer
 from .marks import Marks
 from .matrix import Health, Matrix, matrix_of
+from .past import Past
 from .picture import View, picture
-from .session import Past
 
 _MOMENT = 0.5
 """Seconds between two looks: what happens each second shows in no single one."""

@@ -8,35 +8,29 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from .keys import Key
-from .picture import fitted, foot_line
+from .picture import fitted
 
 _HINT = "↑↓ pgup pgdn g G scroll   esc back   q quit"
 _PLAIN_HINT = "j k space g G scroll   esc back   q quit"
 
 _HELP = """\
-The keys
+Keys
+  up down, j k       select a slot           l            what it prints
+  pgup pgdn, g G     further                 w, enter     why it ended last
+  r                  restart it              m            the links of all
+  s                  stop it (asks first)    ctrl-z       back to the shell
+  S                  start it                q            quit
 
-  up down, j k      select a slot          pgup pgdn, g G    further
+Columns
+  INC      its incarnation: how many processes there have been in the slot
+  LAG      how late its event loop was at its last turns
+  IN/S     messages and calls it received a second; OUT/S: it sent
+  RST      how often it was restarted; the bars: when it had incidents
 
-  r                 restart the slot; a worker finishes what it is at, and its callers wait
-  s                 stop it, until it is started again (asks first)
-  S                 start it
-
-  l                 what it prints         w, enter          why it ended last
-  m                 the links of all       ?                 this
-  q                 quit                   ctrl-z            back to the shell for a while
-
-The columns
-
-  INC    the incarnation: how many processes there have been in the slot
-  LAG    how late its event loop was at its last turns
-  IN/S   messages and calls that it received each second; OUT/S: that it sent
-  RST    how often it was restarted, and when within the last 5 minutes
-
-The links
-
-  One cell for each pair of workers, both ends taken together; its colour is the last round trip known. Within one
-  machine links do not ping: the liveness board vouches for both ends, and the round trip is that of the handshake.
+Links
+  A cell for each pair of workers, both ends taken together. Its colour is
+  the last round trip known. Within one machine links do not ping, because
+  the liveness board vouches for both ends: it is that of the handshake.
 """
 
 
@@ -64,7 +58,7 @@ class Page:
         title = Text(f" {self.title}", style="bold")
         if last:
             title.append(f"   {first + 1}-{first + len(shown)} of {len(content)}", style="dim")
-        lines = [title, Text(), *shown, *[Text()] * (room - len(shown)), foot_line(hint, width)]
+        lines = [title, Text(), *shown, *[Text()] * (room - len(shown)), Text(f" {hint}", style="dim")]
         return [fitted(line, width) for line in lines[:height]]
 
     def move(self, key: Key, height: int) -> None:
@@ -84,7 +78,7 @@ def help_page() -> Page:
     """Return what the keys and the columns are."""
     lines = [Text(f" {line}" if line else "") for line in _HELP.splitlines()]
     for line in lines:
-        if line.plain in (" The keys", " The columns", " The links"):
+        if line.plain in (" Keys", " Columns", " Links"):
             line.stylize("bold")
     return Page("supervise top", lambda width: lines)
 

@@ -43,7 +43,7 @@ class View:
 def picture(facts: Facts, matrix: Matrix, view: View, marks: Marks, width: int, height: int | None) -> list[Text]:
     """Return the lines, each at most ``width`` wide, and ``height`` of them (None: as many as there is to tell)."""
     head = [_title(facts, matrix, marks, width)]
-    foot = [] if height is None else [foot_line(view.message or (KEYS if marks.unicode else PLAIN_KEYS), width)]
+    foot = [] if height is None else [_foot(view, marks)]
     room = None if height is None else max(0, height - len(head) - len(foot))
     body = _beside(facts, matrix, view, marks, width, room) if width >= _WIDE else None
     body = body or _stacked(facts, matrix, view, marks, width, room)
@@ -73,9 +73,11 @@ def fitted(line: Text, width: int) -> Text:
     return line
 
 
-def foot_line(text: str, width: int) -> Text:
-    """Return the last line: what can be done now, or what was."""
-    return Text(f" {text}", style="dim") if len(text) < width else Text(f" {text}"[:width], style="dim")
+def _foot(view: View, marks: Marks) -> Text:
+    """Return the last line: what has become of what was done, or what can be done."""
+    if view.message:
+        return Text(f" {view.message}", style="bold")
+    return Text(f" {KEYS if marks.unicode else PLAIN_KEYS}", style="dim")
 
 
 # The parts, and how they share the room.

@@ -18,10 +18,10 @@ from rich.text import Text
 from ...shared.control.requests import Answer, GetLinks, GetStatus, LinksReport, StatusReport
 from ..cells import clean
 from ..directory import NotRunning
-from ..incidents import FILE, Incident
 from ..snapshot import MeshLinks, MeshStatus
 from ..story import Paper, no_incident, tell
-from ..trail import SlotTrail, Trail
+from ..trail import Entry, SlotTrail
+from .actions import YES, Action, action_of, told
 from .conversation import Conversation
 from .facts import Observer
 from .keys import Key, keys_of
@@ -29,6 +29,7 @@ from .links import links_panel
 from .marks import Marks
 from .matrix import Matrix, matrix_of
 from .pages import Page, help_page, hint
+from .past import Past
 from .picture import View, picture, scrolled
 from .screen import Screen
 
@@ -38,28 +39,6 @@ _LARGE = 20  # nodes; beyond it the links, of which there are hundreds, are aske
 _LARGE_PERIOD = 5.0
 _LOG_LINES = 2000
 _STEPS = {Key.UP: -1, Key.DOWN: 1, Key.HOME: -1_000_000, Key.END: 1_000_000}
-
-
-class Past:
-    """The incidents of a mesh, read as they are written."""
-
-    def __init__(self, log_dir: Path) -> None:
-        self._trail = Trail(log_dir / FILE)
-        self._decoder = msgspec.json.Decoder(Incident)
-
-    def more(self) -> list[Incident]:
-        """Return those that were written since the last time, the oldest first."""
-        found = []
-        for line in self._trail.lines():
-            try:
-                found.append(self._decoder.decode(line))
-            except (msgspec.MsgspecError, UnicodeDecodeError):
-                continue  # torn when the machine went down
-        return found
-
-    def close(self) -> None:
-        """Close the file."""
-        self._trail.close()
 
 
 class Session:
@@ -79,6 +58,7 @@ class Session:
         self._past = Past(log_dir)
         self._matrix = Matrix((), ())
         self._view = View()
+        self._doubted: Action | None = None
         self._page: Page | None = None
         self._log: SlotTrail | None = None
         self._log_lines: deque[Text] = deque(maxlen=_LOG_LINES)
@@ -168,15 +148,20 @@ class Session:
                     self._is_over, self._ended_by = True, number
 
     def _pressed(self, key: Key | str) -> None:
-        if key == "q":
+        if self._doubted is not None:
+            action, self._doubted = self._doubted, None
+            self._say("")
+            if key in YES:
+                self._do(action)
+        elif key == "q":
             self._is_over = True
         elif self._page is not None:
             self._pressed_on_page(self._page, key)
         elif isinstance(key, Key) and key not in (Key.ENTER, Key.ESCAPE):
             self._select(key)
         else:
-            self._view = replace(self._view, message="")
-            self._act(key)
+            self._say("")
+            self._open(key)
 
     def _pressed_on_page(self, page: Page, key: Key | str) -> None:
         if isinstance(key, Key) and key not in (Key.ESCAPE, Key.ENTER):
@@ -192,16 +177,36 @@ class Session:
             now = names.index(self._view.selected) if self._view.selected in names else 0
             self._view = replace(self._view, selected=names[min(max(0, now + step), len(names) - 1)])
 
-    def _act(self, key: Key | str) -> None:
+    def _open(self, key: Key | str) -> None:
         slot = self._view.selected
         if key == "?":
             self._page = help_page()
         elif key == "m":
             self._page = Page(f"the links of {self._name}", self._links)
-        elif key == "l" and slot:
+        elif slot and key == "l":
             self._open_log(slot)
-        elif key in ("w", Key.ENTER) and slot:
+        elif slot and key in ("w", Key.ENTER):
             self._page = Page(f"why {slot}", partial(self._story, slot))
+        elif slot and (action := action_of(key, slot)) is not None:
+            if action.doubt:
+                self._doubted = action
+                self._say(action.doubt)
+            else:
+                self._do(action)
+
+    def _do(self, action: Action) -> None:
+        """Ask for it; whatever it takes, the view goes on."""
+        if not self._conversation.ask(action.change, partial(self._done, action)):
+            self._say(f"the mesh {self._name} does not run")
+
+    def _done(self, action: Action, answer: Answer) -> bool:
+        text, more = told(action, answer)
+        self._say(text)
+        self._next_look = 0.0
+        return more
+
+    def _say(self, text: str) -> None:
+        self._view = replace(self._view, message=clean(text))
 
     # Pages.
 
@@ -235,8 +240,8 @@ class Session:
         return [Text(" ") + Text.from_ansi(line) for line in story.splitlines()]
 
 
-def _line(entry: object) -> Text:
-    return Text.from_ansi(clean(getattr(entry, "text", ""), keep_colours=True).expandtabs())
+def _line(entry: Entry) -> Text:
+    return Text.from_ansi(clean(entry.text, keep_colours=True).expandtabs())
 
 
 def end_as(number: signal.Signals) -> None:
