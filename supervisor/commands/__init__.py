@@ -5,7 +5,7 @@
     look        status
     change      start, stop, restart, scale, reload
     events      events
-    history     why
+    history     logs, why
     blacklist   blacklist list, add, clear
     completion  completion
 

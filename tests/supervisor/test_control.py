@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 import pytest
 import zmq
-from tests.supervisor.fake import STATUS, FakeSupervisor
+from tests.supervisor.fake import LINKS, STATUS, FakeSupervisor
 
 from meshvisor.shared.control.requests import (
     Done,
@@ -34,7 +34,7 @@ from meshvisor.supervisor.directory import RuntimeDirectory
 from meshvisor.supervisor.feed import Feed
 from meshvisor.supervisor.naming import UnknownSlot
 from meshvisor.supervisor.operations import Operations
-from meshvisor.supervisor.snapshot import MeshStatus
+from meshvisor.supervisor.snapshot import MeshLinks, MeshStatus
 
 T = TypeVar("T")
 
@@ -99,6 +99,14 @@ def test_a_client_gets_the_status(serve: Serve[object], directory: RuntimeDirect
             return [client.status(), client.status()]
 
     assert serve(ask) == [STATUS, STATUS]
+
+
+def test_a_client_gets_the_links(serve: Serve[object], directory: RuntimeDirectory) -> None:
+    def ask() -> MeshLinks:
+        with client_of(directory) as client:
+            return client.links()
+
+    assert serve(ask) == LINKS
 
 
 def test_a_shutdown_is_passed_on(serve: Serve[object], directory: RuntimeDirectory, supervisor: FakeSupervisor) -> None:
