@@ -28,9 +28,12 @@ Reading order, from what decides to what acts:
     renewal, changeover             what an operator changes: the code, the slots, the configuration
     hoard                           descriptors kept for the day on which there are none
     hub, supervisor                 the mesh as a whole, and as a library
+    survey                          how the links of all workers are, when somebody asks
     control, client                 requests to a running mesh: the end that answers and the end that asks
     style, columns, output, writer  what ``run`` shows, and how it gets out without being waited for
     notify, foreground              one mesh with the signals, the terminal and the control socket of a process
+    links, scales, matrix,          pure: the links of a mesh as pairs, as a table, as text,
+      overview, graph                and for Graphviz
     status, blacklist, check,       what the other commands do
       lookup, init, naming
     commands, cli                   the command line

@@ -23,6 +23,7 @@ COMMANDS = {
     "init": "lifetime",
     "status": "look",
     "why": "history",
+    "mesh": "mesh",
     "blacklist": "blacklist",
     "shutdown": "lifetime",
 }
