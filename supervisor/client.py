@@ -25,11 +25,13 @@ from ..shared.control.requests import (
     EventLog,
     Faulty,
     GetEvents,
+    GetLinks,
     GetNames,
     GetStatus,
     Happened,
     Hello,
     KnownNames,
+    LinksReport,
     Question,
     Refusal,
     Refused,
@@ -53,7 +55,7 @@ from .directory import NotRunning as NotRunning
 from .directory import find_running
 from .following import Following
 from .naming import UnknownSlot
-from .snapshot import MeshStatus
+from .snapshot import MeshLinks, MeshStatus
 
 Told = Callable[[Step], None]
 """Hears what has become of a slot."""
@@ -118,6 +120,13 @@ class Client:
         if not isinstance(answer, StatusReport):
             raise _strange(answer)
         return msgspec.json.decode(answer.status, type=MeshStatus)
+
+    def links(self) -> MeshLinks:
+        """Return how the links of all workers are."""
+        answer = self._ask(GetLinks())
+        if not isinstance(answer, LinksReport):
+            raise _strange(answer)
+        return msgspec.json.decode(answer.links, type=MeshLinks)
 
     def names(self) -> dict[str, tuple[str, ...]]:
         """Return the names of the slots by those of their workers, in the order of the file."""

@@ -27,6 +27,7 @@ from ..shared.control.requests import (
     Answer,
     EventLog,
     KnownNames,
+    LinksReport,
     Refusal,
     Refused,
     RequestError,
@@ -40,7 +41,7 @@ from .feed import Feed
 from .gate import Gate
 from .operations import Operations, refused
 from .pump import Pump, Socket
-from .snapshot import MeshStatus
+from .snapshot import MeshLinks, MeshStatus
 
 _QUEUE = 64  # messages waiting in each direction, per client
 _LARGEST_MESSAGE = 1024 * 1024  # beyond it ZeroMQ cuts the client off; from MAX_REQUEST on it is answered
@@ -59,6 +60,8 @@ class Controlled(Protocol):
     def request_stop(self, reason: str = ...) -> None: ...
 
     def traces(self, slot: str) -> Awaitable[str]: ...
+
+    def links(self) -> Awaitable[MeshLinks]: ...
 
 
 class ControlServer:
@@ -82,6 +85,7 @@ class ControlServer:
         self._handlers: dict[type[Any], Callable[[Any], Answer | Awaitable[Answer]]] = {
             requests.Hello: self._welcome,
             requests.GetStatus: self._report,
+            requests.GetLinks: self._tell_links,
             requests.GetNames: self._name,
             requests.GetEvents: self._remember,
             requests.Shutdown: self._shut_down,
@@ -188,6 +192,15 @@ class ControlServer:
 
     def _report(self, question: requests.GetStatus) -> Answer:
         return StatusReport(msgspec.Raw(msgspec.json.encode(self._supervisor.status())))
+
+    async def _tell_links(self, question: requests.GetLinks) -> Answer:
+        links = await self._supervisor.links()
+        # The links of 100 workers are 2 MB: node by node, they are nobody's delay.
+        nodes = []
+        for node in links.nodes:
+            nodes.append(msgspec.Raw(msgspec.json.encode(node)))
+            await asyncio.sleep(0)
+        return LinksReport(msgspec.Raw(msgspec.json.encode({**msgspec.structs.asdict(links), "nodes": nodes})))
 
     def _shut_down(self, question: requests.Shutdown) -> Answer:
         self._supervisor.request_stop("shutdown was asked for")

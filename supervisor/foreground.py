@@ -6,36 +6,53 @@ import asyncio
 import os
 import signal
 import sys
+from typing import Protocol
 
 from ..shared.config.model import MeshConfig
 from ..shared.control.requests import Reload
+from . import jsonlines
 from .control import ControlServer
+from .event import Event
 from .feed import Feed
+from .jsonlines import JsonOutput
 from .notify import Notifier
 from .operations import Operations
-from .output import Look, Output
+from .output import Output
+from .style import Look
 from .supervisor import Supervisor
 from .writer import Writer
 
 _STDOUT = 1
 
 
-def run(config: MeshConfig) -> int:
-    """Run ``config`` until it is over and return the exit status.
+class Display(Protocol):
+    """What shows a person, or a program, how the mesh does."""
+
+    def event(self, event: Event) -> None: ...
+
+    def line(self, slot: str, kind: str, text: str) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def interrupted(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def run(config: MeshConfig, *, as_json: bool = False) -> int:
+    """Run ``config`` until it is over and return the exit status; ``as_json``: show objects, not text.
 
     Raises:
         SupervisorError: If the mesh cannot be started.
     """
-    return asyncio.run(_Foreground(config).run())
+    return asyncio.run(_Foreground(config, as_json=as_json).run())
 
 
 class _Foreground:
-    def __init__(self, config: MeshConfig) -> None:
-        slots = [slot for worker in config.workers for slot in worker.slots]
-        encoding = sys.stdout.encoding if sys.stdout is not None else "utf-8"
+    def __init__(self, config: MeshConfig, *, as_json: bool) -> None:
         self._terminals = [descriptor for descriptor in (0, 1, 2) if os.isatty(descriptor)]
-        self._writer = Writer(_STDOUT)
-        self._output = Output(slots, Look.of(_STDOUT, encoding), self._writer.write)
+        self._writer = Writer(_STDOUT, dropped=jsonlines.dropped) if as_json else Writer(_STDOUT)
+        self._output: Display = JsonOutput(self._writer.write) if as_json else _text(config, self._writer)
         self._notifier = Notifier()
         self._supervisor = Supervisor(config, adopt=True)
         self._operations = Operations(self._supervisor, self._output.note)
@@ -97,3 +114,9 @@ class _Foreground:
             self._supervisor.request_stop(f"{number.name} (once more: at once)" if number else "as requested")
         else:
             self._supervisor.request_kill()
+
+
+def _text(config: MeshConfig, writer: Writer) -> Output:
+    slots = [slot for worker in config.workers for slot in worker.slots]
+    encoding = sys.stdout.encoding if sys.stdout is not None else "utf-8"
+    return Output(slots, Look.of(_STDOUT, encoding), writer.write)

@@ -36,8 +36,9 @@ from .reaper import check_kernel
 from .renewal import Renewal
 from .reserve import Reserve
 from .slot import Slot
-from .snapshot import MeshState, MeshStatus, WorkerStatus
+from .snapshot import MeshLinks, MeshState, MeshStatus, WorkerStatus
 from .subreaper import Subreaper, become_subreaper
+from .survey import Survey
 from .sweeps import Sweeps
 from .tables import Tables
 
@@ -63,6 +64,7 @@ class Supervisor:
         self._hub = Hub()
         self._incidents = IncidentLog(config.log_dir, self._incidents_lost, self._incidents_restored)
         self._fleet = Fleet(self._make_slot)
+        self._survey = Survey(self._fleet)
         self._conductor = Conductor(self._fleet, config.supervisor, self._publish, self._is_all_over)
         self._run: MeshRun | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -295,6 +297,11 @@ class Supervisor:
         uptime = round(self._uptime(), 3)
         return MeshStatus(self.config.mesh.name, os.getpid(), self._state(), uptime, workers, penalties)
 
+    async def links(self) -> MeshLinks:
+        """Ask all workers how their links are, and return that; one that does not answer within 250 ms is SILENT."""
+        nodes = await self._survey.links()
+        return MeshLinks(self.config.mesh.name, os.getpid(), round(self._uptime(), 3), nodes)
+
     def slots(self, name: str) -> tuple[WorkerStatus, ...]:
         """Return the facts of a slot, or of all of a worker.
 
@@ -396,6 +403,7 @@ class Supervisor:
     async def _wind_up(self, status: int) -> None:
         """Leave nothing behind: no process, no file, nobody who waits."""
         try:
+            self._survey.close()
             for slot in self._fleet:
                 slot.close()
             self._incidents.close()

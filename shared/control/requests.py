@@ -50,6 +50,10 @@ class GetStatus(msgspec.Struct, frozen=True, tag_field="type", tag="status"):
     """How is the mesh?"""
 
 
+class GetLinks(msgspec.Struct, frozen=True, tag_field="type", tag="links"):
+    """How are the links of all workers?"""
+
+
 class Shutdown(msgspec.Struct, frozen=True, tag_field="type", tag="shutdown"):
     """Stop everything cleanly and end. Answered at once; the mesh is over when its lock is free."""
 
@@ -116,6 +120,12 @@ class StatusReport(msgspec.Struct, frozen=True, tag_field="type", tag="status"):
     """The answer to ``GetStatus``: the supervisor's ``MeshStatus`` as JSON."""
 
     status: msgspec.Raw
+
+
+class LinksReport(msgspec.Struct, frozen=True, tag_field="type", tag="links"):
+    """The answer to ``GetLinks``: the supervisor's ``MeshLinks`` as JSON."""
+
+    links: msgspec.Raw
 
 
 class Accepted(msgspec.Struct, frozen=True, tag_field="type", tag="accepted"):
@@ -224,9 +234,20 @@ class Refused(msgspec.Struct, frozen=True, tag_field="type", tag="refused"):
 
 
 Change = Start | Stop | Restart | Scale | Reload
-Question = Hello | GetStatus | GetNames | GetEvents | Shutdown | Why | Change
+Question = Hello | GetStatus | GetLinks | GetNames | GetEvents | Shutdown | Why | Change
 Answer = (
-    Welcome | StatusReport | KnownNames | EventLog | Accepted | Traces | Step | Done | Difference | Faulty | Refused
+    Welcome
+    | StatusReport
+    | LinksReport
+    | KnownNames
+    | EventLog
+    | Accepted
+    | Traces
+    | Step
+    | Done
+    | Difference
+    | Faulty
+    | Refused
 )
 
 

@@ -5,8 +5,9 @@
     look        status
     change      start, stop, restart, scale, reload
     events      events
-    history     why
+    history     logs, why
     blacklist   blacklist list, add, clear
+    mesh        mesh
     completion  completion
 
 Each takes its arguments, does one thing with the parts of ``meshvisor.supervisor``, prints, and returns the exit status

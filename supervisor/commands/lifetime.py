@@ -13,7 +13,10 @@ from .options import USAGE, client_of, json_option, mesh_options
 
 @click.command()
 @click.argument("file", type=click.Path(), default="mesh.toml")
-def run(file: str) -> int:
+@click.option(
+    "--log-format", type=click.Choice(["text", "json"]), default="text", help="One JSON object a line, or text."
+)
+def run(file: str, log_format: str) -> int:
     """Run the mesh of FILE (default: mesh.toml) in the foreground.
 
     The first Ctrl-C stops it cleanly, the second at once.
@@ -21,7 +24,7 @@ def run(file: str) -> int:
     from ...shared.config import load_config
     from ..foreground import run as run_in_foreground
 
-    return run_in_foreground(load_config(file))
+    return run_in_foreground(load_config(file), as_json=log_format == "json")
 
 
 @click.command()

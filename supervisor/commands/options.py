@@ -64,6 +64,32 @@ def mesh_options(command: F) -> F:
     return file(mesh_name(command))
 
 
+class Following(click.Command):
+    """A command whose ``-f`` follows what comes, as that of ``tail`` does; before a file's name it says which mesh.
+
+    No slot has a dot or a slash in its name, and no usual name of a file is without both.
+    """
+
+    def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
+        """Take a ``-f FILE`` for a ``--file FILE``."""
+        following = [*arguments[1:], ""]
+        return super().parse_args(
+            context,
+            [
+                "--file" if one == "-f" and ("." in after or "/" in after) else one
+                for one, after in zip(arguments, following, strict=True)
+            ],
+        )
+
+
+def following_options(command: F) -> F:
+    """Add the options of a ``Following`` command: ``follow``, and those that say which mesh is meant."""
+    follow = click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+    text = "The mesh of this file (default: ./mesh.toml); also -f FILE."
+    file = click.option("--file", metavar="FILE", type=click.Path(), help=text)
+    return follow(file(mesh_name(command)))
+
+
 def client_of(file: str | None, name: str | None, timeout: float | None = None) -> Client:
     """Return a connection to the mesh that was named by its file or by its name; answers may take ``timeout``."""
     from ..client import Client

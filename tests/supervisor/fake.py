@@ -6,16 +6,26 @@ import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import msgspec
+
 from meshvisor.shared.config.model import MeshConfig, MeshSection, SupervisorSection, WorkerConfig
+from meshvisor.shared.control.links import LinkStatus, LinkTotals
 from meshvisor.shared.control.requests import Difference
+from meshvisor.shared.core.states import ConnectionState
 from meshvisor.shared.errors import SupervisorError
+from meshvisor.shared.memory.board import Stage
 from meshvisor.supervisor.changes import Changes, compare
 from meshvisor.supervisor.difference import difference
 from meshvisor.supervisor.event import Event
 from meshvisor.supervisor.naming import slots_named
-from meshvisor.supervisor.snapshot import MeshState, MeshStatus, WorkerState, WorkerStatus
+from meshvisor.supervisor.snapshot import Answer, MeshLinks, MeshState, MeshStatus, NodeLinks, WorkerState, WorkerStatus
 
 STATUS = MeshStatus("demo", 1, MeshState.RUNNING, 1.0, ())
+LINK = LinkStatus("b", 1, ConnectionState.ESTABLISHED, 2.5, 0.001)
+NODE = NodeLinks(
+    "a", "a", WorkerState.READY, 7, 1, Answer.FRESH, Stage.READY, 0.0, 3, 4, 1, 1, LinkTotals(bytes_in=5), (LINK,)
+)
+LINKS = MeshLinks("demo", 1, 1.0, (NODE, msgspec.structs.replace(NODE, name="b", answer=Answer.SILENT, links=())))
 
 
 def mesh(*workers: WorkerConfig, file: Path = Path("/mesh.toml"), spares: int = 1) -> MeshConfig:
@@ -74,6 +84,9 @@ class FakeSupervisor:
 
     def request_stop(self, reason: str = "") -> None:
         self.reasons.append(reason)
+
+    async def links(self) -> MeshLinks:
+        return LINKS
 
     async def traces(self, slot: str) -> str:
         self.tracing += 1

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 import pytest
 import zmq
-from tests.supervisor.fake import STATUS, FakeSupervisor
+from tests.supervisor.fake import LINKS, STATUS, FakeSupervisor
 
 from meshvisor.shared.control.requests import (
     Done,
@@ -28,13 +28,14 @@ from meshvisor.shared.control.requests import (
     encode_request,
 )
 from meshvisor.shared.errors import SupervisorError
+from meshvisor.supervisor.cli import execute
 from meshvisor.supervisor.client import Client, NotRunning
 from meshvisor.supervisor.control import ControlServer
 from meshvisor.supervisor.directory import RuntimeDirectory
 from meshvisor.supervisor.feed import Feed
 from meshvisor.supervisor.naming import UnknownSlot
 from meshvisor.supervisor.operations import Operations
-from meshvisor.supervisor.snapshot import MeshStatus
+from meshvisor.supervisor.snapshot import MeshLinks, MeshStatus
 
 T = TypeVar("T")
 
@@ -99,6 +100,40 @@ def test_a_client_gets_the_status(serve: Serve[object], directory: RuntimeDirect
             return [client.status(), client.status()]
 
     assert serve(ask) == [STATUS, STATUS]
+
+
+def test_a_client_gets_the_links(serve: Serve[object], directory: RuntimeDirectory) -> None:
+    def ask() -> MeshLinks:
+        with client_of(directory) as client:
+            return client.links()
+
+    assert serve(ask) == LINKS
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "answer"),
+    [
+        ([], 0, "demo has 1 link between 2 workers, all up\n"),
+        (["--show", "rtt"], 0, "demo has 1 link between 2 workers, all up\n"),
+        (["--json"], 0, msgspec.json.encode(LINKS).decode() + "\n"),
+        (["--dot"], 0, 'graph "demo" {\n'),
+        (["--dot", "--json"], 2, '{"error": "--json and --dot are two answers; ask for one of them", "code": 2}\n'),
+    ],
+)
+def test_supervise_mesh_shows_them(
+    options: list[str],
+    status: int,
+    answer: str,
+    serve: Serve[object],
+    directory: RuntimeDirectory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MESHVISOR_RUNTIME_DIR", str(directory.path.parent))
+    assert serve(lambda: execute(["mesh", "--name", "demo", *options])) == status
+    out, err = capsys.readouterr()
+    assert out.startswith(answer)
+    assert err == ""
 
 
 def test_a_shutdown_is_passed_on(serve: Serve[object], directory: RuntimeDirectory, supervisor: FakeSupervisor) -> None:
