@@ -15,7 +15,7 @@ _WIDEST_NAME = 20
 
 def links_panel(facts: Facts, matrix: Matrix, marks: Marks, width: int, height: int | None) -> list[Text] | None:
     """Return the lines of the panel, as detailed as there is room; None if there is not even room for the workers."""
-    head = _head(matrix)
+    head = _head(matrix, width)
     groups = {node.name: node.worker for node in facts.nodes}
     smaller = folded(matrix, groups) if set(matrix.names) <= set(groups) else matrix
     for one, cell_width in ((matrix, 2), (matrix, 1), (smaller, 2)):
@@ -30,7 +30,7 @@ def links_panel(facts: Facts, matrix: Matrix, marks: Marks, width: int, height: 
     return None
 
 
-def _head(matrix: Matrix) -> Text:
+def _head(matrix: Matrix, width: int) -> Text:
     wanted = len(matrix.pairs()) - matrix.count(Health.OVER)
     line = Text(" LINKS", style="dim")
     line.append(f"  {matrix.count(Health.UP)} of {wanted} up", style="default")
@@ -39,7 +39,10 @@ def _head(matrix: Matrix) -> Text:
     if suspect := matrix.count(Health.SUSPECT):
         line.append(f", {suspect} suspect", style="yellow")
     if rtts := matrix.rtts():
-        line.append(f"   round trip {span(rtts[0])} to {span(rtts[-1])}, median {span(rtts[len(rtts) // 2])}")
+        middle, longest = span(rtts[len(rtts) // 2]), span(rtts[-1])
+        for text in (f"   round trip {span(rtts[0])} to {longest}, half within {middle}", f"   half within {middle}"):
+            if line.cell_len + len(text) <= width:
+                return line.append(text, style="dim")
     return line
 
 
@@ -66,18 +69,14 @@ def _rows(matrix: Matrix, marks: Marks, width: int, cell_width: int) -> list[Tex
 
 
 def _legend(marks: Marks, width: int) -> Text:
-    line = Text(" ")
-    for rtt, text in ((0.0001, "<0.5ms"), (0.003, "<5ms"), (0.015, "<20ms"), (0.1, "slower")):
-        line.append(*marks.heat(rtt))
-        line.append(f" {text}  ", style="dim")
-    others = (
-        (Health.SUSPECT, "suspect"),
-        (Health.COMING, "dialled"),
-        (Health.DOWN, "down"),
-        (Health.OVER, "off"),
-    )
-    for health, text in others:
-        line.append(*marks.trouble(health))
-        line.append(f" {text}  ", style="dim")
-    line.rstrip()
+    """Return what the signs mean, as many of them as there is room for."""
+    heat = ((0.0001, "<0.5ms"), (0.003, "<5ms"), (0.015, "<20ms"), (0.1, "slower"))
+    others = ((Health.SUSPECT, "suspect"), (Health.COMING, "dialled"), (Health.DOWN, "down"), (Health.OVER, "off"))
+    signs = [(*marks.heat(rtt), text) for rtt, text in heat] + [(*marks.trouble(one), text) for one, text in others]
+    line = Text()
+    for sign, style, text in signs:
+        if line.cell_len + 3 + len(sign) + len(text) > width:
+            break
+        line.append(f"{'  ' if line.plain else ' '}{sign}", style=style)
+        line.append(f" {text}", style="dim")
     return line

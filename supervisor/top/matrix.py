@@ -56,8 +56,9 @@ class Matrix:
         return found
 
     def rtts(self) -> list[float]:
-        """Return the round trips that are known, the shortest first."""
-        return sorted(cell.rtt for _, _, cell in self.pairs() if cell.rtt is not None)
+        """Return the round trips that are known of links that are there, the shortest first."""
+        there = (Health.UP, Health.SUSPECT)
+        return sorted(cell.rtt for _, _, cell in self.pairs() if cell.rtt is not None and cell.health in there)
 
 
 def matrix_of(nodes: Sequence[NodeLinks]) -> Matrix:

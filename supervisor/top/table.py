@@ -50,8 +50,9 @@ class Table:
         self._width = width
         names = max((len(slot.name) for slot in facts.slots), default=4)
         self._columns = self._chosen(width - 2 - max(_NARROWEST_NAME, min(names, _WIDEST_NAME)))
-        taken = sum(column.width + 1 for column in self._columns) + self._sparks + 1
-        self._name_width = max(4, min(names, _WIDEST_NAME, width - 2 - taken))
+        taken = 2 + sum(column.width + 1 for column in self._columns) + self._sparks + 1
+        self._name_width = max(4, min(names, _WIDEST_NAME, width - taken))
+        self.width = taken + self._name_width
 
     def head(self) -> Text:
         """Return the line above."""
