@@ -85,6 +85,7 @@ class Client:
         self._descriptors: list[int] = []
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
+        self._sockets = [self._socket]
         try:
             self._directory = self._keep(os.open(base / name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
             self._lock = self._keep(os.open("lock", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory))
@@ -107,7 +108,8 @@ class Client:
 
     def close(self) -> None:
         """Hang up."""
-        self._socket.close(linger=0)
+        for socket in self._sockets:
+            socket.close(linger=0)
         self._context.destroy(linger=0)
         while self._descriptors:
             os.close(self._descriptors.pop())
@@ -141,9 +143,10 @@ class Client:
         return [msgspec.json.decode(event, type=Happened) for event in answer.events]
 
     def follow(self) -> Following:
-        """Return the latest events and then, for as long as the mesh runs, those that follow, each once."""
+        """Return the latest events and then, as long as the mesh runs and this is open, those that follow."""
         socket = self._context.socket(zmq.SUB)
         self._set_up(socket, "events")
+        self._sockets.append(socket)
         return Following(socket, partial(self._receive, socket), self.recent)
 
     def traces(self, slot: str) -> str:

@@ -7,6 +7,7 @@ waited for: a subscriber that does not keep up loses what is beyond its queue.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import deque
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from typing import Any
 import msgspec
 import zmq
 
-from ..shared.control.requests import SYNC, TOPIC, Happened
+from ..shared.control.requests import LATEST, SYNC, TOPIC, Happened
 from .event import Event
 from .gate import Gate
 from .pump import Pump, Socket
@@ -26,6 +27,7 @@ _LARGEST = 65_536  # of one event; what is beyond goes without its long texts
 _LONGEST_TEXT = 1000
 _QUEUE = 1000  # events waiting, per subscriber
 _LARGEST_TOPIC = 64
+_REMINDER = 2.0  # seconds between two mentions of the latest number, while anybody listens
 _LINGER = 200  # milliseconds in which the last events may still go out
 _encoder = msgspec.json.Encoder(enc_hook=str)
 
@@ -40,6 +42,7 @@ class Feed:
         self._socket: Socket | None = None
         self._gate: Gate | None = None
         self._pump: Pump | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def recent(self) -> tuple[msgspec.Raw, ...]:
@@ -72,6 +75,7 @@ class Feed:
 
     def close(self) -> None:
         """Publish no more; again: no effect."""
+        self._remind_no_more()
         if self._pump is not None:
             self._pump.close()
         if self._gate is not None:
@@ -81,11 +85,25 @@ class Feed:
             self._socket = None
 
     def _subscribed(self) -> None:
-        """Answer who wants to know from which event on it hears all."""
+        """Take in what subscribers want: it is passed on here when the first begins and when the last one ends."""
         assert self._socket is not None
         frame, *_ = self._socket.recv_multipart(zmq.NOBLOCK)
-        if frame[:1] == b"\x01" and frame[1:].startswith(SYNC):
-            self._send(frame[1:], b"%d" % self._number)
+        begins, topic = frame[:1] == b"\x01", frame[1:]
+        if topic == TOPIC:
+            self._remind_no_more()
+            if begins:
+                self._remind()
+        elif begins and topic.startswith(SYNC):
+            self._send(topic, b"%d" % self._number)
+
+    def _remind(self) -> None:
+        self._send(LATEST, b"%d" % self._number)
+        self._timer = asyncio.get_running_loop().call_later(_REMINDER, self._remind)
+
+    def _remind_no_more(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _send(self, topic: bytes, data: bytes) -> None:
         if self._socket is not None and self._pump is not None:

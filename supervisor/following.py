@@ -20,8 +20,8 @@ class Following:
     Where some are missing, because they were more than could be kept for us, there is an event ``dropped`` with their
     ``count`` and the number of the last of them.
 
-    ``receive`` returns the next message of ``socket``, which is a connected SUB, by a deadline (None: whenever it
-    comes); what it raises goes to whoever makes this, or iterates.
+    ``socket`` is a connected SUB, and the caller's. ``receive`` returns its next message by a deadline (None: whenever
+    that comes); what it raises goes to whoever makes this, or iterates.
     """
 
     def __init__(
@@ -32,30 +32,26 @@ class Following:
     ) -> None:
         self._socket = socket
         self._receive = receive
-        try:
-            number = self._subscribe()
-            self.recent = recent()
-        except BaseException:
-            self.close()
-            raise
+        number = self._subscribe()
+        self.recent = recent()
         # Some of the recent ones may have been published as well, since we subscribed.
         self._number = max([number, *(event.number for event in self.recent[-1:])])
 
     def __iter__(self) -> Iterator[Happened]:
         while True:
-            event = msgspec.json.decode(self._receive(None)[-1], type=Happened)
-            if event.number <= self._number:
+            topic, data = self._receive(None)
+            event = msgspec.json.decode(data, type=Happened) if topic == TOPIC else None
+            number = int(data) if event is None else event.number
+            before = number if event is None else number - 1  # what must have been here by now
+            if before > self._number:
+                yield Happened(before, time.time(), "dropped", "", 0, {"count": before - self._number})
+            if number <= self._number:
                 continue
-            if missed := event.number - self._number - 1:
-                yield Happened(event.number - 1, event.at, "dropped", "", 0, {"count": missed})
-            self._number = event.number
-            yield event
-            if event.event == "mesh-stopped":
-                return
-
-    def close(self) -> None:
-        """Hear no more."""
-        self._socket.close(linger=0)
+            self._number = number
+            if event is not None:
+                yield event
+                if event.event == "mesh-stopped":
+                    return
 
     def _subscribe(self) -> int:
         """Subscribe, and return the number of the latest event when that had come into force."""

@@ -78,6 +78,11 @@ class Operations:
         self._note = note or _say_nothing
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def pending(self) -> int:
+        """How many changes go on."""
+        return len(self._tasks)
+
     def begin(self, change: Change, tell: Tell) -> None:
         """Begin a change, and tell what becomes of it: that it has begun, or is refused; then each step, and the end.
 

@@ -13,6 +13,7 @@ from .verdict import Look, Others
 _TICK = 1.0 / os.sysconf("SC_CLK_TCK")
 _SIZE = 4096
 _MOST_THREADS = 64  # looked at beside the loop's
+_EPOLL = frozenset({"ep_poll", "do_epoll_wait", "do_epoll_pwait"})  # by kernel: functions may be inlined into callers
 
 # Fields of stat, counted from behind the name (which may hold anything, parentheses too): proc_pid_stat(5) less 3.
 _STATE, _USER, _SYSTEM, _STARTED, _EXIT_CODE = 0, 11, 12, 19, 49
@@ -68,7 +69,7 @@ def sleeps_in(pid: int, tid: int) -> str:
 
 def waits_on(pid: int, tid: int) -> int | None:
     """Return the epoll descriptor that the thread waits on; None if it waits on none, or if we may not know."""
-    if sleeps_in(pid, tid) != "ep_poll":
+    if sleeps_in(pid, tid) not in _EPOLL:
         return None
     fields = _read(f"/proc/{pid}/task/{tid}/syscall").split()
     try:

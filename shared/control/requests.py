@@ -16,7 +16,8 @@ client. One that waits is told each ``step``, and at the end that it is ``done``
 
 Events are published beside that, on a socket of their own: two frames, ``TOPIC`` and a ``Happened``. Whoever has
 subscribed to TOPIC and then to ``SYNC`` and a few bytes that nobody else uses gets these back, with the number of the
-latest event: from the next one on it misses none.
+latest event: from the next one on it misses none. That number comes now and then under ``LATEST``, too, so that whoever
+has missed the last ones of many notices it although nothing follows.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ MAX_REQUEST = 65_536
 """The longest request that is read, in bytes."""
 
 TOPIC = b"event"
+LATEST = b"event latest"
 SYNC = b"sync "
 
 _MOST_NAMES = 1000

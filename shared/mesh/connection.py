@@ -227,6 +227,11 @@ class ConnectionHandle:
         """Drain what was accepted, say goodbye and end the link."""
         await self._owner.close_link(self)
 
+    @property
+    def is_drained(self) -> bool:
+        """Whether the peer has acknowledged everything."""
+        return self._link.is_drained
+
     async def drain(self, timeout: float) -> bool:
         """Wait up to ``timeout`` seconds until the peer has acknowledged everything; return whether it has."""
         with contextlib.suppress(TimeoutError):

@@ -115,6 +115,7 @@ class Mesh:
         self._bound: tuple[str, ...] | None = None  # where it listens, once it does
         self._is_announced = False  # the roster lists this node itself as listening
         self._is_closing = False
+        self._is_draining = False  # closing, and links that still owe something may be resumed
         self._past = LinkTotals()  # what links have carried that are over
         self._links_told = (-1, -1)
         self._is_telling = False
@@ -209,15 +210,19 @@ class Mesh:
 
     async def close(self, drain: float = 0.0) -> None:
         """Drain for up to ``drain`` seconds what was accepted, say goodbye, and end everything."""
-        self._is_closing = True
+        self._is_closing, self._is_draining = True, drain > 0
+        for peer in self._everybody():
+            if self._is_done_with(peer):
+                peer.cancel_dial()
+            peer.wake()
+        if drain > 0:
+            await asyncio.gather(*(handle.drain(drain) for handle in self.links()))
+        self._is_draining = False
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
         for peer in self._everybody():
             peer.cancel_dial()
-            peer.wake()
-        if drain > 0:
-            await asyncio.gather(*(handle.drain(drain) for handle in self.links()))
         await self._acceptor.close()
         handles = [peer.handle for peer in self._everybody() if peer.handle is not None and not peer.is_doomed]
         await asyncio.gather(*(handle.part(_PARTING) for handle in handles))
@@ -334,9 +339,15 @@ class Mesh:
 
     # Dialling.
 
+    def _is_done_with(self, peer: Peer) -> bool:
+        """Whether there is no more to say to ``peer``: at the end, what was accepted is still delivered."""
+        if not self._is_closing:
+            return False
+        return not self._is_draining or peer.handle is None or peer.is_doomed or peer.handle.is_drained
+
     def _plan_dial(self, peer: Peer, delay: float) -> None:
         """See to it that ``peer`` is dialled in ``delay`` seconds, unless it is linked by then."""
-        if peer.timer is None and peer.dial is None and not self._is_closing:
+        if peer.timer is None and peer.dial is None and not self._is_done_with(peer):
             loop = asyncio.get_running_loop()
             if delay:
                 peer.timer = loop.call_later(delay, self._begin_dial, peer)
@@ -360,7 +371,7 @@ class Mesh:
             return
         peer.patience = 0
         is_linked = peer.handle is not None and (peer.handle.is_attached or peer.is_doomed)
-        if self._bound is not None and not self._is_closing and not is_linked and peer.record.is_listening:
+        if self._bound is not None and not self._is_done_with(peer) and not is_linked and peer.record.is_listening:
             peer.dial = asyncio.create_task(self._dial(peer))
             self._tasks.add(peer.dial)
             peer.dial.add_done_callback(self._tasks.discard)
@@ -415,7 +426,7 @@ class Mesh:
         return Proposal(session_id(self._me, identity), received)
 
     def _established(self, peer: Peer, dialled: Dialled) -> None:
-        if self._is_closing:
+        if self._is_done_with(peer):
             dialled.connection.close()
             return
         handle = self._handle_for(peer, peer.identify(dialled.peer))
@@ -437,7 +448,7 @@ class Mesh:
         """Decide about an authenticated peer's connection."""
         node = offer.peer.node
         peer = self._peers.get(node) or self._spares.get(node) or self._peer_of(offer.peer.epoch)
-        if self._is_closing:
+        if self._is_closing and (peer is None or self._is_done_with(peer)):
             return Refuse(RefusalCode.CLOSING)
         if node == self._me.node or offer.peer.epoch == self._me.epoch:
             return Refuse(RefusalCode.MISMATCH, "this is the node that dials")

@@ -108,8 +108,8 @@ def blacklist_of(file: str | None, name: str | None) -> SharedBlacklist:
 
 def located(file: str | None, name: str | None) -> tuple[Path, str, Path | None]:
     """Return where the mesh that was meant has its runtime directory, its name, and its file if that was given."""
-    from ...shared.config import locate
-    from ...shared.config.values import NAME, NAME_RULE
+    from ...shared.config.locating import locate
+    from ...shared.config.names import NAME, NAME_RULE
     from ..directory import base_directory
 
     if name is None:

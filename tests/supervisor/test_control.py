@@ -6,14 +6,27 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
 import zmq
 from tests.supervisor.fake import LINKS, STATUS, FakeSupervisor
 
-from meshvisor.shared.control.requests import Hello, Refusal, Refused, Reply, Welcome, Why, decode_reply, encode_request
+from meshvisor.shared.control.requests import (
+    Done,
+    Hello,
+    Refusal,
+    Refused,
+    Reply,
+    Restart,
+    Step,
+    Stop,
+    Welcome,
+    Why,
+    decode_reply,
+    encode_request,
+)
 from meshvisor.shared.errors import SupervisorError
 from meshvisor.supervisor.client import Client, NotRunning
 from meshvisor.supervisor.control import ControlServer
@@ -217,6 +230,113 @@ def test_a_client_that_sends_too_much_is_cut_off_and_the_others_are_served(
                 return client.status()
 
     assert serve(ask) == STATUS
+
+
+def test_changes_are_carried_out_and_their_steps_told(
+    serve: Serve[Any], directory: RuntimeDirectory, supervisor: FakeSupervisor
+) -> None:
+    def ask() -> list[object]:
+        with client_of(directory) as client:
+            told: list[Step] = []
+            begun = client.restart("b", at_once=True, wait=False)
+            done = client.stop("a", "b-1", told=told.append)
+            return [begun, told, done, client.scale({"a": 2}), client.names()]
+
+    begun, told, done, scaled, names = serve(ask)
+    assert (begun, told) == (None, [])
+    assert isinstance(done, Done)
+    assert done.steps == (Step("a", "ready", 1, None), Step("b-1", "ready", 1, None))
+    assert isinstance(scaled, Done)
+    assert names == {"a": ("a",), "b": ("b-0", "b-1"), "bad": ("bad",)}
+    assert supervisor.asked == [("restart", "b", True), ("stop", "a"), ("stop", "b-1"), ("scale", {"a": 2})]
+
+
+def test_a_change_goes_on_when_its_client_is_gone(
+    serve: Serve[Any], directory: RuntimeDirectory, supervisor: FakeSupervisor
+) -> None:
+    supervisor.hold()
+
+    def ask() -> None:
+        with client_of(directory) as client:
+            client._send(Restart(("a",)))
+            while not supervisor.asked:
+                client.names()
+        with client_of(directory) as client:
+            assert client.names()  # the first is gone by now, or soon
+            assert supervisor.cancelled == 0
+
+    serve(ask)
+    assert supervisor.asked == [("restart", "a", False)]
+
+
+def test_a_change_that_arrives_after_its_deadline_is_not_made(
+    serve: Serve[Any], directory: RuntimeDirectory, supervisor: FakeSupervisor
+) -> None:
+    stop = encode_request(3, Stop(("a",)), time.monotonic() - 0.001)
+    (reply,) = serve(lambda: exchange(directory, zmq.DEALER, [stop]))
+    assert isinstance(reply.body, Refused)
+    assert reply.body.why is Refusal.LATE
+    assert supervisor.asked == []
+
+
+def test_a_message_of_very_many_frames_is_ignored_and_the_next_is_served(
+    serve: Serve[Any], directory: RuntimeDirectory
+) -> None:
+    hello = encode_request(3, Hello(), time.monotonic() + 10)
+
+    def ask() -> list[Reply]:
+        with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
+            peer.set(zmq.LINGER, 0)
+            peer.set(zmq.RCVTIMEO, 10_000)
+            peer.connect(f"ipc://{directory.control_path}")
+            for count in (8, 9, 100_000):
+                peer.send_multipart([hello] * count)
+            peer.send(hello)
+            return [decode_reply(peer.recv_multipart()[-1])]
+
+    (reply,) = serve(ask)
+    assert isinstance(reply.body, Welcome)
+
+
+# Other versions.
+
+
+def test_who_one_is_can_be_asked_in_any_version(serve: Serve[Any], directory: RuntimeDirectory) -> None:
+    requests = [
+        msgspec.json.encode({"version": 9, "id": 4, "deadline": 1e12, "body": {"type": kind}})
+        for kind in ("hello", "status")
+    ]
+    hello, status = serve(lambda: exchange(directory, zmq.DEALER, *([one] for one in requests)))
+    assert isinstance(hello.body, Welcome)
+    assert isinstance(status.body, Refused)
+    assert (status.id, status.body.why) == (4, Refusal.VERSION)
+
+
+def test_a_supervisor_of_another_version_is_told_with_its_release(directory: RuntimeDirectory) -> None:
+    def answer() -> None:
+        with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
+            socket.set(zmq.LINGER, 1000)
+            socket.bind(f"ipc://{directory.control_path}")
+            for _ in range(2):
+                route, body = socket.recv_multipart()
+                request = msgspec.json.decode(body)
+                if request["body"]["type"] == "hello":
+                    reply: object = {"type": "welcome", "mesh": "demo", "pid": 1, "release": "7.0", "more": []}
+                else:
+                    reply = {"type": "sorry", "in": "words that version 1 does not know"}
+                reply = {"version": 2, "id": request["id"], "body": reply}
+                socket.send_multipart([route, msgspec.json.encode(reply)])
+
+    async def main() -> None:
+        with client_of(directory) as client:
+            serving = asyncio.create_task(asyncio.to_thread(answer))
+            try:
+                await asyncio.to_thread(client.status)
+            finally:
+                await serving
+
+    with pytest.raises(SupervisorError, match=r"it is of meshvisor 7\.0, this command of .*; use the supervise of its"):
+        asyncio.run(main())
 
 
 def test_a_socket_that_cannot_be_bound_is_an_error(
