@@ -147,7 +147,7 @@ class Client:
         socket = self._context.socket(zmq.SUB)
         self._set_up(socket, "events")
         self._sockets.append(socket)
-        return Following(socket, partial(self._receive, socket), self.recent)
+        return Following(socket, partial(self._receive, socket), self.recent, self._timeout)
 
     def traces(self, slot: str) -> str:
         """Return where the process in ``slot`` is now: the tracebacks of all its threads.

@@ -11,8 +11,6 @@ import zmq
 
 from ..shared.control.requests import SYNC, TOPIC, Happened
 
-_PATIENCE = 5.0
-
 
 class Following:
     """Iterate over ``recent`` for the latest events, and over this for those that follow, until the mesh has stopped.
@@ -21,7 +19,7 @@ class Following:
     ``count`` and the number of the last of them.
 
     ``socket`` is a connected SUB, and the caller's. ``receive`` returns its next message by a deadline (None: whenever
-    that comes); what it raises goes to whoever makes this, or iterates.
+    that comes); what it raises goes to whoever makes this, or iterates. To subscribe may take ``timeout`` seconds.
     """
 
     def __init__(
@@ -29,10 +27,11 @@ class Following:
         socket: zmq.Socket[bytes],
         receive: Callable[[float | None], list[bytes]],
         recent: Callable[[], list[Happened]],
+        timeout: float,
     ) -> None:
         self._socket = socket
         self._receive = receive
-        number = self._subscribe()
+        number = self._subscribe(time.monotonic() + timeout)
         self.recent = recent()
         # Some of the recent ones may have been published as well, since we subscribed.
         self._number = max([number, *(event.number for event in self.recent[-1:])])
@@ -53,12 +52,11 @@ class Following:
                 if event.event == "mesh-stopped":
                     return
 
-    def _subscribe(self) -> int:
+    def _subscribe(self, deadline: float) -> int:
         """Subscribe, and return the number of the latest event when that had come into force."""
         mine = SYNC + os.urandom(8).hex().encode()
         self._socket.set(zmq.SUBSCRIBE, TOPIC)
         self._socket.set(zmq.SUBSCRIBE, mine)
-        deadline = time.monotonic() + _PATIENCE
         while True:
             topic, number = self._receive(deadline)
             if topic == mine:

@@ -20,7 +20,7 @@ from .identity import Identity
 from .incidents import HISTORY, PastEnd, incident_of
 from .life import Life, MeshRun, Reported
 from .logs import LogFile, Output
-from .snapshot import Answer, ExitCause, NodeLinks, WorkerStatus
+from .snapshot import Answer, ExitCause, LastExit, NodeLinks, WorkerStatus
 from .teller import Teller, Words
 from .whereabouts import whereabouts
 
@@ -87,7 +87,7 @@ class Slot:
     @property
     def trouble(self) -> str:
         """Why the slot is not ready, as far as known."""
-        return (self._life.trouble if self._life else "") or self._last_trouble
+        return (self._life.trouble if self._life else "") or self._last_trouble or _end_of(self._teller.last_exit)
 
     def configure(self, config: WorkerConfig) -> None:
         """Go by another configuration: its policy from now on, what concerns the process from the next start on."""
@@ -352,6 +352,15 @@ class Slot:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _end_of(last: LastExit | None) -> str:
+    """Return how the last process ended, if nobody has asked it to."""
+    if last is None or last.cause is ExitCause.STOPPED:
+        return ""
+    if last.signal is not None:
+        return f"it was killed by {last.signal}"
+    return f"it ended with status {last.code}" if last.code is not None else ""
 
 
 _ACTIONS: dict[Action, Callable[[Slot], None]] = {
