@@ -32,8 +32,9 @@ def links_panel(facts: Facts, matrix: Matrix, marks: Marks, width: int, height: 
 
 def _head(matrix: Matrix, width: int) -> Text:
     wanted = len(matrix.pairs()) - matrix.count(Health.OVER)
-    line = Text(" LINKS", style="dim")
-    line.append(f"  {matrix.count(Health.UP)} of {wanted} up", style="default")
+    line = Text()
+    line.append(" LINKS", style="dim")
+    line.append(f"  {matrix.count(Health.UP)} of {wanted} up")
     if troubled := matrix.count(Health.DOWN, Health.COMING):
         line.append(f", {troubled} not", style="red")
     if suspect := matrix.count(Health.SUSPECT):
@@ -59,8 +60,9 @@ def _rows(matrix: Matrix, marks: Marks, width: int, cell_width: int) -> list[Tex
         top.append(f"{number % 10:<{cell_width}}")
     lines = [top]
     for number, (name, cells) in enumerate(zip(matrix.names, matrix.cells, strict=True)):
-        line = Text(f" {number:>{digits}} ", style="dim")
-        line.append(f"{shorten(name, name_width, marks.cut):{name_width}} ", style="default")
+        line = Text()
+        line.append(f" {number:>{digits}} ", style="dim")
+        line.append(f"{shorten(name, name_width, marks.cut):{name_width}} ")
         for cell in cells:
             sign, style = marks.cell(cell)
             line.append(f"{sign:<{cell_width}}", style=style)
@@ -70,7 +72,7 @@ def _rows(matrix: Matrix, marks: Marks, width: int, cell_width: int) -> list[Tex
 
 def _legend(marks: Marks, width: int) -> Text:
     """Return what the signs mean, as many of them as there is room for."""
-    heat = ((0.0001, "<0.5ms"), (0.003, "<5ms"), (0.015, "<20ms"), (0.1, "slower"))
+    heat = ((0.002, "<3ms"), (0.02, "<30ms"), (0.2, "<300ms"), (2.0, "slower"))
     others = ((Health.SUSPECT, "suspect"), (Health.COMING, "dialled"), (Health.DOWN, "down"), (Health.OVER, "off"))
     signs = [(*marks.heat(rtt), text) for rtt, text in heat] + [(*marks.trouble(one), text) for one, text in others]
     line = Text()

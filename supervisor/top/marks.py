@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from .matrix import Cell, Health
 
-# Up to so many seconds each, from "as fast as it gets on one machine" to "far away, or in trouble".
-HEAT = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
-_COLOURS = ("#3a8f5c", "#55a860", "#86bb5e", "#c0c957", "#e3bf4c", "#e69a3e", "#dd6f3a", "#d04a4a")
+# Up to so many seconds each. The round trip of a handshake, the only one that is measured within one machine, takes
+# milliseconds while a mesh forms: that is no trouble, and green.
+HEAT = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+_COLOURS = ("#2f8f5b", "#43a566", "#67b56a", "#9cc465", "#d8c653", "#e3a03f", "#dd6f3a", "#d04a4a")
 _UNKNOWN = "#3f6f55"
 _SHADES = "░░▒▒▓▓██"
 _DIGITS = "12345678"

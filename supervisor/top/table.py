@@ -75,7 +75,7 @@ class Table:
             line.append(_aligned(column, text), style=style)
         if self._sparks:
             line.append(" ")
-            line.append(*self._spark(slot))
+            line.append(self._spark(slot))
         if is_selected:
             line.pad_right(self._width - line.cell_len)
             line.stylize_before(_SELECTED)
@@ -115,9 +115,12 @@ class Table:
             return f"in {ago(slot.waits)}", "yellow"
         return "-", "dim"
 
-    def _spark(self, slot: SlotFacts) -> Cell:
+    def _spark(self, slot: SlotFacts) -> Text:
         counts = buckets(slot.incidents, self._facts.at, self._sparks)
-        return spark(counts, unicode=self._marks.unicode), "red" if any(counts) else "dim"
+        line = Text()
+        for count, bar in zip(counts, spark(counts, unicode=self._marks.unicode), strict=True):
+            line.append(bar, style="red" if count else "dim")
+        return line
 
 
 def _aligned(column: _Column, text: str) -> str:

@@ -73,7 +73,7 @@ def test_at_80_columns() -> None:
              0 1
  0 counter-0 ╲ ·
  1 counter-1 · ╲
- ■ <0.5ms  ■ <5ms  ■ <20ms  ■ slower  ◪ suspect  ◌ dialled  ✕ down  · off
+ ■ <3ms  ■ <30ms  ■ <300ms  ■ slower  ◪ suspect  ◌ dialled  ✕ down  · off
 
  LATEST INCIDENTS
  13:46:38  counter-1  ended with status 1: KeyError: 'a'
@@ -94,7 +94,7 @@ def test_on_a_wide_terminal_the_links_stand_beside_the_slots() -> None:
   b    ● ready       1    2m05    3%    24M     10    0 ▁▁▁▁▁▁▁▁▁▁▁▁              0 a ╲ ▒ ▒
   c    ● ready       1    2m05    3%    24M     10    0 ▁▁▁▁▁▁▁▁▁▁▁▁              1 b ▒ ╲ ▒
                                                                                   2 c ▒ ▒ ╲
-                                                                                  ░ <0.5ms  ▒ <5ms  ▓ <20ms  █ slower  ◪ suspect
+                                                                                  ░ <3ms  ▒ <30ms  ▓ <300ms  █ slower  ◪ suspect
 
  NO INCIDENTS
 
