@@ -28,6 +28,7 @@ Reading order, from what decides to what acts:
     renewal, changeover             what an operator changes: the code, the slots, the configuration
     hoard                           descriptors kept for the day on which there are none
     hub, supervisor                 the mesh as a whole, and as a library
+    survey                          how the links of all workers are, when somebody asks
     difference, progress            pure: what a reload would change; how far a change has come
     operations                      changes that operators ask for, carried out to the end
     pump, gate, feed                sockets of ZeroMQ in our loop, who gets in, and events for whoever listens
@@ -36,6 +37,8 @@ Reading order, from what decides to what acts:
       output, jsonlines, writer     what ``run`` shows, and how it gets out without being waited for
     trail, logbook, lines           what the slots have printed, read again out of rotated files
     notify, foreground              one mesh with the signals, the terminal and the control socket of a process
+    links, scales, matrix,          pure: the links of a mesh as pairs, as a table, as text,
+      overview, graph                and for Graphviz
     status, blacklist, check,       what the other commands do
       lookup, init, naming
     commands, cli                   the command line

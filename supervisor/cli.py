@@ -31,6 +31,7 @@ COMMANDS = {
     "logs": "history",
     "events": "events",
     "why": "history",
+    "mesh": "mesh",
     "blacklist": "blacklist",
     "shutdown": "lifetime",
     "completion": "completion",

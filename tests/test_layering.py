@@ -41,10 +41,16 @@ ROOMS = {
 PURE = [
     "shared/core",
     "shared/memory/entry.py",
+    "shared/mesh/overview.py",
     "supervisor/child.py",
     "supervisor/strategy.py",
     "supervisor/intensity.py",
     "supervisor/verdict.py",
+    "supervisor/links.py",
+    "supervisor/scales.py",
+    "supervisor/matrix.py",
+    "supervisor/overview.py",
+    "supervisor/graph.py",
 ]
 IMPURE = {
     "asyncio",

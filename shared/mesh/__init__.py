@@ -10,5 +10,6 @@ From the bytes upwards:
     acceptor    the other side of that: listeners, pairing, limits
     manager     one link to one peer by its ways (ways, snapshot, network, callbacks)
     host        links to whoever connects
-    mesh        links to all other nodes of the roster (peer: what is kept of one of them; shelf: what came too early)
+    mesh        links to all other nodes of the roster (peer: what is kept of one of them; shelf: what came too early;
+                overview: how they all are, for whoever looks)
 """

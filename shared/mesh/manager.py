@@ -144,6 +144,11 @@ class ConnectionManager:
             raise self._not_reached(f"within {self._options.connect_timeout:g} s") from None
         finally:
             self._callers -= 1
+            await self._give_up()
+
+    async def _give_up(self) -> None:
+        """Stop looking for a link that never was, if nobody waits for it any more."""
+        async with self._ending:  # who connects meanwhile begins anew, and not beside a keeper that is on its way out
             if not (self._callers or self._was_linked) and self._keeper is not None:
                 await self._stop_keeping()
                 self._to(_State.DISCONNECTED, _Cause.DIAL_FAILED, "no endpoint was reached in time")

@@ -7,6 +7,7 @@
     events      events
     history     logs, why
     blacklist   blacklist list, add, clear
+    mesh        mesh
     completion  completion
 
 Each takes its arguments, does one thing with the parts of ``meshvisor.supervisor``, prints, and returns the exit status

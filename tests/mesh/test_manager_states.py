@@ -337,6 +337,29 @@ def test_a_restarted_peer_is_a_rejected_resumption_and_one_loss() -> None:
     play(scenario)
 
 
+def test_who_connects_while_another_gives_up_is_not_given_up_with_it() -> None:
+    """The state became disconnected while the second one was dialling already."""
+
+    async def scenario(way: Way) -> None:
+        way.behaviour["memory:host"] = BLACK_HOLE
+        async with way.manager(**QUICK) as manager:
+            changes = Changes(manager)
+            first = asyncio.create_task(manager.connect())
+            await asyncio.sleep(0.5)
+            first.cancel()
+            others = []
+            for _ in range(6):  # giving up takes a few turns of the loop
+                await asyncio.sleep(0)
+                others.append(asyncio.create_task(manager.connect()))
+            await asyncio.sleep(0.1)
+            assert changes.states == ["connecting", "disconnected", "connecting"]
+            way.behaviour.clear()
+            async with way.host():
+                await asyncio.gather(*others)
+
+    play(scenario)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_happens_in_whatever_order_the_table_holds_and_the_end_is_an_end(
     seed: int, caplog: pytest.LogCaptureFixture

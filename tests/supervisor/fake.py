@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import msgspec
+
 from meshvisor.shared.config.model import MeshConfig, MeshSection, SupervisorSection, WorkerConfig
 from meshvisor.shared.control.links import LinkStatus, LinkTotals
 from meshvisor.shared.control.requests import Difference
@@ -23,7 +25,7 @@ LINK = LinkStatus("b", 1, ConnectionState.ESTABLISHED, 2.5, 0.001)
 NODE = NodeLinks(
     "a", "a", WorkerState.READY, 7, 1, Answer.FRESH, Stage.READY, 0.0, 3, 4, 1, 1, LinkTotals(bytes_in=5), (LINK,)
 )
-LINKS = MeshLinks("demo", 1, 1.0, (NODE, NODE))
+LINKS = MeshLinks("demo", 1, 1.0, (NODE, msgspec.structs.replace(NODE, name="b", answer=Answer.SILENT, links=())))
 
 
 def mesh(*workers: WorkerConfig, file: Path = Path("/mesh.toml"), spares: int = 1) -> MeshConfig:

@@ -28,6 +28,7 @@ from meshvisor.shared.control.requests import (
     encode_request,
 )
 from meshvisor.shared.errors import SupervisorError
+from meshvisor.supervisor.cli import execute
 from meshvisor.supervisor.client import Client, NotRunning
 from meshvisor.supervisor.control import ControlServer
 from meshvisor.supervisor.directory import RuntimeDirectory
@@ -107,6 +108,32 @@ def test_a_client_gets_the_links(serve: Serve[object], directory: RuntimeDirecto
             return client.links()
 
     assert serve(ask) == LINKS
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "answer"),
+    [
+        ([], 0, "demo has 1 link between 2 workers, all up\n"),
+        (["--show", "rtt"], 0, "demo has 1 link between 2 workers, all up\n"),
+        (["--json"], 0, msgspec.json.encode(LINKS).decode() + "\n"),
+        (["--dot"], 0, 'graph "demo" {\n'),
+        (["--dot", "--json"], 2, '{"error": "--json and --dot are two answers; ask for one of them", "code": 2}\n'),
+    ],
+)
+def test_supervise_mesh_shows_them(
+    options: list[str],
+    status: int,
+    answer: str,
+    serve: Serve[object],
+    directory: RuntimeDirectory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MESHVISOR_RUNTIME_DIR", str(directory.path.parent))
+    assert serve(lambda: execute(["mesh", "--name", "demo", *options])) == status
+    out, err = capsys.readouterr()
+    assert out.startswith(answer)
+    assert err == ""
 
 
 def test_a_shutdown_is_passed_on(serve: Serve[object], directory: RuntimeDirectory, supervisor: FakeSupervisor) -> None:
