@@ -46,6 +46,8 @@ while os.WIFSTOPPED(status := os.waitpid(job, os.WUNTRACED)[1]):
     os.kill(job, signal.SIGCONT)
 print("ended", os.waitstatus_to_exitcode(status), flush=True)
 """
+pytestmark = pytest.mark.slow
+
 ENTERED, LEFT = "\x1b[?1049h", "\x1b[?1049l"
 
 
