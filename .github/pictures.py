@@ -160,7 +160,7 @@ def save(folder: Path, file: Path, selected: str, height: int) -> None:
         observer.status(client.status(), time.monotonic())
     observer.incidents(past.more())
     past.close()
-    facts, matrix = observer.facts(time.monotonic(), time.time()), matrix_of(links.nodes)
+    facts, matrix = observer.facts(time.monotonic(), time.time()), matrix_of(links)
     view = scrolled(facts, View(selected), WIDTH, height, matrix, Marks())
     console = Console(
         record=True, width=WIDTH, height=height, file=io.StringIO(), force_terminal=True, color_system="truecolor"

@@ -5,17 +5,27 @@ from __future__ import annotations
 from rich.text import Text
 
 from ..cells import shorten
+from ..links import Condition
 from .facts import Facts
 from .figures import span
 from .marks import Marks
-from .matrix import Health, Matrix, folded
+from .matrix import Matrix, Summary, folded
 
 _WIDEST_NAME = 20
+_HEAT = ((0.002, "<3ms"), (0.02, "<30ms"), (0.2, "<300ms"), (2.0, "slower"))
+_TROUBLES = {
+    Condition.MENDING: "being mended",
+    Condition.COMING: "being dialled",
+    Condition.MISSING: "not there",
+    Condition.UNKNOWN: "not known",
+    Condition.NONE: "not wanted",
+}
 
 
 def links_panel(facts: Facts, matrix: Matrix, marks: Marks, width: int, height: int | None) -> list[Text] | None:
     """Return the lines of the panel, as detailed as there is room; None if there is not even room for the workers."""
-    head = _head(matrix, width)
+    summary = matrix.summary()
+    head, legend = _head(summary, width), _legend(summary, marks, width)
     groups = {node.name: node.worker for node in facts.nodes}
     smaller = folded(matrix, groups) if set(matrix.names) <= set(groups) else matrix
     for one, cell_width in ((matrix, 2), (matrix, 1), (smaller, 2)):
@@ -24,22 +34,22 @@ def links_panel(facts: Facts, matrix: Matrix, marks: Marks, width: int, height: 
             continue
         panel = [head, *lines]
         if height is None or len(panel) + 1 <= height:
-            return [*panel, _legend(marks, width)]
+            return [*panel, legend]
         if len(panel) <= height:
             return panel
     return None
 
 
-def _head(matrix: Matrix, width: int) -> Text:
-    wanted = len(matrix.pairs()) - matrix.count(Health.OVER)
+def _head(found: Summary, width: int) -> Text:
+    """Return what all links are together, as far as there is room."""
     line = Text()
     line.append(" LINKS", style="dim")
-    line.append(f"  {matrix.count(Health.UP)} of {wanted} up")
-    if troubled := matrix.count(Health.DOWN, Health.COMING):
-        line.append(f", {troubled} not", style="red")
-    if suspect := matrix.count(Health.SUSPECT):
-        line.append(f", {suspect} suspect", style="yellow")
-    if rtts := matrix.rtts():
+    line.append(f"  {found.up} of {found.wanted} up")
+    if missing := found.wanted - found.up:
+        line.append(f", {missing} not", style="red")
+    if found.doubted:
+        line.append(f", {found.doubted} in doubt", style="yellow")
+    if rtts := found.rtts:
         middle, longest = span(rtts[len(rtts) // 2]), span(rtts[-1])
         for text in (f"   round trip {span(rtts[0])} to {longest}, half within {middle}", f"   half within {middle}"):
             if line.cell_len + len(text) <= width:
@@ -70,11 +80,12 @@ def _rows(matrix: Matrix, marks: Marks, width: int, cell_width: int) -> list[Tex
     return lines
 
 
-def _legend(marks: Marks, width: int) -> Text:
-    """Return what the signs mean, as many of them as there is room for."""
-    heat = ((0.002, "<3ms"), (0.02, "<30ms"), (0.2, "<300ms"), (2.0, "slower"))
-    others = ((Health.SUSPECT, "suspect"), (Health.COMING, "dialled"), (Health.DOWN, "down"), (Health.OVER, "off"))
-    signs = [(*marks.heat(rtt), text) for rtt, text in heat] + [(*marks.trouble(one), text) for one, text in others]
+def _legend(found: Summary, marks: Marks, width: int) -> Text:
+    """Return what the signs mean, as many of them as there is room for; trouble is explained where there is any."""
+    signs = [(*marks.heat(rtt), text) for rtt, text in _HEAT]
+    if found.doubted:
+        signs.append((*marks.doubt, "in doubt"))
+    signs += [(*marks.trouble(one), text) for one, text in _TROUBLES.items() if one in found.conditions]
     line = Text()
     for sign, style, text in signs:
         if line.cell_len + 3 + len(sign) + len(text) > width:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .matrix import Cell, Health
+from ..links import Condition
+from .matrix import Cell
 
 # Up to so many seconds each. The round trip of a handshake, the only one that is measured within one machine, takes
 # milliseconds while a mesh forms: that is no trouble, and green.
@@ -14,9 +15,15 @@ _UNKNOWN = "#3f6f55"
 _SHADES = "░░▒▒▓▓██"
 _DIGITS = "12345678"
 
-_UNICODE = {Health.SUSPECT: "◪", Health.COMING: "◌", Health.DOWN: "✕", Health.OVER: "·"}
-_ASCII = {Health.SUSPECT: "?", Health.COMING: "o", Health.DOWN: "x", Health.OVER: "."}
-_STYLES = {Health.SUSPECT: "bold yellow", Health.COMING: "cyan", Health.DOWN: "bold red", Health.OVER: "dim"}
+# What is not simply up, with the signs of `supervise mesh`: with and without Unicode, and the style.
+_TROUBLE = {
+    Condition.MENDING: ("~", "~", "bold yellow"),
+    Condition.COMING: ("○", "o", "cyan"),
+    Condition.MISSING: ("x", "x", "bold red"),
+    Condition.UNKNOWN: ("?", "?", "bold yellow"),
+    Condition.NONE: ("-", "-", "dim"),
+}
+_DOUBT = ("◪", "!", "bold yellow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +57,18 @@ class Marks:
         """Return the sign for a link, and its style."""
         if cell is None:
             return ("╲" if self.unicode else "\\", "dim")
-        return self.heat(cell.rtt) if cell.health is Health.UP else self.trouble(cell.health)
+        if cell.is_doubted:
+            return self.doubt
+        return self.heat(cell.rtt) if cell.condition is Condition.UP else self.trouble(cell.condition)
 
-    def trouble(self, health: Health) -> tuple[str, str]:
-        """Return the sign for a link that is not simply up, and its style."""
-        return (_UNICODE if self.unicode else _ASCII)[health], _STYLES[health]
+    @property
+    def doubt(self) -> tuple[str, str]:
+        """The sign for a link that is in doubt, and its style."""
+        return _DOUBT[0 if self.unicode else 1], _DOUBT[2]
+
+    def trouble(self, condition: Condition) -> tuple[str, str]:
+        """Return the sign for a link that is not up, and its style."""
+        return _TROUBLE[condition][0 if self.unicode else 1], _TROUBLE[condition][2]
 
     def heat(self, rtt: float | None) -> tuple[str, str]:
         """Return the sign for a link that is up, and its style."""

@@ -19,7 +19,7 @@ from .facts import Facts
 from .figures import ago, rate
 from .links import links_panel
 from .marks import Marks
-from .matrix import Health, Matrix
+from .matrix import Matrix
 from .table import Table
 
 KEYS = "↑↓ select  r restart  s stop  S start  l logs  w why  m links  ? help  q quit"
@@ -146,8 +146,8 @@ def _figures(facts: Facts, matrix: Matrix) -> list[str]:
     figures = [f"{ready} of {len(facts.slots)} ready", f"up {ago(facts.uptime)}"]
     if any(slot.received is not None for slot in facts.slots):
         figures.append(f"{rate(sum(slot.received or 0.0 for slot in facts.slots))} msg/s")
-    if (wanted := len(matrix.pairs()) - matrix.count(Health.OVER)) > 0:
-        figures.append(f"{matrix.count(Health.UP, Health.SUSPECT)} of {wanted} links")
+    if (links := matrix.summary()).wanted:
+        figures.append(f"{links.up} of {links.wanted} links")
     return figures
 
 

@@ -56,7 +56,7 @@ class Session:
         self._conversation = Conversation(base, name)
         self._observer = Observer(name)
         self._past = Past(log_dir)
-        self._matrix = Matrix((), ())
+        self._matrix = Matrix()
         self._view = View()
         self._doubted: Action | None = None
         self._page: Page | None = None
@@ -121,7 +121,7 @@ class Session:
         elif isinstance(answer, LinksReport):
             links = msgspec.json.decode(answer.links, type=MeshLinks)
             self._observer.links(links, now)
-            self._matrix = matrix_of(links.nodes)
+            self._matrix = matrix_of(links)
         return False
 
     def _draw(self) -> None:

@@ -210,7 +210,7 @@ def test_off_a_terminal_it_is_one_picture_or_one_object(mesh: Mesh) -> None:
         ("sleeper-1", "ready", None),
         ("crasher", "failed", None),
     ]
-    assert (found["mesh"], found["links"]["total"], found["incidents"][0]["slot"]) == ("demo", 0, "crasher")
+    assert (found["mesh"], found["links"]["wanted"], found["incidents"][0]["slot"]) == ("demo", 0, "crasher")
 
 
 def test_a_mesh_that_does_not_run_is_status_4(tmp_path: Path) -> None:

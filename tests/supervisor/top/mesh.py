@@ -40,12 +40,17 @@ def link(peer: str, state: ConnectionState = UP, srtt: float | None = 0.0004, ph
 
 
 def node(
-    name: str, *links: LinkStatus, answer: Answer = Answer.FRESH, carried: int = 0, incarnation: int = 1
+    name: str,
+    *links: LinkStatus,
+    answer: Answer = Answer.FRESH,
+    carried: int = 0,
+    incarnation: int = 1,
+    state: WorkerState = WorkerState.READY,
 ) -> NodeLinks:
     """Return a node and its ends."""
     totals = LinkTotals(messages_in=carried, calls_in=carried, messages_out=carried)
     return NodeLinks(
-        name, name.rpartition("-")[0] or name, WorkerState.READY, 100, incarnation, answer, Stage.READY, 0.0004,
+        name, name.rpartition("-")[0] or name, state, 100, incarnation, answer, Stage.READY, 0.0004,
         carried, carried, len(links), len(links), totals, links,
     )  # fmt: skip
 
@@ -77,4 +82,4 @@ def seen(
     observer.links(MeshLinks("demo", 9, 1.0, nodes), 1.0)
     observer.status(MeshStatus("demo", 9, MeshState.RUNNING, 3725.0, workers), 1.0)
     observer.incidents(incidents)
-    return observer.facts(1.0, NOW), matrix_of(nodes)
+    return observer.facts(1.0, NOW), matrix_of(MeshLinks("demo", 9, 1.0, nodes))
