@@ -63,7 +63,7 @@ def as_json(facts: Facts, matrix: Matrix) -> str:
         }
         for slot in facts.slots
     ]
-    links = matrix.summary()
+    links = matrix.summary
     found: dict[str, Any] = {
         "mesh": facts.mesh,
         "pid": facts.pid,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import itemgetter
+
 from rich.text import Text
 
 from ..cells import shorten
 from ..links import Condition
-from .facts import Facts
 from .figures import span
 from .marks import Marks
-from .matrix import Matrix, Summary, folded
+from .matrix import Matrix, Summary
 
 _WIDEST_NAME = 20
 _HEAT = ((0.002, "<3ms"), (0.02, "<30ms"), (0.2, "<300ms"), (2.0, "slower"))
@@ -22,21 +24,16 @@ _TROUBLES = {
 }
 
 
-def links_panel(facts: Facts, matrix: Matrix, marks: Marks, width: int, height: int | None) -> list[Text] | None:
+def links_panel(matrix: Matrix, marks: Marks, width: int, height: int | None) -> list[Text] | None:
     """Return the lines of the panel, as detailed as there is room; None if there is not even room for the workers."""
-    summary = matrix.summary()
+    summary = matrix.summary
     head, legend = _head(summary, width), _legend(summary, marks, width)
-    groups = {node.name: node.worker for node in facts.nodes}
-    smaller = folded(matrix, groups) if set(matrix.names) <= set(groups) else matrix
-    for one, cell_width in ((matrix, 2), (matrix, 1), (smaller, 2)):
-        lines = _rows(one, marks, width, cell_width)
-        if lines is None:
+    for one, cell_width in ((matrix, 2), (matrix, 1), (matrix.by_worker, 2)):
+        if height is not None and len(one.names) + 2 > height:
             continue
-        panel = [head, *lines]
-        if height is None or len(panel) + 1 <= height:
-            return [*panel, legend]
-        if len(panel) <= height:
-            return panel
+        if (lines := _rows(one, marks, width, cell_width)) is not None:
+            panel = [head, *lines, legend]
+            return panel if height is None else panel[:height]
     return None
 
 
@@ -73,9 +70,8 @@ def _rows(matrix: Matrix, marks: Marks, width: int, cell_width: int) -> list[Tex
         line = Text()
         line.append(f" {number:>{digits}} ", style="dim")
         line.append(f"{shorten(name, name_width, marks.cut):{name_width}} ")
-        for cell in cells:
-            sign, style = marks.cell(cell)
-            line.append(f"{sign:<{cell_width}}", style=style)
+        for style, run in groupby(map(marks.cell, cells), itemgetter(1)):
+            line.append("".join(f"{sign:<{cell_width}}" for sign, _ in run), style=style)
         lines.append(line)
     return lines
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from ..links import Condition
@@ -72,7 +73,7 @@ class Marks:
 
     def heat(self, rtt: float | None) -> tuple[str, str]:
         """Return the sign for a link that is up, and its style."""
-        level = None if rtt is None else sum(rtt >= limit for limit in HEAT)
+        level = None if rtt is None else bisect_right(HEAT, rtt)
         style = _UNKNOWN if level is None else _COLOURS[level]
         if self.unicode and self.colour:
             return "■", style

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 
 from ..links import Condition, Pair, Pairs, worse
@@ -23,30 +23,6 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Matrix:
-    """``cells[i][j]`` is the link of the nodes ``names[i]`` and ``names[j]``; None on the diagonal."""
-
-    names: tuple[str, ...] = ()
-    cells: tuple[tuple[Cell | None, ...], ...] = ()
-
-    def each(self) -> list[tuple[str, str, Cell]]:
-        """Return each link once, with the names of its ends."""
-        found = []
-        for (i, one), (j, other) in combinations(enumerate(self.names), 2):
-            if (cell := self.cells[i][j]) is not None:
-                found.append((one, other, cell))
-        return found
-
-    def summary(self) -> Summary:
-        """Return how many there are in which way."""
-        cells = [cell for _, _, cell in self.each() if cell.condition is not Condition.NONE]
-        up = [cell for cell in cells if cell.condition is Condition.UP]
-        rtts = sorted(cell.rtt for cell in up if cell.rtt is not None)
-        conditions = frozenset(cell.condition for _, _, cell in self.each())
-        return Summary(len(cells), len(up), sum(cell.is_doubted for cell in up), tuple(rtts), conditions)
-
-
-@dataclass(frozen=True, slots=True)
 class Summary:
     """The links that are wanted, how many are up, and in doubt; ``rtts`` are the shortest first.
 
@@ -60,6 +36,46 @@ class Summary:
     conditions: frozenset[Condition]
 
 
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """``cells[i][j]`` is the link of the nodes ``names[i]`` and ``names[j]``; None on the diagonal.
+
+    ``workers`` are whose slots these are. What it is altogether is found out once, and looked at each second.
+    """
+
+    names: tuple[str, ...] = ()
+    workers: tuple[str, ...] = ()
+    cells: tuple[tuple[Cell | None, ...], ...] = ()
+
+    def each(self) -> list[tuple[str, str, Cell]]:
+        """Return each link once, with the names of its ends."""
+        found = []
+        for (i, one), (j, other) in combinations(enumerate(self.names), 2):
+            if (cell := self.cells[i][j]) is not None:
+                found.append((one, other, cell))
+        return found
+
+    @cached_property
+    def summary(self) -> Summary:
+        """Return how many there are in which way."""
+        cells = [cell for _, _, cell in self.each() if cell.condition is not Condition.NONE]
+        up = [cell for cell in cells if cell.condition is Condition.UP]
+        rtts = sorted(cell.rtt for cell in up if cell.rtt is not None)
+        conditions = frozenset(cell.condition for _, _, cell in self.each())
+        return Summary(len(cells), len(up), sum(cell.is_doubted for cell in up), tuple(rtts), conditions)
+
+    @cached_property
+    def by_worker(self) -> Matrix:
+        """The worst link of all between two workers; those within one are on the diagonal."""
+        groups = dict(zip(self.names, self.workers, strict=True))
+        worst: dict[tuple[str, str], Cell] = {}
+        for one, other, cell in self.each():
+            for key in {(groups[one], groups[other]), (groups[other], groups[one])}:
+                worst[key] = _worse(worst[key], cell) if key in worst else cell
+        names = tuple(dict.fromkeys(self.workers))
+        return Matrix(names, names, tuple(tuple(worst.get((one, other)) for other in names) for one in names))
+
+
 def matrix_of(links: MeshLinks) -> Matrix:
     """Return the matrix of all nodes, in their order."""
     pairs, nodes = Pairs(links), links.nodes
@@ -67,20 +83,8 @@ def matrix_of(links: MeshLinks) -> Matrix:
     for (i, one), (j, other) in combinations(enumerate(nodes), 2):
         pair = pairs[one.name, other.name]
         rows[i][j] = rows[j][i] = Cell(pair.condition, pair.rtt, _is_doubted(pair, one, other))
-    return Matrix(tuple(node.name for node in nodes), tuple(map(tuple, rows)))
-
-
-def folded(matrix: Matrix, groups: Mapping[str, str]) -> Matrix:
-    """Return the matrix of the groups that ``groups`` has for each name: the worst link of all between two of them.
-
-    The links within a group are on the diagonal.
-    """
-    worst: dict[tuple[str, str], Cell] = {}
-    for one, other, cell in matrix.each():
-        for key in {(groups[one], groups[other]), (groups[other], groups[one])}:
-            worst[key] = _worse(worst[key], cell) if key in worst else cell
-    names = tuple(dict.fromkeys(groups[name] for name in matrix.names))
-    return Matrix(names, tuple(tuple(worst.get((one, other)) for other in names) for one in names))
+    names, workers = tuple(node.name for node in nodes), tuple(node.worker for node in nodes)
+    return Matrix(names, workers, tuple(map(tuple, rows)))
 
 
 def _worse(one: Cell, other: Cell) -> Cell:

@@ -87,7 +87,7 @@ def _beside(facts: Facts, matrix: Matrix, view: View, marks: Marks, width: int, 
     """Return the slots with the links at their right; None, if that is no gain."""
     left = Table(facts, marks, min(_SLOTS_WIDTH, width - _GAP - _LINKS_WIDTH)).width
     few = min(_FEW_INCIDENTS, len(facts.incidents) + 1)
-    panel = links_panel(facts, matrix, marks, width - left - _GAP, None if room is None else room - 1 - few)
+    panel = links_panel(matrix, marks, width - left - _GAP, None if room is None else room - 1 - few)
     if len(matrix.names) < 2 or panel is None:
         return None
     rows = _slot_rows(facts, matrix, marks, width, room)
@@ -106,7 +106,7 @@ def _stacked(facts: Facts, matrix: Matrix, view: View, marks: Marks, width: int,
     rows = _slot_rows(facts, matrix, marks, width, room)
     slots = _slots(facts, view, marks, width, rows)
     left = None if room is None else room - len(slots) - 1 - min(_FEW_INCIDENTS, len(facts.incidents) + 1) - 1
-    panel = links_panel(facts, matrix, marks, width, left) if len(matrix.names) > 1 else None
+    panel = links_panel(matrix, marks, width, left) if len(matrix.names) > 1 else None
     above = [*slots, _below_slots(facts, view, rows)]
     if panel:
         above += [*panel, Text()]
@@ -146,7 +146,7 @@ def _figures(facts: Facts, matrix: Matrix) -> list[str]:
     figures = [f"{ready} of {len(facts.slots)} ready", f"up {ago(facts.uptime)}"]
     if any(slot.received is not None for slot in facts.slots):
         figures.append(f"{rate(sum(slot.received or 0.0 for slot in facts.slots))} msg/s")
-    if (links := matrix.summary()).wanted:
+    if (links := matrix.summary).wanted:
         figures.append(f"{links.up} of {links.wanted} links")
     return figures
 

@@ -6,7 +6,7 @@ from tests.supervisor.top.mesh import DOWN, full, link, node
 from meshvisor.shared.control.links import LinkStatus
 from meshvisor.supervisor.links import Condition
 from meshvisor.supervisor.snapshot import Answer, MeshLinks, NodeLinks, WorkerState
-from meshvisor.supervisor.top.matrix import Cell, Matrix, folded, matrix_of
+from meshvisor.supervisor.top.matrix import Cell, Matrix, matrix_of
 
 
 def matrix(*nodes: NodeLinks) -> Matrix:
@@ -41,13 +41,13 @@ def test_each_link_is_there_twice_and_counted_once() -> None:
     )
     assert found.cells[0][:3] == (None, Cell(Condition.UP, 0.002), Cell(Condition.UP, None))
     assert found.cells[1][0] is found.cells[0][1]
-    summary = found.summary()
+    summary = found.summary
     assert (summary.wanted, summary.up, summary.doubted, summary.rtts) == (3, 2, 0, (0.002,))
 
 
 def test_workers_stand_for_all_their_slots_and_the_worst_link_counts() -> None:
     nodes = [*full("a-0", "a-1", "b"), node("c")]
-    found = folded(matrix(*nodes), {one.name: one.worker for one in nodes})
+    found = matrix(*nodes).by_worker
     up, down = Cell(Condition.UP, 0.0004), Cell(Condition.UNKNOWN)
     assert found.names == ("a", "b", "c")
     assert found.cells == ((up, up, down), (up, None, down), (down, down, None))
