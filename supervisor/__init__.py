@@ -36,10 +36,12 @@ Reading order, from what decides to what acts:
     style, cells, labels, columns   texts on a terminal
       output, jsonlines, writer     what ``run`` shows, and how it gets out without being waited for
     trail, logbook, lines           what the slots have printed, read again out of rotated files
+    sources, autoreload             files that change, and what ``run --watch`` does about it
     notify, foreground              one mesh with the signals, the terminal and the control socket of a process
     links, scales, matrix,          pure: the links of a mesh as pairs, as a table, as text,
       overview, graph                and for Graphviz
+    top                             the live view, a package of its own
     status, blacklist, check,       what the other commands do
-      lookup, init, naming
+      lookup, init, naming, remains
     commands, cli                   the command line
 """

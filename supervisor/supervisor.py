@@ -328,6 +328,10 @@ class Supervisor:
             raise SupervisorError(f"{name} has no process now")
         return "\n".join(f"{slot} (process {pid})\n{text}" for slot, pid, text in found)
 
+    async def changed_files(self, worker: WorkerConfig) -> tuple[str, ...] | None:
+        """Return the files of a worker's code that have changed since it was imported; None: nobody can tell."""
+        return None if self._nursery is None else await self._nursery.changed_files_of(worker)
+
     def events(self) -> EventStream:
         """Return what happens from now on, for ``async for``; it ends with the mesh."""
         return self._hub.stream()
