@@ -29,6 +29,9 @@ Reading order, from what decides to what acts:
     hoard                           descriptors kept for the day on which there are none
     hub, supervisor                 the mesh as a whole, and as a library
     survey                          how the links of all workers are, when somebody asks
+    figures, gauge                  what is measured of a mesh, when somebody asks
+      metrics, exposition           the table of metrics, and the text for Prometheus
+      outlet, scrape                where they are served, over HTTP
     control, client                 requests to a running mesh: the end that answers and the end that asks
     style, columns, output, writer  what ``run`` shows, and how it gets out without being waited for
     notify, foreground              one mesh with the signals, the terminal and the control socket of a process

@@ -24,6 +24,7 @@ COMMANDS = {
     "status": "look",
     "why": "history",
     "mesh": "mesh",
+    "metrics": "metrics",
     "blacklist": "blacklist",
     "shutdown": "lifetime",
 }

@@ -17,6 +17,8 @@ import zmq
 from ..shared.control.requests import (
     Accepted,
     Answer,
+    FiguresReport,
+    GetFigures,
     GetLinks,
     GetStatus,
     LinksReport,
@@ -33,6 +35,7 @@ from ..shared.control.requests import (
 from ..shared.errors import SupervisorError
 from .directory import NotRunning as NotRunning
 from .directory import find_running
+from .figures import MeshFigures
 from .naming import UnknownSlot
 from .snapshot import MeshLinks, MeshStatus
 
@@ -99,6 +102,13 @@ class Client:
         if not isinstance(answer, LinksReport):
             raise _strange(answer)
         return msgspec.json.decode(answer.links, type=MeshLinks)
+
+    def figures(self, *, each: bool = False) -> MeshFigures:
+        """Return what is measured of the mesh; see ``Supervisor.figures``."""
+        answer = self._ask(GetFigures(each))
+        if not isinstance(answer, FiguresReport):
+            raise _strange(answer)
+        return msgspec.json.decode(answer.figures, type=MeshFigures)
 
     def traces(self, slot: str) -> str:
         """Return where the process in ``slot`` is now: the tracebacks of all its threads.

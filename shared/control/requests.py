@@ -35,6 +35,12 @@ class GetLinks(msgspec.Struct, frozen=True, tag_field="type", tag="links"):
     """How are the links of all workers?"""
 
 
+class GetFigures(msgspec.Struct, frozen=True, tag_field="type", tag="figures"):
+    """What is measured of the mesh; with ``each`` link of each worker, or with what they carry together?"""
+
+    each: bool = False
+
+
 class Shutdown(msgspec.Struct, frozen=True, tag_field="type", tag="shutdown"):
     """Stop everything cleanly and end. Answered at once; the mesh is over when its lock is free."""
 
@@ -63,6 +69,12 @@ class LinksReport(msgspec.Struct, frozen=True, tag_field="type", tag="links"):
     """The answer to ``GetLinks``: the supervisor's ``MeshLinks`` as JSON."""
 
     links: msgspec.Raw
+
+
+class FiguresReport(msgspec.Struct, frozen=True, tag_field="type", tag="figures"):
+    """The answer to ``GetFigures``: the supervisor's ``MeshFigures`` as JSON."""
+
+    figures: msgspec.Raw
 
 
 class Accepted(msgspec.Struct, frozen=True, tag_field="type", tag="accepted"):
@@ -94,8 +106,8 @@ class Refused(msgspec.Struct, frozen=True, tag_field="type", tag="refused"):
     text: str
 
 
-Question = Hello | GetStatus | GetLinks | Shutdown | Why
-Answer = Welcome | StatusReport | LinksReport | Accepted | Traces | Refused
+Question = Hello | GetStatus | GetLinks | GetFigures | Shutdown | Why
+Answer = Welcome | StatusReport | LinksReport | FiguresReport | Accepted | Traces | Refused
 
 
 class RequestError(MeshError):

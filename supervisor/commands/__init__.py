@@ -6,6 +6,7 @@
     history     why
     blacklist   blacklist list, add, clear
     mesh        mesh
+    metrics     metrics
 
 Each takes its arguments, does one thing with the parts of ``meshvisor.supervisor``, prints, and returns the exit status
 (None: 0). Errors are raised and told by ``cli``. What only one of them needs is imported when it runs.

@@ -14,6 +14,7 @@ import zmq
 
 from meshvisor.shared.control.links import LinkStatus, LinkTotals
 from meshvisor.shared.control.requests import Hello, Refusal, Refused, Reply, Welcome, Why, decode_reply, encode_request
+from meshvisor.shared.core.penalties import FailureSeverity
 from meshvisor.shared.core.states import ConnectionState
 from meshvisor.shared.errors import SupervisorError
 from meshvisor.shared.memory.board import Stage
@@ -21,8 +22,9 @@ from meshvisor.supervisor.cli import execute
 from meshvisor.supervisor.client import Client, NotRunning
 from meshvisor.supervisor.control import ControlServer
 from meshvisor.supervisor.directory import RuntimeDirectory
+from meshvisor.supervisor.figures import BlacklistFigures, MeshFigures
 from meshvisor.supervisor.naming import UnknownSlot, slots_named
-from meshvisor.supervisor.snapshot import Answer, MeshLinks, MeshState, MeshStatus, NodeLinks, WorkerState
+from meshvisor.supervisor.snapshot import Answer, ExitCause, MeshLinks, MeshState, MeshStatus, NodeLinks, WorkerState
 
 T = TypeVar("T")
 STATUS = MeshStatus("demo", 1, MeshState.RUNNING, 1.0, ())
@@ -50,6 +52,9 @@ class FakeSupervisor:
     async def links(self) -> MeshLinks:
         return LINKS
 
+    async def figures(self, *, each: bool = False) -> MeshFigures:
+        return FIGURES if each else msgspec.structs.replace(FIGURES, nodes=())
+
     async def traces(self, slot: str) -> str:
         self.tracing += 1
         if slot == "slow":
@@ -58,6 +63,21 @@ class FakeSupervisor:
             raise SupervisorError("ended has no process now")
         slots_named(slot, ["a"])
         return f"where {slot} is"
+
+
+FIGURES = MeshFigures(
+    mesh="demo",
+    release="1.0",
+    uptime=1.0,
+    cpu=0.5,
+    rss=1000,
+    lag=0.001,
+    events_dropped=2,
+    incidents={ExitCause.HUNG: 3},
+    slots=(),
+    nodes=LINKS.nodes,
+    blacklist=BlacklistFigures({FailureSeverity.HARD: 1}, 1024, 0, 0),
+)
 
 
 @pytest.fixture
@@ -123,6 +143,15 @@ def test_a_client_gets_the_links(serve: Serve[object], directory: RuntimeDirecto
             return client.links()
 
     assert serve(ask) == LINKS
+
+
+def test_a_client_gets_the_figures(serve: Serve[object], directory: RuntimeDirectory) -> None:
+    def ask() -> MeshFigures:
+        with client_of(directory) as client:
+            assert client.figures().nodes == ()
+            return client.figures(each=True)
+
+    assert serve(ask) == FIGURES
 
 
 @pytest.mark.parametrize(
