@@ -65,7 +65,7 @@ class MetricsServer:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._clients) >= MAX_CLIENTS:
-            writer.write(_response(HTTPStatus.SERVICE_UNAVAILABLE, f"there are {MAX_CLIENTS} clients already"))
+            writer.writelines(_response(HTTPStatus.SERVICE_UNAVAILABLE, f"there are {MAX_CLIENTS} clients already"))
             writer.close()
             return
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
@@ -75,8 +75,9 @@ class MetricsServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(DEADLINE):
-                writer.write(await self._answer(reader))
-                await writer.drain()
+                for part in await self._answer(reader):
+                    writer.write(part)
+                    await writer.drain()
                 writer.write_eof()
                 async with asyncio.timeout(_PARTING):
                     await reader.read(1)  # until it has hung up: closing first may cut off what is on its way
@@ -85,7 +86,7 @@ class MetricsServer:
         finally:
             writer.transport.abort()
 
-    async def _answer(self, reader: asyncio.StreamReader) -> bytes:
+    async def _answer(self, reader: asyncio.StreamReader) -> list[bytes]:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
         except asyncio.LimitOverrunError:
@@ -97,7 +98,7 @@ class MetricsServer:
         method, target = (part.decode() for part in found.groups())
         return await self._page(method, target)
 
-    async def _page(self, method: str, target: str) -> bytes:
+    async def _page(self, method: str, target: str) -> list[bytes]:
         parts = urlsplit(target)
         if parts.path != "/metrics":
             return _response(HTTPStatus.NOT_FOUND, "there is /metrics, and nothing else", method)
@@ -125,17 +126,19 @@ def _asks_for_each(query: str) -> bool:
 
 
 def _response(
-    status: HTTPStatus, body: bytes | str, method: str = "GET", *, content_type: str = _TEXT, allow: str = ""
-) -> bytes:
-    data = body if isinstance(body, bytes) else f"{body}\n".encode()
+    status: HTTPStatus, body: list[bytes] | str, method: str = "GET", *, content_type: str = _TEXT, allow: str = ""
+) -> list[bytes]:
+    """Return the answer in parts. Put together, a large one would be copied more often than sent."""
+    parts = body if isinstance(body, list) else [f"{body}\n".encode()]
     headers = [
         f"HTTP/1.1 {status} {status.phrase}",
         f"Content-Type: {content_type}",
-        f"Content-Length: {len(data)}",
+        f"Content-Length: {sum(map(len, parts))}",
         *([f"Allow: {allow}"] if allow else []),
         "Connection: close",
     ]
-    return "".join(f"{header}\r\n" for header in (*headers, "")).encode() + (b"" if method == "HEAD" else data)
+    head = "".join(f"{header}\r\n" for header in (*headers, "")).encode()
+    return [head] if method == "HEAD" else [head, *parts]
 
 
 def _reason(error: OSError) -> str:

@@ -161,8 +161,8 @@ def test_who_does_not_take_the_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(scrape, "DEADLINE", 0.1)
     monkeypatch.setattr(scrape, "exposition", lambda figures: answered())
 
-    async def answered() -> bytes:
-        return b"x" * 50_000_000
+    async def answered() -> list[bytes]:
+        return [b"x" * 10_000_000] * 5
 
     async def scenario() -> None:
         server = MetricsServer("127.0.0.1:0", Mesh().measure)
