@@ -12,7 +12,7 @@ import re
 import socket
 from contextlib import suppress
 from http import HTTPStatus
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from ..shared.errors import SupervisorError
 from .exposition import CONTENT_TYPE, exposition
@@ -70,7 +70,12 @@ class MetricsServer:
             return
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._clients.add(task)
-        task.add_done_callback(self._clients.discard)
+
+        def hang_up(task: asyncio.Task[None]) -> None:
+            self._clients.discard(task)
+            writer.transport.abort()
+
+        task.add_done_callback(hang_up)  # and not at its end: it may be cancelled before it has begun
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -83,8 +88,6 @@ class MetricsServer:
                     await reader.read(1)  # until it has hung up: closing first may cut off what is on its way
         except (TimeoutError, OSError):
             pass  # it is too slow, or gone
-        finally:
-            writer.transport.abort()
 
     async def _answer(self, reader: asyncio.StreamReader) -> list[bytes]:
         try:
@@ -99,13 +102,13 @@ class MetricsServer:
         return await self._page(method, target)
 
     async def _page(self, method: str, target: str) -> list[bytes]:
-        parts = urlsplit(target)
-        if parts.path != "/metrics":
+        path, _, query = target.partition("?")
+        if path != "/metrics":
             return _response(HTTPStatus.NOT_FOUND, "there is /metrics, and nothing else", method)
         if method not in ("GET", "HEAD"):
             return _response(HTTPStatus.METHOD_NOT_ALLOWED, "GET or HEAD", method, allow="GET, HEAD")
         try:
-            each = _asks_for_each(parts.query)
+            each = _asks_for_each(query)
         except ValueError as error:
             return _response(HTTPStatus.BAD_REQUEST, str(error), method)
         async with self._turn:

@@ -65,9 +65,10 @@ class Survey:
 
         It takes as long as the slowest worker, and at most ``PATIENCE`` seconds and 5 ms for each worker.
         """
-        if each and self._result is not None and not self._question.each:
-            await asyncio.shield(self._result)
-            if not self._question.each:
+        while each and self._result is not None and not self._question.each:
+            result = self._result
+            await asyncio.shield(result)
+            if self._result is result:
                 self._forget()  # it does not say enough
         if self._result is None:
             self._result = asyncio.get_running_loop().create_future()

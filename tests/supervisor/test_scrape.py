@@ -114,6 +114,7 @@ def test_head_says_how_long_it_would_be_and_nothing_else() -> None:
         (GET.replace(b"HTTP/1.1", b"HTTP/2"), "400 Bad Request"),
         (GET.replace(b"/metrics", b"http://[/metrics"), "400 Bad Request"),
         (b"\x16\x03\x01\x02\x00\x01\r\n\r\n", "400 Bad Request"),
+        (GET.replace(b"/metrics", b"//["), "404 Not Found"),
         (b"\r\n\r\n", "400 Bad Request"),
         (b"GET /metrics HTTP/1.1\r\n" + b"X: y\r\n" * 10_000 + b"\r\n", "431 Request Header Fields Too Large"),
         (b"x" * 100_000, "431 Request Header Fields Too Large"),
