@@ -20,7 +20,9 @@ from .conductor import Conductor
 from .difference import difference
 from .directory import RuntimeDirectory, base_directory
 from .event import Event
+from .figures import MeshFigures
 from .fleet import Fleet
+from .gauge import Gauge
 from .guard import Guard
 from .herald import Herald
 from .hoard import Hoard
@@ -32,6 +34,7 @@ from .life import MeshRun
 from .lookout import Lookout
 from .memory import MemoryWatch, OomWatch
 from .nursery import Nursery
+from .outlet import Outlet
 from .reaper import check_kernel
 from .renewal import Renewal
 from .reserve import Reserve
@@ -65,6 +68,8 @@ class Supervisor:
         self._incidents = IncidentLog(config.log_dir, self._incidents_lost, self._incidents_restored)
         self._fleet = Fleet(self._make_slot)
         self._survey = Survey(self._fleet)
+        self._gauge = Gauge(config.mesh.name, self._fleet, self._hub, self._survey)
+        self._outlet = Outlet(lambda each: self.figures(each=each))
         self._conductor = Conductor(self._fleet, config.supervisor, self._publish, self._is_all_over)
         self._run: MeshRun | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -201,7 +206,8 @@ class Supervisor:
             self._check_running()
             config = self._changing.take_over(config)
             changes = compare(self.config, config)
-            new = await self._changing.reload(config, changes)
+            async with self._outlet.moving(config.supervisor.metrics, lambda: self.config.supervisor.metrics):
+                new = await self._changing.reload(config, changes)
         await self._conductor.until_ready(new)
         return changes
 
@@ -233,6 +239,7 @@ class Supervisor:
                 self._publish("leftovers-killed", pids=killed)
             workers = sum(worker.replicas for worker in self.config.workers if worker.command is None)
             self._tables = Tables(loop, self.directory.fd, name, workers)
+            await self._outlet.open(self.config.supervisor.metrics)
             self._run = self._make_run(loop, self._mark, self._tables)
             self._renewal = Renewal(loop, self._run.nursery, self._conductor, self._publish)
             self._hub.events.add(self._renewal.heard)
@@ -240,6 +247,7 @@ class Supervisor:
             for worker in self.config.workers:
                 self._fleet.add(worker)
         except BaseException:
+            await self._outlet.close()
             self._close_tables()
             self.directory.close()
             raise
@@ -314,6 +322,16 @@ class Supervisor:
     def names(self) -> dict[str, tuple[str, ...]]:
         """Return the names of the slots by those of their workers, in the order of the file."""
         return {name: tuple(slot.name for slot in slots) for name, slots in self._fleet.workers().items()}
+
+    async def figures(self, *, each: bool = False) -> MeshFigures:
+        """Measure the mesh, with ``each`` link of each worker or with what they carry together.
+
+        Raises:
+            SupervisorError: If it has not been started.
+        """
+        if self._tables is None or self._lookout is None:
+            raise SupervisorError("this supervisor has not been started")
+        return await self._gauge.read(self._tables, self._lookout, self._uptime(), each=each)
 
     async def traces(self, name: str) -> str:
         """Return where the threads of a slot's process are now; of all slots of a worker, if it is one.
@@ -407,6 +425,7 @@ class Supervisor:
     async def _wind_up(self, status: int) -> None:
         """Leave nothing behind: no process, no file, nobody who waits."""
         try:
+            await self._outlet.close()
             self._survey.close()
             for slot in self._fleet:
                 slot.close()

@@ -51,6 +51,8 @@ PURE = [
     "supervisor/matrix.py",
     "supervisor/overview.py",
     "supervisor/graph.py",
+    "supervisor/figures.py",
+    "supervisor/metrics.py",
 ]
 IMPURE = {
     "asyncio",

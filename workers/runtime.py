@@ -199,7 +199,7 @@ async def _live(lifeline: Lifeline, assignment: Assignment, worker_class: type[W
         elif isinstance(message, RosterNews):
             node.apply(message.records)
         elif isinstance(message, LinksWanted):
-            report(LinkReport(message.number, *mesh.report()))
+            report(LinkReport(message.number, *mesh.report(each=message.each)))
 
     lifeline.attach(on_message, _gone)
     if spare is not None and spare.is_stopped:

@@ -176,7 +176,7 @@ def _section(document: _Document, name: str, keys: Keys, *, strict: bool = True)
     if not strict and isinstance(table, dict):
         table = {key.name: table[key.name] for key in keys if key.name in table}
     try:
-        given = read_table(keys, name, table, where)
+        given = read_table(keys, table, where)
     except Unfit as error:
         where.fault(error.message, error.hint)
         given = {}
@@ -194,7 +194,7 @@ def _worker_tables(document: _Document) -> list[WorkerTable]:
     tables = []
     for name, table in workers.items():
         try:
-            given = read_table(WORKER, "workers", table, where / name)
+            given = read_table(WORKER, table, where / name)
         except Unfit as error:
             (where / name).fault(error.message, error.hint)
         else:

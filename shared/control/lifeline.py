@@ -125,9 +125,13 @@ class RosterNews(msgspec.Struct, frozen=True, tag="roster", array_like=True, for
 
 
 class LinksWanted(msgspec.Struct, frozen=True, tag="links-wanted", array_like=True, forbid_unknown_fields=True):
-    """How are your links? ``number`` is the question's, and comes back with the answer."""
+    """How are your links? ``number`` is the question's, and comes back with the answer.
+
+    Without ``each`` of them, the totals will do.
+    """
 
     number: int
+    each: bool = True
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop", array_like=True, forbid_unknown_fields=True):
@@ -152,7 +156,7 @@ class Links(msgspec.Struct, frozen=True, tag="links", array_like=True, forbid_un
 
 
 class LinkReport(msgspec.Struct, frozen=True, tag="link-report", array_like=True, forbid_unknown_fields=True):
-    """The answer to ``LinksWanted``: a row for each other node, whatever its state, and what all links carried."""
+    """The answer to ``LinksWanted``: what all links carried, and a row for each other node, whatever its state."""
 
     number: int
     totals: LinkTotals

@@ -31,7 +31,6 @@ from meshvisor.shared.config import (
     locate,
     locate_logs,
 )
-from meshvisor.shared.config.schema import NOT_YET
 from meshvisor.shared.config.values import read_secret
 from meshvisor.shared.errors import ConfigError, Fault
 
@@ -367,10 +366,10 @@ def test_a_secret_is_what_is_in_its_file_without_the_end_of_the_line(load: Load,
     assert read_secret(file) == b"sixteen bytes..."
 
 
-def test_metrics_are_not_supported_yet(faults: Faults, minimal: str) -> None:
-    assert list(NOT_YET) == ["supervisor.metrics"]
-    (fault,) = faults(minimal + '[supervisor]\nmetrics = "127.0.0.1:9464"\n')
-    assert fault == "7: supervisor.metrics: is not supported yet"
+@pytest.mark.parametrize("address", ["127.0.0.1:9464", "[::1]:9464", "0.0.0.0:80", "metrics.example:65535"])
+def test_metrics_are_served_where_the_file_says(load: Load, minimal: str, address: str) -> None:
+    assert load(minimal + f'[supervisor]\nmetrics = "{address}"\n').supervisor.metrics == address
+    assert load(minimal).supervisor.metrics is None
 
 
 # Files that are no files.
