@@ -171,7 +171,7 @@ MESH: Keys = (
     Key("name", values.name, REQUIRED, "The name of the mesh."),
     Key("transport", values.one_of(TransportName), "unix", "How workers reach each other: unix or tcp."),
     Key("host", values.host, "127.0.0.1", "Where workers listen with transport = tcp."),
-    Key("beat", values.positive_duration, "25ms", "How often the liveness board is scanned."),
+    Key("beat", values.positive_duration, "25ms", "How often a late event loop is looked at."),
     Key("heartbeat_interval", values.positive_duration, "250ms", "How often an idle link between machines is probed."),
     Key("heartbeat_timeout", values.positive_duration, "2s", "After how long a silent link is given up."),
     Key("blacklist_duration", values.positive_duration, "10s", "How long an endpoint that failed is left alone."),
