@@ -28,6 +28,7 @@ Reading order, from what decides to what acts:
     renewal, changeover             what an operator changes: the code, the slots, the configuration
     hoard                           descriptors kept for the day on which there are none
     hub, supervisor                 the mesh as a whole, and as a library
+      member, embedding             in a program that is a node itself
     control, client                 requests to a running mesh: the end that answers and the end that asks
     style, columns, output, writer  what ``run`` shows, and how it gets out without being waited for
     notify, foreground              one mesh with the signals, the terminal and the control socket of a process

@@ -1,6 +1,6 @@
 """``mesh.toml``: its model, and the loader that turns a file into one (or into a list of its faults)."""
 
-from .loader import load_config, locate, locate_logs
+from .loader import build_config, load_config, locate, locate_logs
 from .model import (
     Backoff,
     Health,
@@ -33,6 +33,7 @@ __all__ = [
     "SupervisorSection",
     "TransportName",
     "WorkerConfig",
+    "build_config",
     "load_config",
     "locate",
     "locate_logs",
