@@ -211,7 +211,7 @@ class Keeper:
                 time.time(), plugin, PluginNews.REFUSED, text, incarnation, fault=PluginFault.REFUSED, next="stopped"
             )
             self._latest[plugin] = refusal
-            # Begun in this very turn of the loop, before the plugin can hear of it: it must not be restarted.
+            # Begun in the next turn of the loop: before the plugin has heard of it, or it would end and be restarted.
             self._spawn(self._put_down(plugin))
             self._settle(plugin)
             self._publish(refusal)
