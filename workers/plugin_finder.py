@@ -18,9 +18,13 @@ What begins with an underscore or a dot is left alone.
 from __future__ import annotations
 
 import ast
+import os
 import tomllib
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import cache_from_source
 from pathlib import Path
 
 from ..shared.errors import Fault
@@ -75,6 +79,23 @@ def find_in_folder(folder: Path, faults: list[Fault]) -> dict[str, Found]:
             faults.append(Fault(0, "folder", f"{entry}: there is another plugin {name!r}"))
         found[name] = plugin
     return found
+
+
+def forget_old_code(found: Found, places: Iterable[Path]) -> None:
+    """Remove the bytecode of a plugin that is older than its source; ``places`` are where modules are looked for.
+
+    Python takes bytecode for new if its source has the size and, in whole seconds, the time that it was made from. A
+    change of a plugin soon after its start would go unnoticed.
+    """
+    top = found.source.partition(":")[0].partition(".")[0]
+    files = [file for place in places for file in (place / f"{top}.py", *(place / top).glob("**/*.py"))]
+    if found.folder is not None:
+        files += found.folder.glob("*.py")
+    for file in files:
+        code = Path(cache_from_source(os.fspath(file)))
+        with suppress(OSError):
+            if code.stat().st_mtime_ns < file.stat().st_mtime_ns:
+                code.unlink()
 
 
 class _NoPlugin(Exception):

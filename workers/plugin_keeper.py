@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ..shared.config import MeshConfig, WorkerConfig
@@ -27,6 +29,7 @@ from ..shared.errors import (
 )
 from .ending import Ending
 from .introduction import Introduction
+from .plugin_finder import forget_old_code
 from .plugin_mesh import Embed, Happening
 from .plugin_meter import Meter
 from .plugin_news import UNAVAILABLE, PluginEvent, PluginNews, PluginStatus, ending_of
@@ -140,7 +143,7 @@ class Keeper:
         """Start a plugin, which may be a new one; see ``PluginHost.enable``."""
         async with self._lock:
             if name in self._plans and spec is None:
-                self._forget_the_past(name)
+                self._latest.pop(name, None)
                 await self._attempt(name, self._mesh.supervisor.start(name))
             else:
                 await self._go_over(name, spec)
@@ -217,12 +220,12 @@ class Keeper:
             self._publish(refusal)
         return objection
 
-    def came(self, plugin: str, count: int) -> bool:
+    def came(self, plugin: str, count: int, size: int) -> bool:
         """See ``Host.came``."""
         meter = self._meters.get(plugin)
         if meter is None:
             meter = self._meters[plugin] = self._new_meter(plugin)
-        if not meter.take(count, asyncio.get_running_loop().time()):
+        if not meter.take(count, size, asyncio.get_running_loop().time()):
             return True
         if plugin not in self._flooded and plugin in self._plans:
             self._flooded.add(plugin)
@@ -242,8 +245,10 @@ class Keeper:
         plan = sources.plan(name)
         plans = {**self._plans, name: plan}
         config = self._mesh.adapt(self._configure(plans))
+        worker = _worker(config, name)
+        forget_old_code(plan.found, [worker.cwd, *map(Path, worker.env["PYTHONPATH"].split(os.pathsep))])
         self._plans, self._sources, self._before = plans, sources, before
-        self._forget_the_past(name)
+        self._latest.pop(name, None)
         try:
             await self._attempt(name, self._replace(name, config, is_new=before is None))
         except PluginError:
@@ -262,7 +267,7 @@ class Keeper:
         """Have a plugin be again what it was; a supervisor may have seen to that by itself."""
         self._plans = {**self._plans, plan.name: plan}
         self._sources = replace(self._sources, specs={**self._sources.specs, plan.name: plan.spec})
-        self._forget_the_past(plan.name)
+        self._latest.pop(plan.name, None)
         try:
             await self._mesh.supervisor.reload(self._mesh.adapt(self._configure(self._plans)))
             await self._mesh.supervisor.start(plan.name)
@@ -346,10 +351,6 @@ class Keeper:
     def _trouble(self, name: str) -> PluginError:
         latest = self._latest.get(name)
         return latest.error() if latest is not None else PluginError(name, PluginFault.FAILED, "is not ready")
-
-    def _forget_the_past(self, name: str) -> None:
-        self._latest.pop(name, None)
-        self._versions.pop(name, None)
 
     def _new_meter(self, name: str) -> Meter:
         plan = self._plans.get(name)

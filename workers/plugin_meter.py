@@ -5,11 +5,14 @@ from __future__ import annotations
 BURST = 2.0
 """Seconds' worth of ``rate`` that may come at once."""
 
+PIECE = 16 * 1024
+"""Bytes that count as one message more: what is long costs its receiver more."""
+
 
 class Meter:
-    """A token bucket for what comes from one plugin: so many messages a second, and as many more as it was called.
+    """A token bucket for what comes from one plugin: so many messages a second, and replies to what it was asked.
 
-    What is held back by the link counts when it comes; what was asked for is paid for by whoever asked.
+    What is held back by the link counts when it comes. A reply is paid for by whoever asked, however long it is.
     """
 
     def __init__(self, rate: float, now: float) -> None:
@@ -20,14 +23,14 @@ class Meter:
         self._at = now
 
     def allow(self) -> None:
-        """Expect one more: a call was made."""
+        """Expect a reply: a call was made."""
         self._owed += 1
 
-    def take(self, count: int, now: float) -> bool:
-        """Count what has come; return whether that was more than there may be."""
+    def take(self, count: int, size: int, now: float) -> bool:
+        """Count what has come, ``size`` bytes that are no replies; return whether it was more than there may be."""
         self._left = min(self._most, self._left + (now - self._at) * self._rate)
         self._at = now
         paid = min(self._owed, count)
         self._owed -= paid
-        self._left -= count - paid
+        self._left -= count - paid + size // PIECE
         return self._left < 0

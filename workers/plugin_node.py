@@ -36,8 +36,11 @@ class Host(Protocol):
     def introduced(self, plugin: str, incarnation: int, introduction: Introduction) -> str | None:
         """Hear what a plugin says it is; return what is wrong with that, or None to let it start."""
 
-    def came(self, plugin: str, count: int) -> bool:
-        """Hear how many messages and frames have come from a plugin; return whether to take them."""
+    def came(self, plugin: str, count: int, size: int) -> bool:
+        """Hear how many messages and frames have come from a plugin; return whether to take them.
+
+        ``size`` is in bytes, without replies to calls: those are as long as who has called wanted them to be.
+        """
 
 
 class HostNode(Node):
@@ -61,7 +64,7 @@ class HostNode(Node):
 
     def messages_received(self, link: Link, first: int, bodies: list[bytes | bytearray]) -> None:
         """Drop messages: plugins call."""
-        if not self._host.came(link.node_id, len(bodies)):
+        if not self._host.came(link.node_id, len(bodies), sum(map(len, bodies))):
             return
         if link.node_id not in self._dropped_of:
             self._dropped_of.add(link.node_id)
@@ -71,7 +74,7 @@ class HostNode(Node):
 
     def calls_received(self, link: Link, bodies: list[bytes | bytearray]) -> None:
         """Take calls and replies in that are not too many."""
-        if self._host.came(link.node_id, len(bodies)):
+        if self._host.came(link.node_id, len(bodies), 0):
             super().calls_received(link, bodies)
 
 
@@ -85,7 +88,9 @@ class _Reception(Serving):
     def receive(self, link: Link, request: Request) -> None:
         """See ``Serving.receive``."""
         if request.method != INTRODUCE:
-            super().receive(link, request)
+            size = memoryview(request.arguments).nbytes + memoryview(request.named).nbytes
+            if self._host.came(link.node_id, 0, size):
+                super().receive(link, request)
             return
         try:
             (introduction,) = _arguments.decode(request.arguments)

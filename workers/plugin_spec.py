@@ -36,8 +36,8 @@ class PluginSpec:
             list of names alone. With a class, results arrive as the types that its methods are annotated with.
         required: Whether a host is not entered without it.
         call_timeout: How long a call may take that says nothing else, in seconds; None: for ever.
-        max_rate: How many messages and calls a second the host takes from it; what comes as fast for seconds has it
-            killed, as a crash would. Replies do not count.
+        max_rate: How many messages and calls a second the host takes from it, each 16 KiB of one for another one.
+            More than that in the long run, or twice that at once, and it is ended. Replies do not count.
         **options: Any further key of ``[workers.NAME]`` in mesh.toml, as it is written there (``max_memory="512MiB"``,
             ``hang_timeout="500ms"``, ``settings={...}``, ``limits={...}``, ``restart="never"``).
     """

@@ -272,6 +272,8 @@ class _LoopThread:
     """An event loop in a thread of its own, which others may use."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_open = True
         loop: Future[asyncio.AbstractEventLoop] = Future()
         # Not waited for at the program's end, should it forget to leave its block: plugins end with their parent.
         self._thread = threading.Thread(target=self._work, args=(loop,), name="meshvisor-plugins", daemon=True)
@@ -280,11 +282,12 @@ class _LoopThread:
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run ``coroutine`` there and return its result; what interrupts the wait, cancels it."""
-        if threading.current_thread() is self._thread or not self._thread.is_alive():
-            coroutine.close()
-            where = "is called from its own thread, which would wait for itself"
-            raise RuntimeError(f"the host {where if self._thread.is_alive() else 'has ended'}")
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        with self._lock:
+            if not self._is_open or threading.current_thread() is self._thread:
+                coroutine.close()
+                why = "is called from its own thread, which would wait for itself" if self._is_open else "has ended"
+                raise RuntimeError(f"the host {why}")
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
         except BaseException:
@@ -293,7 +296,9 @@ class _LoopThread:
 
     def close(self) -> None:
         """End the thread, and whatever still runs in it."""
-        self._loop.call_soon_threadsafe(self._over.set)
+        with self._lock:  # what is asked for before this is begun there before the end
+            self._is_open = False
+            self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join()
 
     def _work(self, ready: Future[asyncio.AbstractEventLoop]) -> None:

@@ -1,12 +1,14 @@
 """Plugins are found by looking at files and at the metadata of packages; none of them is imported."""
 
+import os
 import sys
+from importlib.util import cache_from_source
 from pathlib import Path
 
 import pytest
 
 from meshvisor.shared.errors import Fault
-from meshvisor.workers.plugin_finder import GROUP, Found, find_by_entry_points, find_in_folder
+from meshvisor.workers.plugin_finder import GROUP, Found, find_by_entry_points, find_in_folder, forget_old_code
 
 PLUGIN = """
 import nowhere_to_be_found
@@ -107,3 +109,13 @@ def test_one_name_for_two_plugins_is_a_fault(tmp_path: Path, monkeypatch: pytest
     find_by_entry_points(GROUP, faults)
     assert [fault.path for fault in faults] == ["plugins.thumbs"]
     assert "is declared by two packages" in faults[0].message
+
+
+def test_bytecode_older_than_its_source_is_forgotten_and_no_other(tmp_path: Path) -> None:
+    sources = [write(tmp_path / name, "") for name in ("old.py", "old/part.py", "new.py", "folder/other.py")]
+    codes = [write(Path(cache_from_source(str(source))), "") for source in sources]
+    for source, code, later in zip(sources, codes, (1, 1, -1, 1), strict=True):
+        os.utime(source, ns=(0, code.stat().st_mtime_ns + later * 1_000_000))
+    forget_old_code(Found("old.part:Old", tmp_path / "folder"), [tmp_path])
+    forget_old_code(Found("new:New"), [tmp_path])
+    assert [code.exists() for code in codes] == [False, False, True, False]

@@ -294,12 +294,12 @@ def test_one_that_floods_is_condemned_once_and_the_end_is_told_as_a_flood(tmp_pa
     stage = Stage(tmp_path, max_rate=100)
 
     async def scenario() -> None:
-        assert stage.keeper.came("a", 150)
-        assert not stage.keeper.came("a", 150)
-        assert not stage.keeper.came("a", 1)
-        assert stage.keeper.came("b", 1000)
+        assert stage.keeper.came("a", 150, 0)
+        assert not stage.keeper.came("a", 150, 0)
+        assert not stage.keeper.came("a", 1, 0)
+        assert stage.keeper.came("b", 1000, 0)
         stage.mesh.supervisor.says(ended("a"))
-        assert stage.keeper.came("a", 100)  # the next one begins anew
+        assert stage.keeper.came("a", 100, 0)  # the next one begins anew
 
     stage.play(scenario)
     assert stage.mesh.supervisor.asked == ["condemn a: it floods the application, with more than 100 messages a second"]
