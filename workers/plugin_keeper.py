@@ -85,17 +85,25 @@ class Keeper:
         supervisor.subscribe(self._happened)
         supervisor.subscribe_output(_printed)
         await self._mesh.start()
-        member = self._mesh.member
-        self._node = make_node(member.assignment, self, self._offer, member.report)
-        self._life = asyncio.create_task(self._node.live(), name="meshvisor-host")
         try:
-            await self._until(lambda: self._settled >= self._plans.keys())
+            life = self._join()
+            await self._until(lambda: life.done() or self._settled >= self._plans.keys())
+            if life.done():
+                raise SupervisorError("the application cannot be a node of its mesh; stderr tells why")
             for plan in self._plans.values():
                 if plan.spec.required and not self.status(plan.name).is_ready:
                     raise self._trouble(plan.name)
         except BaseException:
             await self.stop()
             raise
+
+    def _join(self) -> asyncio.Task[Ending]:
+        """Be a node of the mesh, as long as the task lives."""
+        member = self._mesh.member
+        self._node = make_node(member.assignment, self, self._offer, member.report)
+        self._life = asyncio.create_task(self._node.live(), name="meshvisor-host")
+        self._life.add_done_callback(lambda _: self._changed.set())
+        return self._life
 
     async def stop(self) -> None:
         """Stop all plugins, each within its ``stop_timeout``, and leave nothing behind."""

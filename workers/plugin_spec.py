@@ -122,12 +122,12 @@ def configurer(name: str, **supervisor: Any) -> Callable[[Mapping[str, Plan]], M
     ConfigError if options are wrong; ``.faults`` are all of them.
     """
     given = {key: value for key, value in supervisor.items() if value is not None}
-    environment = {"PYTHONPATH": os.pathsep.join(_import_path())}
-    return lambda plans: _configure(plans, name, given, environment)
+    environment, folder = {"PYTHONPATH": os.pathsep.join(_import_path())}, Path.cwd()
+    return lambda plans: _configure(plans, name, given, environment, folder)
 
 
 def _configure(
-    plans: Mapping[str, Plan], name: str, given: Mapping[str, Any], environment: Mapping[str, str]
+    plans: Mapping[str, Plan], name: str, given: Mapping[str, Any], environment: Mapping[str, str], folder: Path
 ) -> MeshConfig:
     workers = {plan.name: _table(plan, environment) for plan in plans.values()}
     faults = [
@@ -140,7 +140,7 @@ def _configure(
         faults.append(Fault(0, f"plugins.{HOST}", "is the name of the application itself"))
     root = {"mesh": {"name": name}, "supervisor": {"on_limit": "park", "spares": 0, **_LIMIT, **given}}
     try:
-        config = build_config(_plain(root | {"workers": workers}), Path.cwd())
+        config = build_config(_plain(root | {"workers": workers}), folder)
     except ConfigError as error:
         raise ConfigError("", [*faults, *map(_of_plugins, error.faults)]) from None
     if faults:

@@ -15,7 +15,8 @@ and one that is::
 ``with`` runs the mesh in a thread of its own, and ``host`` is the ``PluginHost`` itself, whose methods block; ``async
 with`` runs it on the loop that is there, and ``host`` is an ``AsyncPlugins`` with the same methods to be awaited. In
 both cases no signal is taken, nothing of the process is changed, and no plugin code is imported into it. When the block
-is left, or the process dies, however it dies, every plugin ends.
+is left, or the process dies, however it dies, every plugin ends. This contains faults, not malice: plugins run as the
+same user, and what they may do to files and networks, they may.
 
 A plugin is a ``Worker`` like any other; its ``@rpc`` methods are what the application calls::
 
@@ -139,7 +140,7 @@ class PluginHost:
         except TypeError as error:
             raise ConfigError("", [Fault(0, "offer", str(error))]) from None
         sources = Sources(
-            dict(plugins or {}), Path(folder) if folder is not None else None, group, default or PluginSpec()
+            dict(plugins or {}), Path(folder).absolute() if folder is not None else None, group, default or PluginSpec()
         )
         configure = configurer(name, log_dir=log_dir, runtime_dir=runtime_dir)
         self._keeper = Keeper(sources, configure, _embed, offer, on_event)

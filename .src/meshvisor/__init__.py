@@ -59,8 +59,10 @@ if TYPE_CHECKING:
     from .shared.transport.unix import UnixTransportAdapter as UnixTransportAdapter
     from .supervisor.supervisor import Supervisor as Supervisor
     from .workers.plugin_news import PluginEvent as PluginEvent
+    from .workers.plugin_news import PluginNews as PluginNews
     from .workers.plugin_news import PluginStatus as PluginStatus
     from .workers.plugin_spec import PluginSpec as PluginSpec
+    from .workers.plugins import AsyncPlugins as AsyncPlugins
     from .workers.plugins import PluginHost as PluginHost
     from .workers.worker import Worker as Worker
     from .workers.worker import rpc as rpc
@@ -112,9 +114,9 @@ _NAMES = {
     "shared.transport.tcp": ["TcpTransportAdapter"],
     "shared.transport.unix": ["UnixTransportAdapter"],
     "supervisor.supervisor": ["Supervisor"],
-    "workers.plugin_news": ["PluginEvent", "PluginStatus"],
+    "workers.plugin_news": ["PluginEvent", "PluginNews", "PluginStatus"],
     "workers.plugin_spec": ["PluginSpec"],
-    "workers.plugins": ["PluginHost"],
+    "workers.plugins": ["AsyncPlugins", "PluginHost"],
     "workers.worker": ["Worker", "rpc"],
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}

@@ -18,12 +18,12 @@ from meshvisor import (
     PluginEvent,
     PluginFault,
     PluginHost,
+    PluginNews,
     PluginSpec,
     RemoteError,
     UnknownPeer,
     rpc,
 )
-from meshvisor.workers.plugin_news import PluginNews
 
 PLUGIN = """
 import asyncio, ctypes, os, signal, time

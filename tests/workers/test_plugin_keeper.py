@@ -306,6 +306,19 @@ def test_one_that_floods_is_condemned_once_and_the_end_is_told_as_a_flood(tmp_pa
     assert stage.news[2:] == [("a", PluginNews.ENDED, PluginFault.FLOODED)]
 
 
+def test_an_application_that_cannot_listen_is_told_at_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    stage = Stage(tmp_path / "nowhere")
+    stage.mesh.first = []
+
+    async def scenario() -> None:
+        raise AssertionError("must not be reached")
+
+    with pytest.raises(SupervisorError, match="cannot be a node of its mesh"):
+        stage.play(scenario)
+    assert "FileNotFoundError" in capfd.readouterr().err
+    assert stage.mesh.is_stopped
+
+
 def test_a_listener_that_fails_harms_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     stage = Stage(tmp_path)
 

@@ -45,12 +45,13 @@ def test_a_plugin_finds_modules_where_the_application_does(tmp_path: Path, monke
     assert worker.env["MORE"] == "1"
 
 
-def test_a_change_of_the_module_path_changes_no_plugin_that_runs(
+def test_a_change_of_module_path_or_directory_changes_no_plugin_that_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make, plans = configurer("plugins"), Sources({"thumbs": "thumbs:Thumbs"}).plans()
     before = make(plans)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     assert make(plans).workers == before.workers
 
 
