@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -187,6 +187,7 @@ class Keeper:
         match event.event:
             case "slot-ready":
                 text = "is ready" if "after" not in details else "is ready again"
+                self._flooded.discard(name)
                 self._settle(name)
                 self._publish(PluginEvent(event.at, name, PluginNews.READY, text, event.incarnation))
             case "slot-exited":
@@ -270,6 +271,8 @@ class Keeper:
         changes = await self._mesh.supervisor.reload(config)
         if not is_new and name not in changes.replaced:
             await self._mesh.supervisor.restart(name)
+        elif not self.status(name).is_ready:  # it was down, and a reload leaves it so
+            await self._mesh.supervisor.start(name)
 
     async def _go_back(self, plan: Plan) -> None:
         """Have a plugin be again what it was; a supervisor may have seen to that by itself."""
@@ -282,7 +285,7 @@ class Keeper:
         except SupervisorError as error:
             log.error("plugin %s: what ran before does not come back: %s", plan.name, error)
 
-    async def _attempt(self, name: str, change: Any) -> None:
+    async def _attempt(self, name: str, change: Awaitable[None]) -> None:
         """Await a ``change`` of one plugin; why it fails is the plugin's own story, where that is known."""
         try:
             await change
@@ -382,7 +385,7 @@ class Keeper:
             self._changed.clear()
             await self._changed.wait()
 
-    def _spawn(self, coroutine: Any) -> None:
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

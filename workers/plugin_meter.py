@@ -8,6 +8,9 @@ BURST = 2.0
 PIECE = 16 * 1024
 """Bytes that count as one message more: what is long costs its receiver more."""
 
+MOST_OWED = 1024
+"""Calls that one link carries at a time (``calls.MAX_IN_FLIGHT``)."""
+
 
 class Meter:
     """A token bucket for what comes from one plugin: so many messages a second, and replies to what it was asked.
@@ -23,8 +26,8 @@ class Meter:
         self._at = now
 
     def allow(self) -> None:
-        """Expect a reply: a call was made."""
-        self._owed += 1
+        """Expect a reply: a call was made. One that is over without a reply makes no credit for ever."""
+        self._owed = min(self._owed + 1, MOST_OWED)
 
     def take(self, count: int, size: int, now: float) -> bool:
         """Count what has come, ``size`` bytes that are no replies; return whether it was more than there may be."""

@@ -350,6 +350,7 @@ def test_one_plugin_is_changed_and_the_others_go_on(folder: Path, tmp_path: Path
         with pytest.raises(PluginError, match="has no @rpc method 'sing'"):  # and comes back as it was
             host.upgrade("one", PluginSpec("other:Other", cwd=tmp_path, interface=["sing"]))
         assert host.call("one", "say") == "two"
+        host.disable("one")
         host.upgrade("one", PluginSpec("other:Other", cwd=tmp_path, interface=["say"]))
         assert host.call("one", "say") == "other"
         host.enable("new", PluginSpec("one:One", cwd=tmp_path))

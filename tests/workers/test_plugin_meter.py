@@ -1,6 +1,7 @@
 """How much a plugin may say."""
 
-from meshvisor.workers.plugin_meter import BURST, PIECE, Meter
+from meshvisor.workers.calls import MAX_IN_FLIGHT
+from meshvisor.workers.plugin_meter import BURST, MOST_OWED, PIECE, Meter
 
 
 def test_a_burst_is_taken_and_what_exceeds_it_is_not() -> None:
@@ -26,6 +27,17 @@ def test_replies_are_paid_for_by_who_asked() -> None:
         meter.allow()
     assert not meter.take(1000, 0, 0.0)
     assert meter.take(int(BURST) + 1, 0, 0.0)
+
+
+def test_calls_without_a_reply_are_no_credit_for_ever() -> None:
+    meter = Meter(1.0, 0.0)
+    for _ in range(10 * MOST_OWED):
+        meter.allow()
+    assert meter.take(MOST_OWED + int(BURST) + 1, 0, 0.0)
+
+
+def test_a_link_carries_no_more_calls_than_replies_are_expected() -> None:
+    assert MOST_OWED == MAX_IN_FLIGHT
 
 
 def test_what_is_long_counts_for_more() -> None:
