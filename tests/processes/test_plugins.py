@@ -161,7 +161,7 @@ def told() -> Told:
 @pytest.fixture(scope="module")
 def host(folder: Path, told: Told) -> Iterator[PluginHost]:
     """A host of one plugin for each way to fail, and of one that goes on as if nothing had happened."""
-    plugins = {name: bad(folder, hang_timeout="250ms") for name in (*BAD, "steady")}
+    plugins = {name: bad(folder, hang_timeout="250ms", max_rate=500) for name in (*BAD, "steady")}
     with PluginHost(plugins, offer=Application(), on_event=told) as host:
         steady = host.call("steady", "pid")
         yield host
