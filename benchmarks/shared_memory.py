@@ -9,9 +9,11 @@ round trip. What is not installed is left out, and said so.
     slot read        the same when somebody has written something else since
     record read      the same when the record itself has been written, by whomever
     update           a penalty becomes longer (``set_penalty``: arguments checked, merged, locked, written)
+    - without news   a penalty that changes nothing
     - and wake       with an eventfd for subscribers, as in a mesh
     - without lock   the same without ``flock``, which is two system calls: what is left is ours
     raw record       a record written, and nothing else: no key, no rules, no lock
+    raw lock         ``flock``, twice: with the record, the least that an update can take
 """
 
 from __future__ import annotations
@@ -27,11 +29,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 from itertools import count, cycle
 from pathlib import Path
 
 from meshvisor.shared.memory import entry as entries
 from meshvisor.shared.memory.blacklist import SharedBlacklist
+from meshvisor.shared.memory.table import _tag
 
 KEYS = [f"tcp:127.0.0.1:{4500 + number}" for number in range(64)]
 FREE = "tcp:127.0.0.1:9999"
@@ -45,9 +49,11 @@ ROWS = (
     "slot read, barred",
     "record read",
     "update",
+    "update without news",
     "update and wake",
     "update without lock",
     "raw record",
+    "raw lock",
 )
 # What the others' two operations stand beside.
 READS, WRITES = ROWS[:5], ROWS[5:]
@@ -61,7 +67,8 @@ def ours() -> Iterator[Contender]:
             blacklist.set_penalty(key, "hard", 60.0)
         table, by = blacklist._table, blacklist._reporter
         turn, longer = cycle(KEYS).__next__, count(100_000_000_000, 100).__next__
-        slot = table._search(KEYS[0])
+        locked = blacklist._segment._locked
+        slot = table._search(KEYS[0], _tag(KEYS[0].encode()))
         payload = table._records.read(slot)[1]  # type: ignore[index]
 
         def record_read() -> None:
@@ -74,7 +81,11 @@ def ours() -> Iterator[Contender]:
             old = table.find(key)
             new = entries.penalised(old, key, 1, entries.nanoseconds(longer() / 1e9), now, by)
             if new is not old:
-                table.store(new, now)
+                table.store(old, new, now)
+
+        def raw_lock() -> None:
+            flock(locked, LOCK_EX | LOCK_NB)
+            flock(locked, LOCK_UN)
 
         yield {
             "check, free": lambda: blacklist.remaining(FREE),
@@ -83,9 +94,11 @@ def ours() -> Iterator[Contender]:
             "slot read, barred": lambda: blacklist._look(turn()),
             "record read": record_read,
             "update": lambda: blacklist.set_penalty(turn(), "hard", longer() / 1e9),
+            "update without news": lambda: blacklist.set_penalty(turn(), "hard", 1.0),
             "update and wake": lambda: waking.set_penalty(turn(), "hard", longer() / 1e9),
             "update without lock": without_lock,
             "raw record": lambda: table._records.write(slot, payload),
+            "raw lock": raw_lock,
         }
 
 

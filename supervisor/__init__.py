@@ -21,7 +21,7 @@ Reading order, from what decides to what acts:
       notifications
       health, memory                is it well, is it too large
     logs, rotation, usage           what the children print, and what they cost
-    incidents, story, why           what went wrong, remembered and told
+    incidents, story, frames, why   what went wrong, remembered and told
     directory, leftovers            one supervisor per mesh, and nothing left of the one before
     life, slot, teller              one incarnation; one slot and its state machine; what it tells the others
     fleet, limit, conductor         all slots: in order, against the restart limit, started and stopped
@@ -29,10 +29,15 @@ Reading order, from what decides to what acts:
     hoard                           descriptors kept for the day on which there are none
     hub, supervisor                 the mesh as a whole, and as a library
       member, embedding             in a program that is a node itself
-    control, client                 requests to a running mesh: the end that answers and the end that asks
-    style, columns, output, writer  what ``run`` shows, and how it gets out without being waited for
+    difference, progress            pure: what a reload would change; how far a change has come
+    operations                      changes that operators ask for, carried out to the end
+    pump, gate, feed                sockets of ZeroMQ in our loop, who gets in, and events for whoever listens
+    control, client, following      requests to a running mesh: the end that answers and the end that asks
+    style, cells, labels, columns   texts on a terminal
+      output, jsonlines, writer     what ``run`` shows, and how it gets out without being waited for
+    trail, logbook, lines           what the slots have printed, read again out of rotated files
     notify, foreground              one mesh with the signals, the terminal and the control socket of a process
     status, blacklist, check,       what the other commands do
       lookup, init, naming
-    cli                             the command line
+    commands, cli                   the command line
 """

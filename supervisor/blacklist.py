@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from ..shared.core.penalties import MAX_PENALTY, FailureSeverity
 from ..shared.errors import SupervisorError
-from ..shared.memory.blacklist import SharedBlacklist
 from ..shared.memory.entry import Penalty
 from .columns import table
 from .event import duration
 from .style import RED, YELLOW
+
+if TYPE_CHECKING:  # ``status`` shows penalties and has nothing to do with the shared memory
+    from ..shared.memory.blacklist import SharedBlacklist
 
 _HEADERS = ("BARRED", "SEVERITY", "FOR", "STRIKES", "REPORTERS", "BY", "RETRY-AFTER")
 _NUMBERS = frozenset({"FOR", "STRIKES", "REPORTERS"})

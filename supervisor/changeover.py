@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ..shared.config.model import MeshConfig, WorkerConfig
+from ..shared.config.schema import MAX_REPLICAS
 from ..shared.errors import SupervisorError
-from .changes import Changes, restored
+from .changes import Changes, keeping_scale, restored
 from .conductor import Conductor
 from .fleet import Fleet
 from .life import MeshRun
+from .naming import NoWorker
 from .renewal import Renewal
 from .slot import Slot
 from .sweeps import Sweeps
@@ -27,6 +29,7 @@ class Changeover:
         self._conductor = conductor
         self._renewal = renewal
         self._sweeps = sweeps
+        self._in_file: dict[str, int] = {}  # replicas that the file had of what was scaled since
 
     async def start(self, slots: Sequence[Slot]) -> None:
         """Start slots and wait until they are ready or have ended well; what is up stays up.
@@ -68,15 +71,43 @@ class Changeover:
                 await self._renewal.take_back(slots)
             raise
 
-    async def resize(self, worker: WorkerConfig) -> None:
-        """Have as many slots for a worker as its configuration says; the highest numbers go first.
+    def scaled(self, replicas: Mapping[str, int]) -> list[WorkerConfig]:
+        """Return workers as they would be with so many ``replicas``.
 
         Raises:
-            SupervisorError: As ``Conductor.until_ready``.
+            SupervisorError: If there is no such worker, or one of its new slots would be called as another worker.
+            ValueError: If one is not a number from 0 to 1000.
         """
-        new, leaving = self._resize(worker)
+        known = {worker.name: worker for worker in self._run.config.workers}
+        for name, number in replicas.items():
+            if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= MAX_REPLICAS:
+                raise ValueError(f"replicas must be a number from 0 to {MAX_REPLICAS}, not {number!r}")
+            self._fleet.named(name)
+            if name not in known:
+                raise NoWorker(name)
+        workers = [replace(known[name], replicas=number) for name, number in replicas.items()]
+        for worker in workers:
+            self._fleet.check_growth(worker)
+        return workers
+
+    async def scale(self, replicas: Mapping[str, int]) -> None:
+        """Have as many slots for each of these workers; the highest numbers go first.
+
+        Raises:
+            SupervisorError: As ``scaled``, and as ``Conductor.until_ready``.
+            ValueError: As ``scaled``.
+        """
+        workers = self.scaled(replicas)
+        for worker in self._run.config.workers:
+            if worker.name in replicas:
+                self._in_file.setdefault(worker.name, worker.replicas)
+        new, leaving = self._resize_all(workers)
         await self._see_off(leaving)
         await self._conductor.until_ready(new)
+
+    def keeping_scale(self, config: MeshConfig) -> MeshConfig:
+        """Return ``config`` as a reload takes it: what was scaled stays so unless the file has another number now."""
+        return keeping_scale(config, self._run.config, self._in_file)
 
     async def reload(self, config: MeshConfig, changes: Changes) -> list[Slot]:
         """Go over to ``config``, which differs by ``changes`` from what there is; return the slots that are new.
@@ -99,9 +130,10 @@ class Changeover:
             leaving += self._dismiss(name)
             self._fleet.forget_worker(name)
         self._fleet.sort(workers)
-        for name in changes.rescaled:
-            more, less = self._resize(workers[name])
-            new, leaving = new + more, leaving + less
+        for name in (*changes.rescaled, *changes.removed):
+            self._in_file.pop(name, None)
+        more, less = self._resize_all([workers[name] for name in changes.rescaled])
+        new, leaving = new + more, leaving + less
         # Up to here nothing has waited: whoever looks at the mesh sees it before the change, or after.
         await self._see_off(leaving)
         try:
@@ -110,6 +142,14 @@ class Changeover:
             await self._return(before, changes)
             raise
         return new
+
+    def _resize_all(self, workers: Iterable[WorkerConfig]) -> tuple[list[Slot], list[Slot]]:
+        new: list[Slot] = []
+        leaving: list[Slot] = []
+        for worker in workers:
+            more, less = self._resize(worker)
+            new, leaving = new + more, leaving + less
+        return new, leaving
 
     def _resize(self, worker: WorkerConfig) -> tuple[list[Slot], list[Slot]]:
         """Begin to have ``worker.replicas`` slots; return those that are to come, and those that are to go."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -91,6 +91,21 @@ def restored(now: MeshConfig, before: MeshConfig, replaced: Collection[str]) -> 
         for worker in now.workers
     )
     return replace(now, mesh=before.mesh, workers=workers)
+
+
+def keeping_scale(new: MeshConfig, now: MeshConfig, in_file: Mapping[str, int]) -> MeshConfig:
+    """Return ``new`` with as many replicas as there are ``now`` of each worker whose number it does not change.
+
+    ``in_file``: what the file said when the worker was scaled; of workers that were not scaled, nothing.
+    """
+    there = {worker.name: worker.replicas for worker in now.workers}
+    workers = tuple(
+        replace(worker, replicas=there[worker.name])
+        if worker.name in there and in_file.get(worker.name) == worker.replicas
+        else worker
+        for worker in new.workers
+    )
+    return replace(new, workers=workers)
 
 
 def _different(one: Any, other: Any) -> tuple[str, ...]:

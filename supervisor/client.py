@@ -6,7 +6,9 @@ import fcntl
 import itertools
 import os
 import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,23 +19,46 @@ import zmq
 from ..shared.control.requests import (
     Accepted,
     Answer,
+    Change,
+    Difference,
+    Done,
+    EventLog,
+    Faulty,
+    GetEvents,
+    GetLinks,
+    GetNames,
     GetStatus,
+    Happened,
+    Hello,
+    KnownNames,
+    LinksReport,
     Question,
     Refusal,
     Refused,
+    Reload,
+    RequestError,
+    Restart,
+    Scale,
     Shutdown,
+    Start,
     StatusReport,
+    Step,
+    Stop,
     Traces,
+    Welcome,
     Why,
     decode_reply,
     encode_request,
 )
-from ..shared.errors import SupervisorError
+from ..shared.errors import ConfigError, SupervisorError
 from .directory import NotRunning as NotRunning
 from .directory import find_running
+from .following import Following
 from .naming import UnknownSlot
-from .snapshot import MeshStatus
+from .snapshot import MeshLinks, MeshStatus
 
+Told = Callable[[Step], None]
+"""Hears what has become of a slot."""
 TIMEOUT = 5.0
 """How long an answer may take, in seconds."""
 _LARGEST_REPLY = 64 * 1024 * 1024
@@ -42,13 +67,16 @@ _LARGEST_REPLY = 64 * 1024 * 1024
 class Client:
     """Talks to the supervisor of the mesh ``name`` whose runtime directory is in ``base``.
 
+    An answer may take ``timeout`` seconds (None: ``TIMEOUT``); that a change is done, as long as it likes.
+
     Raises:
         NotRunning: If there is no such mesh, or it ends before it answers.
         SupervisorError: From the requests, if they are refused or not answered in time.
     """
 
-    def __init__(self, base: Path, name: str) -> None:
+    def __init__(self, base: Path, name: str, timeout: float | None = None) -> None:
         self.name = name
+        self._timeout = TIMEOUT if timeout is None else timeout
         pid = find_running(base, name)
         if pid is None:
             raise NotRunning(name)
@@ -57,11 +85,12 @@ class Client:
         self._descriptors: list[int] = []
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
+        self._sockets = [self._socket]
         try:
             self._directory = self._keep(os.open(base / name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
             self._lock = self._keep(os.open("lock", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory))
             self._process = self._keep(os.pidfd_open(pid))
-            self._connect()
+            self._set_up(self._socket, "control")
         except OSError:
             self.close()
             raise NotRunning(name) from None
@@ -79,7 +108,8 @@ class Client:
 
     def close(self) -> None:
         """Hang up."""
-        self._socket.close(linger=0)
+        for socket in self._sockets:
+            socket.close(linger=0)
         self._context.destroy(linger=0)
         while self._descriptors:
             os.close(self._descriptors.pop())
@@ -91,6 +121,34 @@ class Client:
             raise _strange(answer)
         return msgspec.json.decode(answer.status, type=MeshStatus)
 
+    def links(self) -> MeshLinks:
+        """Return how the links of all workers are."""
+        answer = self._ask(GetLinks())
+        if not isinstance(answer, LinksReport):
+            raise _strange(answer)
+        return msgspec.json.decode(answer.links, type=MeshLinks)
+
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """Return the names of the slots by those of their workers, in the order of the file."""
+        answer = self._ask(GetNames())
+        if not isinstance(answer, KnownNames):
+            raise _strange(answer)
+        return answer.workers
+
+    def recent(self) -> list[Happened]:
+        """Return the latest events, the oldest first."""
+        answer = self._ask(GetEvents())
+        if not isinstance(answer, EventLog):
+            raise _strange(answer)
+        return [msgspec.json.decode(event, type=Happened) for event in answer.events]
+
+    def follow(self) -> Following:
+        """Return the latest events and then, as long as the mesh runs and this is open, those that follow."""
+        socket = self._context.socket(zmq.SUB)
+        self._set_up(socket, "events")
+        self._sockets.append(socket)
+        return Following(socket, partial(self._receive, socket), self.recent)
+
     def traces(self, slot: str) -> str:
         """Return where the process in ``slot`` is now: the tracebacks of all its threads.
 
@@ -101,6 +159,67 @@ class Client:
         if not isinstance(answer, Traces):
             raise _strange(answer)
         return answer.text
+
+    # Changes. Each returns when it is done, however long that takes, or as soon as it has begun (``wait=False``; there
+    # is nothing to tell then). ``told`` hears each step. What has begun goes on, whatever becomes of this client.
+
+    def start(self, *names: str, wait: bool = True, told: Told | None = None) -> Done | None:
+        """Start slots, or all of workers.
+
+        Raises:
+            UnknownSlot: If there is no slot and no worker of a name; nothing is done then.
+            SupervisorError: If one does not become ready.
+        """
+        return self._change(Start(names, wait), told)
+
+    def stop(self, *names: str, wait: bool = True, told: Told | None = None) -> Done | None:
+        """Stop slots, or all of workers; they stay down until they are started.
+
+        Raises:
+            UnknownSlot: As ``start``.
+            SupervisorError: If somebody starts one again before it is down.
+        """
+        return self._change(Stop(names, wait), told)
+
+    def restart(self, *names: str, at_once: bool = False, wait: bool = True, told: Told | None = None) -> Done | None:
+        """Restart slots, or all of workers, one after the other or those of each name ``at_once``.
+
+        Raises:
+            UnknownSlot: As ``start``.
+            SupervisorError: If one does not become ready; those after it are as they were.
+        """
+        return self._change(Restart(names, at_once, wait), told)
+
+    def scale(self, replicas: Mapping[str, int], *, wait: bool = True, told: Told | None = None) -> Done | None:
+        """Have so many slots for each of these workers.
+
+        Raises:
+            UnknownSlot: If there is no such worker; nothing is done then.
+            SupervisorError: If there cannot be so many, or a new one does not become ready.
+        """
+        return self._change(Scale(dict(replicas), wait), told)
+
+    def difference(self) -> Difference:
+        """Return what a reload would change now.
+
+        Raises:
+            ConfigError: If there are faults in the supervisor's file.
+        """
+        answer = self._ask(Reload(dry_run=True))
+        if not isinstance(answer, Difference):
+            raise _strange(answer)
+        return answer
+
+    def reload(
+        self, *, wait: bool = True, told: Told | None = None, found: Callable[[Difference], None] | None = None
+    ) -> Done | None:
+        """Go over to what the supervisor's file says now; ``found`` hears, before anything is done, what changes.
+
+        Raises:
+            ConfigError: If there are faults in the file; nothing is done then.
+            SupervisorError: If something cannot change under a running mesh, or a slot does not become ready.
+        """
+        return self._change(Reload(wait=wait), told, found)
 
     def shutdown(self) -> None:
         """Ask for a clean stop; return when it has begun."""
@@ -120,39 +239,107 @@ class Client:
         self._descriptors.append(descriptor)
         return descriptor
 
-    def _connect(self) -> None:
-        self._socket.set(zmq.LINGER, 0)
-        self._socket.set(zmq.MAXMSGSIZE, _LARGEST_REPLY)
-        # A supervisor that has just begun may not have its socket yet.
-        self._socket.set(zmq.RECONNECT_IVL, 10)
+    def _set_up(self, socket: zmq.Socket[bytes], name: str) -> None:
+        socket.set(zmq.LINGER, 0)
+        socket.set(zmq.MAXMSGSIZE, _LARGEST_REPLY)
+        # A supervisor that has just begun may not have its sockets yet, or it lets nobody in for a moment.
+        socket.set(zmq.RECONNECT_IVL, 10)
         # Socket addresses are short and directories are not: the way through the descriptor has any length.
-        self._socket.connect(f"ipc:///proc/self/fd/{self._directory}/control")
+        socket.connect(f"ipc:///proc/self/fd/{self._directory}/{name}")
 
     def _ask(self, question: Question) -> Answer:
-        number = next(self._numbers)
-        deadline = time.monotonic() + TIMEOUT
+        number, deadline = self._send(question)
+        return self._answer_to(number, deadline)
+
+    def _change(
+        self, change: Change, told: Told | None = None, found: Callable[[Difference], None] | None = None
+    ) -> Done | None:
+        number, deadline = self._send(change)
+        begun = self._answer_to(number, deadline)
+        if isinstance(begun, Difference) and found is not None:
+            found(begun)
+        while change.wait:
+            try:
+                answer = self._answer_to(number, None)
+            except NotRunning:
+                raise Ended(self.name) from None
+            if isinstance(answer, Done):
+                return answer
+            if isinstance(answer, Step) and told is not None:
+                told(answer)
+        return None
+
+    def _send(self, question: Question) -> tuple[int, float]:
+        number, deadline = next(self._numbers), time.monotonic() + self._timeout
         self._socket.send(encode_request(number, question, deadline))
+        return number, deadline
+
+    def _answer_to(self, number: int, deadline: float | None) -> Answer:
+        """Return the next answer to the request of that number, by the deadline or as long as the supervisor lives."""
         while True:
-            reply = decode_reply(self._receive(deadline))
+            reply = decode_reply(self._receive(self._socket, deadline)[-1])
             if reply.id not in (number, 0):
                 continue  # to an earlier request, given up by us
-            if isinstance(reply.body, Refused) and reply.body.why is Refusal.NO_SUCH_SLOT:
-                raise UnknownSlot(reply.body.text)
+            if isinstance(reply.body, Faulty):
+                raise ConfigError(reply.body.file, reply.body.faults)
             if isinstance(reply.body, Refused):
-                raise SupervisorError(f"the supervisor (process {self.pid}) refused: {reply.body.text}")
+                raise self._error_of(reply.body)
             return reply.body
 
-    def _receive(self, deadline: float) -> bytes:
+    def _error_of(self, refused: Refused) -> SupervisorError:
+        match refused.why:
+            case Refusal.NO_SUCH_SLOT:
+                return UnknownSlot(refused.text)
+            case Refusal.FAILED:
+                return SupervisorError(refused.text)
+            case Refusal.VERSION:
+                return SupervisorError(self._mismatch(refused.text))
+            case _:
+                return SupervisorError(f"the supervisor (process {self.pid}) refused: {refused.text}")
+
+    def _mismatch(self, text: str) -> str:
+        """Return what to do about a supervisor of another version: all of them say in the same way who they are."""
+        from importlib.metadata import version
+
+        number, deadline = self._send(Hello())
+        with suppress(RequestError):
+            while (reply := decode_reply(self._receive(self._socket, deadline)[-1])).id != number:
+                pass
+            if isinstance(reply.body, Welcome):
+                text = f"it is of meshvisor {reply.body.release}, this command of {version('meshvisor')}"
+        return f"the supervisor (process {self.pid}) cannot be talked to: {text}; use the supervise of its release"
+
+    def _receive(self, socket: zmq.Socket[bytes], deadline: float | None) -> list[bytes]:
+        """Return the next message.
+
+        Raises:
+            NotRunning: If the supervisor ends before.
+            SupervisorError: If there is none by the deadline.
+        """
         poller = zmq.Poller()
-        poller.register(self._socket, zmq.POLLIN)
+        poller.register(socket, zmq.POLLIN)
         poller.register(self._process, zmq.POLLIN)
-        remaining = max(0, round((deadline - time.monotonic()) * 1000))
+        remaining = None if deadline is None else max(0, round((deadline - time.monotonic()) * 1000))
         ready = dict(poller.poll(remaining))
         with suppress(zmq.Again):
-            return self._socket.recv(zmq.NOBLOCK)
+            return socket.recv_multipart(zmq.NOBLOCK)
         if ready:
             raise NotRunning(self.name)
-        raise SupervisorError(f"the supervisor (process {self.pid}) did not answer within {TIMEOUT:g} s")
+        stopped = f"; it is stopped, kill -CONT {self.pid} lets it go on" if _is_stopped(self.pid) else ""
+        raise SupervisorError(f"the supervisor (process {self.pid}) did not answer within {self._timeout:g} s{stopped}")
+
+
+class Ended(NotRunning):
+    """The mesh has ended before what it was asked for was done."""
+
+    def __str__(self) -> str:
+        return f"the mesh {self.mesh!r} has ended before that was done"
+
+
+def _is_stopped(pid: int) -> bool:
+    with suppress(OSError), open(f"/proc/{pid}/stat", "rb") as stat:
+        return stat.read().rpartition(b")")[2].split()[0] == b"T"
+    return False
 
 
 def _strange(answer: Answer) -> SupervisorError:

@@ -3,7 +3,8 @@
 Nothing a client does can hold the supervisor up. Requests are handled one per turn of the loop; what takes longer
 than a turn goes on beside the others, at most ``_MOST_PENDING`` at once and none beyond its deadline; a reply that its
 client does not take is dropped by the socket when its small queue is full; what makes no sense is answered with a
-refusal. ZeroMQ's own thread does the I/O and never touches our state.
+refusal. Changes are begun here and then are the supervisor's own (``operations``); events go out beside (``feed``).
+ZeroMQ's own thread does the I/O and never touches our state.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from functools import cache, partial
 from importlib.metadata import version
 from typing import Any, Protocol
 
@@ -20,16 +22,32 @@ import msgspec
 import zmq
 
 from ..shared.control import requests
-from ..shared.control.requests import Accepted, Answer, Refusal, Refused, RequestError, StatusReport, Traces, Welcome
+from ..shared.control.requests import (
+    Accepted,
+    Answer,
+    EventLog,
+    KnownNames,
+    LinksReport,
+    Refusal,
+    Refused,
+    RequestError,
+    StatusReport,
+    Traces,
+    Welcome,
+)
 from ..shared.errors import MeshError, SupervisorError
-from .naming import UnknownSlot
-from .snapshot import MeshStatus
-from .spawn import reason_of
+from .directory import RuntimeDirectory
+from .feed import Feed
+from .gate import Gate
+from .operations import Operations, refused
+from .pump import Pump, Socket
+from .snapshot import MeshLinks, MeshStatus
 
 _QUEUE = 64  # messages waiting in each direction, per client
 _LARGEST_MESSAGE = 1024 * 1024  # beyond it ZeroMQ cuts the client off; from MAX_REQUEST on it is answered
 _MOST_FRAMES = 8
 _MOST_PENDING = 16
+_LINGER = 200  # milliseconds in which the last answers may still go out
 
 
 class Controlled(Protocol):
@@ -37,87 +55,86 @@ class Controlled(Protocol):
 
     def status(self) -> MeshStatus: ...
 
+    def names(self) -> dict[str, tuple[str, ...]]: ...
+
     def request_stop(self, reason: str = ...) -> None: ...
 
     def traces(self, slot: str) -> Awaitable[str]: ...
 
+    def links(self) -> Awaitable[MeshLinks]: ...
+
 
 class ControlServer:
-    """Answers clients at ``path`` (a Unix socket) from ``start`` to ``close``, in the running loop.
+    """Answers clients of a mesh, at the sockets in its ``directory``, from ``start`` to ``close``, in the running loop.
 
     Raises:
-        SupervisorError: From ``start``, if the socket cannot be bound.
+        SupervisorError: From ``start``, if a socket cannot be bound.
     """
 
-    def __init__(self, supervisor: Controlled, path: str) -> None:
+    def __init__(self, supervisor: Controlled, operations: Operations, feed: Feed, directory: RuntimeDirectory) -> None:
         self._supervisor = supervisor
-        self._path = path
-        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
-        self._socket: zmq.Socket[bytes] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._descriptor = -1
-        self._next: asyncio.Handle | None = None
+        self._operations = operations
+        self._feed = feed
+        self._directory = directory
+        self._context: zmq.Context[Socket] | None = None
+        self._socket: Socket | None = None
+        self._gate: Gate | None = None
+        self._pump: Pump | None = None
+        self._is_skipping = False
         self._pending: set[asyncio.Task[None]] = set()
         self._handlers: dict[type[Any], Callable[[Any], Answer | Awaitable[Answer]]] = {
             requests.Hello: self._welcome,
             requests.GetStatus: self._report,
+            requests.GetLinks: self._tell_links,
+            requests.GetNames: self._name,
+            requests.GetEvents: self._remember,
             requests.Shutdown: self._shut_down,
             requests.Why: self._trace,
         }
 
     def start(self) -> None:
-        """Bind the socket and begin to answer."""
-        self._loop = asyncio.get_running_loop()
-        self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.ROUTER)
+        """Bind the sockets and begin to answer."""
+        self._context = context = zmq.Context()
+        self._socket = socket = context.socket(zmq.ROUTER)
         try:
-            self._socket.set(zmq.LINGER, 0)
-            self._socket.set(zmq.SNDHWM, _QUEUE)
-            self._socket.set(zmq.RCVHWM, _QUEUE)
-            self._socket.set(zmq.MAXMSGSIZE, _LARGEST_MESSAGE)
-            self._socket.bind(f"ipc://{self._path}")
+            socket.set(zmq.LINGER, _LINGER)
+            socket.set(zmq.SNDHWM, _QUEUE)
+            socket.set(zmq.RCVHWM, _QUEUE)
+            socket.set(zmq.MAXMSGSIZE, _LARGEST_MESSAGE)
+            self._gate = Gate(context, socket, self._directory.control_path)
+            self._feed.open(context, self._directory.events_path)
         except zmq.ZMQError as error:
             self.close()
             raise SupervisorError(f"cannot open the control socket: {error.strerror}") from None
-        self._descriptor = int(self._socket.get(zmq.FD))
-        self._loop.add_reader(self._descriptor, self._schedule)
-        self._schedule()
+        self._pump = Pump(socket, self._take)
 
     def close(self) -> None:
-        """Stop answering; again: no effect."""
-        if self._next is not None:
-            self._next.cancel()
-            self._next = None
+        """Stop answering, when what was answered is out or ``_LINGER`` has passed; again: no effect."""
         for task in self._pending:
             task.cancel()
-        if self._socket is not None and self._loop is not None:
-            if self._descriptor >= 0:
-                self._loop.remove_reader(self._descriptor)
-            self._socket.close(linger=0)
+        self._feed.close()
+        for part in (self._pump, self._gate):
+            if part is not None:
+                part.close()
+        if self._socket is not None:
+            self._socket.close()
             self._socket = None
         if self._context is not None:
-            self._context.destroy(linger=0)
+            self._context.term()
             self._context = None
 
-    def _schedule(self) -> None:
-        if self._next is None and self._loop is not None:
-            self._next = self._loop.call_soon(self._turn)
-
-    def _turn(self) -> None:
-        """Handle one request, and come back as long as there may be more.
-
-        The descriptor of a ZeroMQ socket is edge-triggered, and sending takes edges away as well: only the socket's
-        EVENTS say that nothing is left.
-        """
-        self._next = None
-        if self._socket is None or not int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
-            return
-        with suppress(zmq.Again):
-            self._handle(self._socket.recv_multipart(zmq.NOBLOCK))
-        self._schedule()
+    def _take(self) -> None:
+        """Handle one message."""
+        assert self._socket is not None
+        frames = [self._socket.recv(zmq.NOBLOCK)]
+        while self._socket.get(zmq.RCVMORE) and len(frames) <= _MOST_FRAMES:
+            frames.append(self._socket.recv(zmq.NOBLOCK))
+        was_skipping, self._is_skipping = self._is_skipping, bool(self._socket.get(zmq.RCVMORE))
+        if not was_skipping and not self._is_skipping:  # else it is part of one that is too long to be sensible
+            self._handle(frames)
 
     def _handle(self, frames: list[bytes]) -> None:
-        if len(frames) < 2 or len(frames) > _MOST_FRAMES or self._socket is None:
+        if len(frames) < 2:
             return
         # Whatever stands before the body, the client's identity first, is the way back (a REQ adds an empty frame).
         *route, body = frames
@@ -125,6 +142,9 @@ class ControlServer:
             request, question, deadline = requests.decode_request(body, time.monotonic())
         except RequestError as error:
             self._reply(route, error.id, Refused(error.why, error.text))
+            return
+        if isinstance(question, requests.Change):
+            self._operations.begin(question, partial(self._reply, route, request))
             return
         answer = self._answer(question)
         if not isinstance(answer, Awaitable):
@@ -142,7 +162,7 @@ class ControlServer:
         try:
             return self._handlers[type(question)](question)
         except (MeshError, OSError, MemoryError) as error:
-            return _refused(error)
+            return refused(error)
 
     async def _reply_later(self, route: list[bytes], request: int, pending: Awaitable[Answer], deadline: float) -> None:
         try:
@@ -151,22 +171,36 @@ class ControlServer:
         except TimeoutError:
             answer = Refused(Refusal.LATE, "it was not done by the request's deadline")
         except (MeshError, OSError, MemoryError) as error:
-            answer = _refused(error)
+            answer = refused(error)
         self._reply(route, request, answer)
 
     def _reply(self, route: list[bytes], request: int, answer: Answer) -> None:
-        if self._socket is None:
+        if self._socket is None or self._pump is None:
             return
         with suppress(zmq.ZMQError):  # the client is gone, or does not read what it asked for
             self._socket.send_multipart([*route, requests.encode_reply(request, answer)], zmq.NOBLOCK)
-        # Sending takes edges of the descriptor away as well: what has come in meanwhile would not be noticed.
-        self._schedule()
+        self._pump.look()
 
     def _welcome(self, question: requests.Hello) -> Answer:
-        return Welcome(self._supervisor.status().mesh, os.getpid(), version("meshvisor"))
+        return Welcome(self._supervisor.status().mesh, os.getpid(), _release())
+
+    def _name(self, question: requests.GetNames) -> Answer:
+        return KnownNames(self._supervisor.names())
+
+    def _remember(self, question: requests.GetEvents) -> Answer:
+        return EventLog(self._feed.recent)
 
     def _report(self, question: requests.GetStatus) -> Answer:
         return StatusReport(msgspec.Raw(msgspec.json.encode(self._supervisor.status())))
+
+    async def _tell_links(self, question: requests.GetLinks) -> Answer:
+        links = await self._supervisor.links()
+        # The links of 100 workers are 2 MB: node by node, they are nobody's delay.
+        nodes = []
+        for node in links.nodes:
+            nodes.append(msgspec.Raw(msgspec.json.encode(node)))
+            await asyncio.sleep(0)
+        return LinksReport(msgspec.Raw(msgspec.json.encode({**msgspec.structs.asdict(links), "nodes": nodes})))
 
     def _shut_down(self, question: requests.Shutdown) -> Answer:
         self._supervisor.request_stop("shutdown was asked for")
@@ -176,11 +210,9 @@ class ControlServer:
         return Traces(await self._supervisor.traces(question.slot))
 
 
-def _refused(error: MeshError | OSError | MemoryError) -> Refused:
-    if not isinstance(error, MeshError):
-        return Refused(Refusal.FAILED, f"the supervisor cannot do that now: {reason_of(error)}")
-    why = Refusal.NO_SUCH_SLOT if isinstance(error, UnknownSlot) else Refusal.FAILED
-    return Refused(why, str(error))
+@cache
+def _release() -> str:
+    return version("meshvisor")
 
 
 def _forget(answer: Awaitable[Answer]) -> None:

@@ -4,6 +4,7 @@
       NAME/          0700: one mesh
         lock         held (flock) as long as its supervisor lives; "PID\\nCONFIGURATION FILE\\n"
         control      the supervisor's socket for clients
+        events       where it publishes what happens
         attach.sock  where other processes get at the shared memory
         SLOT.N.sock  a worker's listener
 
@@ -101,6 +102,11 @@ class RuntimeDirectory:
     def control_path(self) -> str:
         """The address of the control socket, of any length of ``path``, for this process only."""
         return f"/proc/self/fd/{self.fd}/control"
+
+    @property
+    def events_path(self) -> str:
+        """The same of the socket for events."""
+        return f"/proc/self/fd/{self.fd}/events"
 
     def remove(self, name: str) -> None:
         """Remove a file of the directory, if it is there."""

@@ -89,18 +89,31 @@ class Fleet:
         Raises:
             SupervisorError: If one of them would be called as another worker.
         """
+        self.check_growth(worker)
         there = {slot.replica: slot for slot in self._slots[worker.name]}
         numbers = [number for number in range(worker.replicas) if number not in there]
         names = [slot_name(worker, number, single=self._single[worker.name]) for number in numbers]
-        for name in names:
-            if name in self._workers and name != worker.name:
-                raise SupervisorError(f"{worker.replicas} of {worker.name} would need a slot {name}, which is a worker")
         staying = [slot for number, slot in there.items() if number < worker.replicas and slot.name in self._leaving]
         self._leaving.difference_update(slot.name for slot in staying)
         new = [self._make(worker, name, number) for name, number in zip(names, numbers, strict=True)]
         self._slots[worker.name] = sorted([*there.values(), *new], key=lambda slot: slot.replica)
         self.configure(worker)
         return staying + new
+
+    def check_growth(self, worker: WorkerConfig) -> None:
+        """Check that a worker may have as many slots as ``worker.replicas`` says.
+
+        Raises:
+            SupervisorError: If one of them would be called as another worker.
+        """
+        for number in range(worker.replicas):
+            name = slot_name(worker, number, single=self._single[worker.name])
+            if name in self._workers and name != worker.name:
+                raise SupervisorError(f"{worker.replicas} of {worker.name} would need a slot {name}, which is a worker")
+
+    def workers(self) -> dict[str, list[Slot]]:
+        """Return the slots of each worker, without what is to go."""
+        return {name: self.slots_of(name) for name in self._workers if name not in self._going}
 
     def dismiss(self, worker: str, staying: int = 0) -> list[Slot]:
         """Have the slots of a worker go that are beyond the first ``staying``, and return them, the highest first."""

@@ -6,39 +6,57 @@ import asyncio
 import os
 import signal
 import sys
+from typing import Protocol
 
-from ..shared.config import load_config
 from ..shared.config.model import MeshConfig
-from ..shared.errors import MeshError
+from ..shared.control.requests import Reload
+from . import jsonlines
 from .control import ControlServer
+from .event import Event
+from .feed import Feed
+from .jsonlines import JsonOutput
 from .notify import Notifier
-from .output import Look, Output
+from .operations import Operations
+from .output import Output
+from .style import Look
 from .supervisor import Supervisor
 from .writer import Writer
 
 _STDOUT = 1
 
 
-def run(config: MeshConfig) -> int:
-    """Run ``config`` until it is over and return the exit status.
+class Display(Protocol):
+    """What shows a person, or a program, how the mesh does."""
+
+    def event(self, event: Event) -> None: ...
+
+    def line(self, slot: str, kind: str, text: str) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def interrupted(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def run(config: MeshConfig, *, as_json: bool = False) -> int:
+    """Run ``config`` until it is over and return the exit status; ``as_json``: show objects, not text.
 
     Raises:
         SupervisorError: If the mesh cannot be started.
     """
-    return asyncio.run(_Foreground(config).run())
+    return asyncio.run(_Foreground(config, as_json=as_json).run())
 
 
 class _Foreground:
-    def __init__(self, config: MeshConfig) -> None:
-        slots = [slot for worker in config.workers for slot in worker.slots]
-        encoding = sys.stdout.encoding if sys.stdout is not None else "utf-8"
+    def __init__(self, config: MeshConfig, *, as_json: bool) -> None:
         self._terminals = [descriptor for descriptor in (0, 1, 2) if os.isatty(descriptor)]
-        self._writer = Writer(_STDOUT)
-        self._output = Output(slots, Look.of(_STDOUT, encoding), self._writer.write)
+        self._writer = Writer(_STDOUT, dropped=jsonlines.dropped) if as_json else Writer(_STDOUT)
+        self._output: Display = JsonOutput(self._writer.write) if as_json else _text(config, self._writer)
         self._notifier = Notifier()
-        self._config = config
         self._supervisor = Supervisor(config, adopt=True)
-        self._reloading: asyncio.Task[None] | None = None
+        self._operations = Operations(self._supervisor, self._output.note)
+        self._feed = Feed()
         self._stops_asked = 0
         self._is_started = False
 
@@ -50,6 +68,7 @@ class _Foreground:
         loop.add_signal_handler(signal.SIGCHLD, self._supervisor.children_changed)
         self._supervisor.subscribe(self._output.event)
         self._supervisor.subscribe(self._notifier.event)
+        self._supervisor.subscribe(self._feed.event)
         self._supervisor.subscribe_output(self._output.line)
         try:
             return await self._supervise()
@@ -62,7 +81,7 @@ class _Foreground:
         await self._supervisor.start_all()
         self._is_started = True
         self._obey()
-        control = ControlServer(self._supervisor, self._supervisor.directory.control_path)
+        control = ControlServer(self._supervisor, self._operations, self._feed, self._supervisor.directory)
         try:
             control.start()
             return await self._supervisor.wait()
@@ -71,10 +90,8 @@ class _Foreground:
             await self._supervisor.wait()
             raise
         finally:
+            await self._operations.close()
             control.close()
-            if self._reloading is not None:
-                self._reloading.cancel()
-                await asyncio.wait([self._reloading])
 
     def _interrupted(self, number: signal.Signals) -> None:
         self._stops_asked += 1
@@ -86,18 +103,8 @@ class _Foreground:
         if any(not os.isatty(descriptor) for descriptor in self._terminals):
             self._stops_asked += 1
             self._obey(signal.SIGHUP)
-        elif self._is_started and (self._reloading is None or self._reloading.done()):
-            self._reloading = asyncio.get_running_loop().create_task(self._reload())
-
-    async def _reload(self) -> None:
-        """Go over to what the file says now; a file with faults, or a slot that does not become ready, is reported."""
-        self._output.note(f"reloading {self._config.file}")
-        try:
-            changes = await self._supervisor.reload(load_config(str(self._config.file)))
-        except MeshError as error:
-            self._output.note(f"the reload failed: {error}")
-        else:
-            self._output.note(f"nothing has changed in {self._config.file}" if changes.is_empty else "reloaded")
+        elif self._is_started:
+            self._operations.begin(Reload(wait=False), lambda answer: None)  # what becomes of it is noted
 
     def _obey(self, number: signal.Signals | None = None) -> None:
         """Stop once asked, at once if asked again; what comes before the start is obeyed after it."""
@@ -107,3 +114,9 @@ class _Foreground:
             self._supervisor.request_stop(f"{number.name} (once more: at once)" if number else "as requested")
         else:
             self._supervisor.request_kill()
+
+
+def _text(config: MeshConfig, writer: Writer) -> Output:
+    slots = [slot for worker in config.workers for slot in worker.slots]
+    encoding = sys.stdout.encoding if sys.stdout is not None else "utf-8"
+    return Output(slots, Look.of(_STDOUT, encoding), writer.write)

@@ -14,6 +14,7 @@ from typing import Protocol
 from ..shared.config.model import MeshConfig, WorkerConfig
 from ..shared.control import lifeline as messages
 from ..shared.core.roster import NodeStatus
+from ..shared.memory.board import BoardEntry
 from . import spawn
 from .attendant import Attendant, Verdicts
 from .child import Ending, Exit
@@ -73,6 +74,10 @@ class MeshRun:
     buried: Callable[[str, int, int], None]
 
 
+Reported = Callable[[messages.LinkReport], None]
+"""Is called with what a worker says of its links; the number in it tells to which question."""
+
+
 class Owner(Protocol):
     """Who hears what becomes of a life. ``ended`` is called once, and last."""
 
@@ -123,6 +128,7 @@ class Life:
         self._grace: asyncio.TimerHandle | None = None
         self._place = -1  # on the liveness board
         self._traces = -1  # the file that it dumps its tracebacks into
+        self._reported: Reported | None = None  # who waits for a report on its links
         self._failure = ""
         self._blame = ""
         self._is_killed = False  # by us
@@ -158,6 +164,19 @@ class Life:
             return 0.0, 0.0, 0
         age = self._run.loop.time() - self._began_at
         return age, *self._usage.measure(age)
+
+    def entry(self) -> BoardEntry | None:
+        """Return what it says of itself on the liveness board, if it does."""
+        found = self._run.tables.board.read(self._place) if self._place >= 0 else None
+        return found if found is not None and found.incarnation == self.identity.incarnation else None
+
+    def want_links(self, number: int, reported: Reported) -> bool:
+        """Have a worker say how its links are; False, and nothing comes, if it owes an earlier answer still."""
+        if self._lifeline is None or self._reported is not None:
+            return False
+        self._reported = reported
+        self._lifeline.want_links(number)
+        return True
 
     # What its slot does with it.
 
@@ -344,6 +363,10 @@ class Life:
             self.links = message
         elif isinstance(message, messages.Failure):
             self.traceback = message.traceback
+        elif isinstance(message, messages.LinkReport):
+            reported, self._reported = self._reported, None
+            if reported is not None:  # else nobody has asked
+                reported(message)
         elif isinstance(message, messages.Listening):
             self._owner.listening(message.endpoints)
         else:

@@ -38,6 +38,7 @@ class Lifeline:
         self._outgoing = b""
         self._descriptors: tuple[int, ...] = ()
         self._news: dict[str, NodeRecord] = {}
+        self._wanted: int | None = None
         self._stopping = False
         self._reading = True
         self._writing = False
@@ -60,6 +61,11 @@ class Lifeline:
     def tell(self, records: Iterable[NodeRecord]) -> None:
         """Pass on what changed in the roster, now or as soon as the worker listens."""
         self._news.update((record.name, record) for record in records)
+        self._flush()
+
+    def want_links(self, number: int) -> None:
+        """Ask for a ``LinkReport`` of that number. Whoever asks waits for it, or does without, before the next one."""
+        self._wanted = number
         self._flush()
 
     def stop(self) -> None:
@@ -95,7 +101,7 @@ class Lifeline:
                 # The reading side hears of it too, after what the worker still had to say.
                 self._outgoing = b""
                 self._news.clear()
-                self._stopping = False
+                self._wanted, self._stopping = None, False
                 break
             self._outgoing, self._descriptors = self._outgoing[sent:], ()
         self._watch_for_room()
@@ -105,6 +111,9 @@ class Lifeline:
         if self._news:
             batch += lifeline.encode(lifeline.RosterNews(tuple(self._news.values())))
             self._news.clear()
+        if self._wanted is not None:
+            batch += lifeline.encode(lifeline.LinksWanted(self._wanted))
+            self._wanted = None
         if self._stopping:
             batch += lifeline.encode(lifeline.Stop())
             self._stopping = False

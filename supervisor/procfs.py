@@ -13,9 +13,12 @@ from .verdict import Look, Others
 _TICK = 1.0 / os.sysconf("SC_CLK_TCK")
 _SIZE = 4096
 _MOST_THREADS = 64  # looked at beside the loop's
+_EPOLL = frozenset({"ep_poll", "do_epoll_wait", "do_epoll_pwait"})  # by kernel: functions may be inlined into callers
 
 # Fields of stat, counted from behind the name (which may hold anything, parentheses too): proc_pid_stat(5) less 3.
 _STATE, _USER, _SYSTEM, _STARTED, _EXIT_CODE = 0, 11, 12, 19, 49
+_RSS = 21
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def start_time(pid: int) -> int | None:
@@ -50,6 +53,14 @@ def look(pid: int, tid: int, started: int, now: float) -> Look | None:
     )
 
 
+def cost(pid: int) -> tuple[float, int] | None:
+    """Return the seconds of CPU that a process has used, and its resident bytes; None if it cannot be looked at."""
+    fields = _fields(f"/proc/{pid}/stat")
+    if not fields:
+        return None
+    return (int(fields[_USER]) + int(fields[_SYSTEM])) * _TICK, int(fields[_RSS]) * _PAGE
+
+
 def sleeps_in(pid: int, tid: int) -> str:
     """Return the kernel function that the thread sleeps in; empty if it does not, or if that is not ours to know."""
     name = _read(f"/proc/{pid}/task/{tid}/wchan").decode(errors="replace")
@@ -58,7 +69,7 @@ def sleeps_in(pid: int, tid: int) -> str:
 
 def waits_on(pid: int, tid: int) -> int | None:
     """Return the epoll descriptor that the thread waits on; None if it waits on none, or if we may not know."""
-    if sleeps_in(pid, tid) != "ep_poll":
+    if sleeps_in(pid, tid) not in _EPOLL:
         return None
     fields = _read(f"/proc/{pid}/task/{tid}/syscall").split()
     try:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from ..shared.config.model import WorkerConfig
+from ..shared.control.lifeline import LinkReport, Links
+from ..shared.control.links import LinkTotals
 from ..shared.core.roster import NodeStatus
+from ..shared.core.states import UP, ConnectionState
 from .child import Action, Child, Ending, Exit, State
 from .event import Event
 from .identity import Identity
 from .incidents import HISTORY, PastEnd, incident_of
-from .life import Life, MeshRun
+from .life import Life, MeshRun, Reported
 from .logs import LogFile, Output
-from .snapshot import ExitCause, WorkerStatus
+from .snapshot import Answer, ExitCause, NodeLinks, WorkerStatus
 from .teller import Teller, Words
 from .whereabouts import whereabouts
 
@@ -58,6 +62,21 @@ class Slot:
     def pids(self) -> set[int]:
         """All processes that are ours to reap: the slot's, and those that look after it."""
         return self._life.pids if self._life else set()
+
+    @property
+    def incarnation(self) -> int:
+        """The number of the latest process in the slot; 0: there was none yet."""
+        return self.child.incarnation
+
+    @property
+    def is_node(self) -> bool:
+        """Whether it is a worker, which has links, and no command."""
+        return self.config.command is None
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether the worker in it has got so far that others can dial it."""
+        return self._life is not None and bool(self._endpoints)
 
     @property
     def has_gone_over(self) -> bool:
@@ -147,6 +166,36 @@ class Slot:
             peers_total=life.links.total if life else 0,
             last_exit=self._teller.last_exit,
             next_try=round(max(0.0, (child.deadline or 0.0) - self._now()), 3) if is_parked else None,
+        )
+
+    def want_links(self, number: int, reported: Reported) -> bool:
+        """Have the worker in it say how its links are; False, and nothing comes, if it cannot be asked."""
+        return self.is_listening and self._life is not None and self._life.want_links(number, reported)
+
+    def links(self, report: LinkReport | None) -> NodeLinks:
+        """Return the facts of this moment about its links; ``report`` is what the worker has just said of them."""
+        child, life = self.child, self._life
+        entry = life.entry() if life else None
+        told = life.links if life else Links(0, 0)
+        if report is not None:
+            states = [row.state for row in report.links if row.state is not ConnectionState.CLOSED]
+            told = Links(sum(state in UP for state in states), len(states))
+        silent = Answer.SILENT if self.is_listening else Answer.ABSENT
+        return NodeLinks(
+            name=self.name,
+            worker=self.config.name,
+            state=child.view,
+            pid=self.pid,
+            incarnation=child.incarnation,
+            answer=silent if report is None else Answer.FRESH,
+            stage=entry.stage if entry else None,
+            lag=round(entry.lateness(time.monotonic()), 6) if entry else None,
+            messages_in=entry.messages_in if entry else 0,
+            messages_out=entry.messages_out if entry else 0,
+            links_up=told.up,
+            links_total=told.total,
+            totals=report.totals if report else LinkTotals(),
+            links=tuple(row.status() for row in report.links) if report else (),
         )
 
     # Actions.

@@ -1,4 +1,4 @@
-"""What is known about a running mesh at one moment: the facts behind ``status``, as they appear in its JSON."""
+"""What is known about a running mesh at one moment: the facts behind ``status`` and ``mesh``, as in their JSON."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from enum import StrEnum
 
 import msgspec
 
+from ..shared.control.links import LinkStatus, LinkTotals
+from ..shared.memory.board import Stage
 from ..shared.memory.entry import Penalty
 
 
@@ -86,3 +88,44 @@ class MeshStatus(msgspec.Struct, frozen=True):
     uptime: float
     workers: tuple[WorkerStatus, ...]
     blacklist: tuple[Penalty, ...] = ()
+
+
+class Answer(StrEnum):
+    """Whether a worker has said how its links are."""
+
+    FRESH = "fresh"  # just now
+    SILENT = "silent"  # not in time: it is busy, hangs, or is frozen
+    ABSENT = "absent"  # it is no node now: there is no process, or it does not listen yet
+
+
+class NodeLinks(msgspec.Struct, frozen=True):
+    """One worker and its ends of its links; those of a worker that is not FRESH are told by the others' ends alone.
+
+    ``stage``, ``lag`` (seconds that its loop is behind), ``messages_in`` and ``messages_out`` are what it says on the
+    liveness board, the figures every few seconds; None and 0 if it says nothing there. ``links_up`` of ``links_total``
+    other nodes are linked with it, by its latest word. ``totals`` are those of all its links so far.
+    """
+
+    name: str
+    worker: str
+    state: WorkerState
+    pid: int | None
+    incarnation: int
+    answer: Answer
+    stage: Stage | None
+    lag: float | None
+    messages_in: int
+    messages_out: int
+    links_up: int
+    links_total: int
+    totals: LinkTotals = LinkTotals()
+    links: tuple[LinkStatus, ...] = ()
+
+
+class MeshLinks(msgspec.Struct, frozen=True):
+    """The links of all workers, in the order of ``MeshStatus``; commands have none and are left out."""
+
+    mesh: str
+    pid: int
+    uptime: float
+    nodes: tuple[NodeLinks, ...]

@@ -6,17 +6,18 @@ import asyncio
 import os
 import random
 import sys
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
 from ..shared.config.model import MeshConfig, WorkerConfig
+from ..shared.control.requests import Difference
 from ..shared.errors import SupervisorError
 from . import strategy
 from .changeover import Changeover
 from .changes import Changes, compare
 from .conductor import Conductor
+from .difference import difference
 from .directory import RuntimeDirectory, base_directory
 from .event import Event
 from .fleet import Fleet
@@ -36,12 +37,11 @@ from .reaper import check_kernel
 from .renewal import Renewal
 from .reserve import Reserve
 from .slot import Slot
-from .snapshot import MeshState, MeshStatus
+from .snapshot import MeshLinks, MeshState, MeshStatus, WorkerStatus
 from .subreaper import Subreaper, become_subreaper
+from .survey import Survey
 from .sweeps import Sweeps
 from .tables import Tables
-
-MAX_REPLICAS = 1000
 
 
 class Supervisor:
@@ -72,6 +72,7 @@ class Supervisor:
         self._hub = Hub()
         self._incidents = IncidentLog(config.log_dir, self._incidents_lost, self._incidents_restored)
         self._fleet = Fleet(self._make_slot)
+        self._survey = Survey(self._fleet)
         self._conductor = Conductor(self._fleet, config.supervisor, self._publish, self._is_all_over)
         self._run: MeshRun | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -179,14 +180,27 @@ class Supervisor:
             SupervisorError: If there is no such worker, or as ``start``.
             ValueError: If ``replicas`` is not a number from 0 to 1000.
         """
-        if not isinstance(replicas, int) or isinstance(replicas, bool) or not 0 <= replicas <= MAX_REPLICAS:
-            raise ValueError(f"replicas must be a number from 0 to {MAX_REPLICAS}, not {replicas!r}")
+        await self.scale_all({name: replicas})
+
+    async def scale_all(self, replicas: Mapping[str, int]) -> None:
+        """Scale several workers at once, as ``scale`` does one; nothing is done unless all of it can be.
+
+        Raises:
+            SupervisorError: As ``scale``.
+            ValueError: As ``scale``.
+        """
         self._check_running()
-        self._fleet.named(name)
-        worker = next((worker for worker in self.config.workers if worker.name == name), None)
-        if worker is None:
-            raise SupervisorError(f"{name} is a slot; it is its worker that is scaled")
-        await self._changing.resize(replace(worker, replicas=replicas))
+        await self._changing.scale(replicas)
+
+    def check_scale(self, replicas: Mapping[str, int]) -> None:
+        """Check that ``scale_all`` can be begun.
+
+        Raises:
+            SupervisorError: As ``scale``.
+            ValueError: As ``scale``.
+        """
+        self._check_running()
+        self._changing.scaled(replicas)
 
     async def reload(self, config: MeshConfig) -> Changes:
         """Go over to ``config``: what is changed in policy counts from now on, other changes replace processes.
@@ -205,10 +219,16 @@ class Supervisor:
             raise SupervisorError("; ".join(refused))
         async with self._renewing.trial(config):
             self._check_running()
+            config = self._changing.keeping_scale(config)
             changes = compare(self.config, config)
             new = await self._changing.reload(config, changes)
         await self._conductor.until_ready(new)
         return changes
+
+    def difference(self, config: MeshConfig) -> Difference:
+        """Return what a reload of ``config`` would change now, key by key."""
+        self._check_running()
+        return difference(self.config, self._changing.keeping_scale(config))
 
     # Asked by whoever runs it.
 
@@ -299,6 +319,24 @@ class Supervisor:
         uptime = round(self._uptime(), 3)
         return MeshStatus(self.config.mesh.name, os.getpid(), self._state(), uptime, workers, penalties)
 
+    async def links(self) -> MeshLinks:
+        """Ask all workers how their links are, and return that; one that does not answer within 250 ms is SILENT."""
+        nodes = await self._survey.links()
+        return MeshLinks(self.config.mesh.name, os.getpid(), round(self._uptime(), 3), nodes)
+
+    def slots(self, name: str) -> tuple[WorkerStatus, ...]:
+        """Return the facts of a slot, or of all of a worker.
+
+        Raises:
+            UnknownSlot: If there is no such slot or worker.
+            SupervisorError: If the mesh does not run (any more).
+        """
+        return tuple(slot.status() for slot in self._named(name))
+
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """Return the names of the slots by those of their workers, in the order of the file."""
+        return {name: tuple(slot.name for slot in slots) for name, slots in self._fleet.workers().items()}
+
     async def traces(self, name: str) -> str:
         """Return where the threads of a slot's process are now; of all slots of a worker, if it is one.
 
@@ -388,6 +426,7 @@ class Supervisor:
     async def _wind_up(self, status: int) -> None:
         """Leave nothing behind: no process, no file, nobody who waits."""
         try:
+            self._survey.close()
             for slot in self._fleet:
                 slot.close()
             self._incidents.close()

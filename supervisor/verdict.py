@@ -13,9 +13,9 @@ look before:
     state T                                               stopped, if it was by SIGSTOP
     state t, or T by another signal                       somebody debugs it, or pressed Ctrl-Z: no verdict
 
-A look proves at most two beats of silence: what lies further back may have been a pause of the whole machine, or of
-the observer. Where the kernel does not count (no schedstat), the coarse ticks of CPU time are all there is, queueing
-goes unseen, and every deadline is doubled.
+A look proves silence for half of the time-out, and for four beats at most (``Limits.credit``): what lies further back
+may have been a pause of the whole machine, or of the observer. Where the kernel does not count (no schedstat), the
+coarse ticks of CPU time are all there is, queueing goes unseen, and every deadline is doubled.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 _LATE = 4  # beats
-_CREDIT = 2  # beats
+_LEAST_CREDIT, _MOST_CREDIT = 2, 4  # beats
 _WITHOUT_SCHEDSTAT = 2.0
 _SIGSTOP = 19
 
@@ -59,6 +59,11 @@ class Limits:
         """The shorter one of the two time-outs."""
         hang, busy = self.hang_timeout, self.busy_timeout
         return min(math.inf if hang is None else hang, math.inf if busy is None else busy)
+
+    @property
+    def credit(self) -> float:
+        """How much silence one look proves, in seconds: whoever looks first at a turn that is older loses time."""
+        return self.beat * min(_MOST_CREDIT, max(_LEAST_CREDIT, self.shortest / 2 / self.beat))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +144,7 @@ class Suspicion:
         self._queued = self._queueing = self._excused = 0.0
         # What others queued excuses a thread that waits for the GIL, but for no longer than it did nothing else.
         self._others_queued = self._passive = 0.0
-        self._credit = _CREDIT * limits.beat
+        self._credit = limits.credit
 
     @property
     def excused(self) -> float:

@@ -1,9 +1,10 @@
 """Watches the liveness board, and finds out about workers that are late.
 
-One timer serves a whole mesh, each ``beat``, as long as anybody is watched (each second one while nobody is late and
-every time-out is long: waking up is what costs). What it does as a rule is to copy the
-stamps of all slots and compare them with what they are when every loop waits: two operations, whatever the number of
-workers. Only a worker that is late is looked at more closely, and only as long as it is.
+One timer serves a whole mesh as long as anybody is watched, and it comes as seldom as it may, since waking up is what
+costs: the stamps tell when a turn began, so nobody need look before a turn that has just begun, or may begin right
+after this scan, is so old that a first look at it must be taken (``Limits.credit``). What a scan does as a rule is to
+copy the stamps of all slots and compare them with what they are when every loop waits: two operations, whatever the
+number of workers. Only a worker that is late is looked at more closely, each ``beat``, as long as it is.
 
 The watchdog stands still itself at times (the machine is overloaded, or was suspended). What it takes for silence then
 is its own (``ObserverPause``): for a while it tells nothing, and that time counts against nobody.
@@ -12,6 +13,7 @@ is its own (``ObserverPause``): for a while it tells nothing, and that time coun
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from array import array
 from collections.abc import Callable
@@ -22,12 +24,14 @@ from ..shared.memory.board import BEAT_INTERVAL, LivenessBoard, Stage, waiting
 from . import procfs
 from .verdict import Limits, Look, Scheduled, Suspicion, Verdict
 
-_PAUSE = 4  # beats that the watchdog may be late
-_SLOW = 2  # beats between two scans, if
-_LONG = 20  # beats are the shortest time-out of all.
+_PACE = 4  # beats: the most between two scans
+_PAUSE = 2  # beats that the watchdog may be late
+_GRACE = 4  # beats
+_PUNCTUAL = 0.95  # of the credit: timers are late rather than early
 _BEATS_LOOKED_AT = 0.25
 _OVERDUE = BEAT_INTERVAL + 1.0  # seconds after a beat at which the next one is more than late
 _SHORTEST = 0.001
+_ROUNDING = 1e-6  # seconds: what is due is due for sure that much later
 
 
 @dataclass(slots=True)
@@ -39,6 +43,7 @@ class _Watched:
     limits: Limits
     idle: int
     watched_since: float
+    reach: float  # seconds: how old a turn may be when it is looked at first
     stamp: int = 0
     suspicion: Suspicion | None = None
     tid: int = 0
@@ -82,6 +87,7 @@ class Watchdog:
         self._watched: dict[int, _Watched] = {}
         self._late: set[int] = set()
         self._pace = beat
+        self._next_at = 0.0
         self._count = 0
         self._idle = b""  # what the stamps are when all loops wait
         self._beats_due = 0.0
@@ -111,12 +117,16 @@ class Watchdog:
         started = procfs.start_time(pid) if start_time is None else start_time
         limits = Limits(self._beat, hang_timeout, busy_timeout)
         now = self._clock()
-        self._watched[index] = _Watched(index, pid, started, incarnation, limits, waiting(incarnation), now)
+        reach = _PUNCTUAL * limits.credit
+        self._watched[index] = _Watched(index, pid, started, incarnation, limits, waiting(incarnation), now, reach)
         self._expect()
         if self._timer is None:
             self._pause = self._new_pause()
             self._pause.tick(now)
             self._beats_due = now
+            self._timer = self._loop.call_later(self._pace, self._tick)
+        elif self._timer.when() > self._loop.time() + self._pace:
+            self._timer.cancel()
             self._timer = self._loop.call_later(self._pace, self._tick)
 
     def unwatch(self, index: int) -> None:
@@ -137,12 +147,11 @@ class Watchdog:
             self._timer = None
 
     def _new_pause(self) -> ObserverPause:
-        return ObserverPause(interval=_SLOW * self._beat, limit=_PAUSE * self._beat, grace=_PAUSE * self._beat)
+        return ObserverPause(interval=_PACE * self._beat, limit=_PAUSE * self._beat, grace=_GRACE * self._beat)
 
     def _expect(self) -> None:
         """Work out what the stamps are when all loops wait, and how often to look at them."""
-        shortest = min((watched.limits.shortest for watched in self._watched.values()), default=0.0)
-        self._pace = self._beat * (_SLOW if shortest >= _LONG * self._beat else 1)
+        self._pace = min((watched.reach for watched in self._watched.values()), default=self._beat)
         self._count = max(self._watched, default=-1) + 1
         stamps = [self._watched[index].idle if index in self._watched else 0 for index in range(self._count)]
         self._idle = array("Q", stamps).tobytes()
@@ -151,13 +160,13 @@ class Watchdog:
         timer, now = self._timer, self._clock()
         self._pause.tick(now)
         stamps = self._board.scan(self._count)
+        self._next_at = now + self._pace
         try:
             if stamps != self._idle or self._late or now >= self._beats_due:
                 self._examine_all(stamps, now)
         finally:  # Whatever those who are told may raise; they may also have ended the watch, and begun another one.
             if self._timer is timer:
-                wait = self._until_next() if self._late else self._pace
-                self._timer = self._loop.call_later(wait, self._tick)
+                self._timer = self._loop.call_later(self._until_next(), self._tick)
 
     def _examine_all(self, stamps: bytes, now: float) -> None:
         is_time_for_beats = now >= self._beats_due
@@ -176,6 +185,8 @@ class Watchdog:
         since = self._late_since(watched, stamp)
         if since is None or now - since <= self._beat:
             self._clear(watched)
+            if since is not None:
+                self._next_at = min(self._next_at, since + watched.reach)
             return
         if watched.suspicion is None or watched.stamp != stamp:
             watched.stamp = stamp
@@ -216,6 +227,7 @@ class Watchdog:
             look = self._look_at(watched.pid, watched.tid, watched.started, now)
         if look is None:  # Gone: its pidfd says so. Or nobody can look now, and somebody will with the next beat.
             self._clear(watched)
+            self._next_at = min(self._next_at, now + self._beat)
             return
         is_trusted = self._pause.is_trusted(now)
         verdict = suspicion.look(look, is_trusted=is_trusted)
@@ -264,7 +276,11 @@ class Watchdog:
             self._suspected(watched.index, False)
 
     def _until_next(self) -> float:
-        """Return the seconds until the next scan: a beat, or less if a verdict is due before."""
+        """Return the seconds until the next scan: at most a beat while anybody is late, less if a verdict is due."""
+        now = self._clock()
+        wait = min(self._next_at - now, self._pace)
         late = [self._watched[index].suspicion for index in self._late]
-        wait = min((suspicion.due for suspicion in late if suspicion is not None), default=0.0) - self._clock()
-        return min(self._beat, max(_SHORTEST, wait)) if wait > 0 else self._beat
+        for suspicion in late:
+            until_due = math.inf if suspicion is None else suspicion.due + _ROUNDING - now
+            wait = min(wait, self._beat, until_due if until_due > 0 else self._beat)
+        return max(_SHORTEST, wait)

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import msgspec
 
-from ..shared.config import locate_logs
 from ..shared.errors import SupervisorError
-from .client import Client, NotRunning
-from .directory import running_file
+from .client import Client
 from .incidents import Incident, read_incidents
 from .naming import slots_named
+from .remains import remains_of
 from .snapshot import WorkerStatus
-from .story import no_incident, tell
+from .story import Paper, no_incident, tell
+
+_SHORTLY = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,7 @@ class Past:
             NotRunning: If there is no file and the mesh does not run.
             ConfigError: If the file is not usable.
         """
-        if file is None and (file := running_file(base, name)) is None:
-            raise NotRunning(name)
-        log_dir, slots = locate_logs(file)
+        log_dir, slots = remains_of(base, name, file)
         present: Sequence[WorkerStatus] = ()
         with suppress(SupervisorError), Client(base, name) as client:  # the past can be told without the present
             present = client.status().workers
@@ -61,13 +60,21 @@ class Past:
         """Return the latest incident as JSON; ``null`` if there is none."""
         return msgspec.json.encode(self.latest(name)).decode()
 
-    def story(self, name: str | None, *, colour: bool) -> str:
-        """Return the latest incident as a story."""
+    def story(self, name: str | None, paper: Paper) -> str:
+        """Return the latest incident as a story; without a name also what has happened elsewhere."""
         incident = self.latest(name)
         if incident is None:
-            return no_incident(name)
+            present = next((one for one in self.present if one.name == name), None)
+            return no_incident(name, present, paper)
         present = next((one for one in self.present if one.name == incident.slot), None)
-        return tell(incident, time.time(), present, colour=colour)
+        others = self._others(incident) if name is None else []
+        return tell(incident, time.time(), present, others, paper)
+
+    def _others(self, incident: Incident) -> list[Incident]:
+        """Return the latest incident of each other slot that had one shortly before, the latest first."""
+        latest = {one.slot: one for one in self.incidents if incident.at - one.at < _SHORTLY}
+        latest.pop(incident.slot, None)
+        return sorted(latest.values(), key=lambda one: -one.at)
 
 
 def trace(client: Client, slot: str, *, as_json: bool) -> str:

@@ -7,9 +7,15 @@ import os
 import select
 import threading
 from collections import deque
+from collections.abc import Callable
 
 LIMIT = 4 * 1024 * 1024
 """How much may wait to be written, in bytes."""
+
+
+def _not_shown(count: int) -> str:
+    return f"... {count} lines are not shown: the output is not taken fast enough\n"
+
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -18,13 +24,14 @@ class Writer:
     """Writes to ``descriptor`` in a thread of its own.
 
     A terminal that was stopped (Ctrl-S), or a pipe that nobody reads, makes texts wait; beyond ``limit`` bytes they
-    are dropped, and their number is told when there is room again. A place that is gone swallows everything.
+    are dropped, and ``dropped`` tells their number when there is room again. A place that is gone swallows everything.
     The descriptor's own mode is left alone: it may be shared with the shell.
     """
 
-    def __init__(self, descriptor: int, limit: int = LIMIT) -> None:
+    def __init__(self, descriptor: int, limit: int = LIMIT, dropped: Callable[[int], str] = _not_shown) -> None:
         self._descriptor = descriptor
         self._limit = limit
+        self._tell_dropped = dropped
         self._waiting: deque[bytes] = deque()
         self._size = 0
         self._dropped = 0
@@ -45,7 +52,7 @@ class Writer:
                 self._dropped += 1
                 return
             if self._dropped:
-                data = b"... %d lines are not shown: the output is not taken fast enough\n" % self._dropped + data
+                data = self._tell_dropped(self._dropped).encode() + data
                 self._dropped = 0
             self._waiting.append(data)
             self._size += len(data)

@@ -62,6 +62,7 @@ class Node:
         self.name = name
         self.incarnation = incarnation
         self.settings = settings
+        self.worker: Worker | None = None  # once it is made
         self._report = report
         self._tell_of_ending = ending
         self._lag_of = lag_of
@@ -97,7 +98,7 @@ class Node:
 
     async def live(self) -> Ending:
         """Live to the end, and return how that was."""
-        worker = self._make()
+        worker = self.worker = self._make()
         try:
             if worker is not None and await self._listen():
                 is_started = await self._start(worker)

@@ -5,13 +5,15 @@ it says so, and when it goes on it says when. So an idle worker costs nothing an
 that does not return shows as a turn that began long ago. It takes a selector of our own, which asyncio permits; where
 a loop has no selector (uvloop) a timer stamps each ``beat`` instead.
 
-Beside that there is one beat every two seconds, with figures for whoever asks. It tells an idle loop from one that is
-frozen while it waits: that cannot give it.
+Beside that there is a beat now and then (``BEAT_INTERVAL``), with figures for whoever asks. It tells an idle loop from
+one that is frozen while it waits: that cannot give it. The selector gives it, too, since a timer would make a turn of
+the loop: a wait that is longer than the next beat is off is made in slices, which the loop does not see.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import selectors
 import time
@@ -22,24 +24,54 @@ from contextlib import suppress
 from ..shared.memory.board import BEAT_INTERVAL, BoardWriter
 
 _LAGS = 10
-_COUNT_EACH = 2  # beats: all links are asked for it
+_SECOND = 1_000_000_000
+_INTERVAL = round(BEAT_INTERVAL * _SECOND)
+
+_Ready = list[tuple[selectors.SelectorKey, int]]
 
 
 class PulsedSelector(selectors.EpollSelector):
-    """Stamps each turn of the loop that waits on it, from ``attach`` until ``detach``."""
+    """Stamps each turn of the loop that waits on it, and has beats given, from ``attach`` until ``detach``."""
 
-    def attach(self, writer: BoardWriter) -> None:
-        """Stamp the slot of ``writer`` from now on."""
+    def attach(self, writer: BoardWriter, beat: Callable[[float, bool], bool]) -> None:
+        """Stamp the slot of ``writer`` from now on, and call ``beat`` each ``BEAT_INTERVAL``.
+
+        ``beat`` is given by how many seconds it is late, and whether the loop has made no turn since the last one. Once
+        it returns False nothing is stamped any more.
+        """
         words, at, bias, waiting = writer.words, writer.stamp_at, writer.bias, writer.waiting
         wait, now = super().select, time.monotonic_ns
+        due = now() + _INTERVAL
 
-        def select(timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-            words[at] = waiting
-            ready = wait(timeout)
-            words[at] = now() + bias
-            return ready
+        def give_beat(moment: int, is_idle: bool) -> bool:
+            nonlocal due
+            is_ours = beat((moment - due) / _SECOND, is_idle)
+            if is_ours:
+                due = moment + _INTERVAL
+            return is_ours
+
+        def wait_beating(timeout: float | None) -> _Ready:
+            moment, is_idle = now(), False
+            end = math.inf if timeout is None else moment + timeout * _SECOND
+            while due < end:
+                if ready := wait((due - moment) / _SECOND):
+                    return ready
+                moment = now()
+                if moment >= due:
+                    if not give_beat(moment, is_idle):
+                        break
+                    is_idle = True
+            return wait(None if timeout is None else (end - moment) / _SECOND)
 
         # On the instance, without a test for whether there is a board: this runs in every turn of every worker.
+        def select(timeout: float | None = None) -> _Ready:
+            words[at] = waiting
+            ready = wait(0) if timeout == 0 else wait_beating(timeout)
+            turn = now()
+            if turn < due or give_beat(turn, False):
+                words[at] = turn + bias
+            return ready
+
         self.select = select  # type: ignore[method-assign]
 
     def detach(self) -> None:
@@ -72,11 +104,10 @@ class Pulse:
         self.links_up = 0
         """How many links are up: told by the next beat."""
         self.count_messages: Callable[[], tuple[int, int]] = lambda: (0, 0)
-        """Is asked how many messages came and went, at each second beat."""
+        """Is asked how many messages came and went, at each beat before which the loop has made a turn."""
         self.writer = writer
         self._loop = loop
         self._beat = beat
-        self._beats = 0
         self._counted = (0, 0)
         self._lags: deque[float] = deque(maxlen=_LAGS)
         self._due = 0.0
@@ -89,12 +120,13 @@ class Pulse:
         with suppress(OSError):
             self._account = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
         if isinstance(self._loop, PulsedLoop):
-            self._loop.pulsed.attach(self.writer)
+            self._loop.pulsed.attach(self.writer, self._give_beat)
             self.writer.sign()
+            self._give_beat(0.0, False)
         else:
             self._sign()
-        self._due = self._loop.time()
-        self._give_beat()
+            self._due = self._loop.time()
+            self._on_timer()
 
     def stop(self) -> None:
         """Stamp no more; the slot stays as it is. Again: no effect."""
@@ -112,18 +144,21 @@ class Pulse:
         self.writer.sign()
         self._stamper = self._loop.call_later(self._beat, self._sign)
 
-    def _give_beat(self) -> None:
+    def _on_timer(self) -> None:
         now = self._loop.time()
-        self._lags.append(max(0.0, now - self._due))
+        if self._give_beat(max(0.0, now - self._due), False):
+            self._due = now + BEAT_INTERVAL
+            self._timer = self._loop.call_at(self._due, self._on_timer)
+
+    def _give_beat(self, late: float, is_idle: bool) -> bool:
+        self._lags.append(late)
         if not self.writer.beat(max(self._lags), self.links_up):
             self.stop()
-            return
-        if self._beats % _COUNT_EACH == 0:
+            return False
+        if not is_idle:
             self._counted = self.count_messages()
         self.writer.account(*self._counted, *_scheduled(self._account))
-        self._beats += 1
-        self._due = now + BEAT_INTERVAL
-        self._timer = self._loop.call_at(self._due, self._give_beat)
+        return True
 
 
 def _scheduled(descriptor: int) -> tuple[int, int]:

@@ -25,6 +25,8 @@ from ..shared.control.lifeline import (
     Failure,
     FromWorker,
     LifelineError,
+    LinkReport,
+    LinksWanted,
     Ready,
     Reserve,
     RosterNews,
@@ -201,6 +203,8 @@ async def _live(lifeline: Lifeline, assignment: Assignment, worker_class: type[W
             node.request_stop()
         elif isinstance(message, RosterNews):
             node.apply(message.records)
+        elif isinstance(message, LinksWanted):
+            report(LinkReport(message.number, *mesh.report()))
 
     lifeline.attach(on_message, _gone)
     if spare is not None and spare.is_stopped:

@@ -9,7 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from ..shared.control.lifeline import Assignment, Listening, Reserve, RosterNews, Stop, ToWorker
+from ..shared.control.lifeline import (
+    Assignment,
+    LinkReport,
+    LinksWanted,
+    Listening,
+    Reserve,
+    RosterNews,
+    Stop,
+    ToWorker,
+)
 from ..shared.mesh.mesh import Mesh, MeshHandler
 from .lifeline import Lifeline
 from .presence import open_board
@@ -51,5 +60,7 @@ class Spare:
             self.mesh.apply(message.records)
         elif isinstance(message, Assignment):
             self._assignment.set_result(message)
+        elif isinstance(message, LinksWanted):
+            self._lifeline.report(LinkReport(message.number, *self.mesh.report()))
         elif isinstance(message, Stop):
             self.is_stopped = True

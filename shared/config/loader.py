@@ -64,10 +64,8 @@ def build_config(root: Mapping[str, Any], folder: Path) -> MeshConfig:
     return config
 
 
-def locate(file: str | os.PathLike[str]) -> tuple[str, Path | None]:
-    """Return what is needed to find the running mesh of ``file``: its name and its ``runtime_dir``, if it has one.
-
-    Whatever else is wrong with the file does not matter.
+def locate_thoroughly(file: str | os.PathLike[str]) -> tuple[str, Path | None]:
+    """Do what ``locating.locate`` does, and say what is wrong if that cannot be done.
 
     Raises:
         ConfigError: If the file cannot be read, or one of the two is wrong.

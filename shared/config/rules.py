@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import values
 from .model import DEFAULT_HANG_TIMEOUT, RestartPolicy, slot_names
+from .names import NAME, NAME_RULE
 from .report import Where, closest
 from .schema import CLASS_ONLY, COMMAND_ONLY
 from .values import is_loopback, show
@@ -43,8 +43,8 @@ def check_mesh(mesh: Mapping[str, Any], keys: Collection[str], where: Where) -> 
 
 def check_worker(worker: WorkerTable) -> None:
     """Report what does not go together within one worker."""
-    if not values.NAME.fullmatch(worker.name):
-        worker.where.fault(f"the name of a worker {values.NAME_RULE}")
+    if not NAME.fullmatch(worker.name):
+        worker.where.fault(f"the name of a worker {NAME_RULE}")
     _check_kind(worker)
     _check_memory(worker)
     if worker.given.get("significant") and worker.given.get("restart") is RestartPolicy.ALWAYS:

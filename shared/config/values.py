@@ -23,14 +23,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from .names import NAME, NAME_RULE
 from .report import Unfit, Where, closest
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
 Parser = Callable[[object, Where], T]
 
-NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-NAME_RULE = "must be a lower-case letter followed by at most 62 of a-z, 0-9, _ and -"
 LONGEST_DURATION = 365 * 86_400.0
 
 _NUMBER = r"(\d+(?:\.\d+)?)"

@@ -11,6 +11,8 @@ ends are processes of one user and one version, but lengths and types are checke
                     ◀────────────────────────  Ready     on_start has returned
                     ◀────────────────────────  Links     how many peers are linked (coalesced)
                     ◀────────────────────────  Failure   what ended me, with its traceback
+        LinksWanted ────────────────────────▶            (while somebody looks)
+                    ◀────────────────────────  LinkReport  all links, as this end sees them
         Stop        ────────────────────────▶            run on_stop and end (beside the stop signal)
 
 A spare is told first how it is linked with everybody, and later whose place it takes:
@@ -33,6 +35,7 @@ import msgspec
 
 from ..core.roster import NodeRecord
 from ..errors import MeshError
+from .links import LinkRow, LinkTotals
 
 MAX_MESSAGE = 64 * 1024 * 1024
 """The longest message accepted, in bytes; settings and rosters are far below it."""
@@ -122,6 +125,12 @@ class RosterNews(msgspec.Struct, frozen=True, tag="roster", array_like=True, for
     records: tuple[NodeRecord, ...]
 
 
+class LinksWanted(msgspec.Struct, frozen=True, tag="links-wanted", array_like=True, forbid_unknown_fields=True):
+    """How are your links? ``number`` is the question's, and comes back with the answer."""
+
+    number: int
+
+
 class Stop(msgspec.Struct, frozen=True, tag="stop", array_like=True, forbid_unknown_fields=True):
     """Run ``on_stop`` and end."""
 
@@ -143,6 +152,14 @@ class Links(msgspec.Struct, frozen=True, tag="links", array_like=True, forbid_un
     total: int
 
 
+class LinkReport(msgspec.Struct, frozen=True, tag="link-report", array_like=True, forbid_unknown_fields=True):
+    """The answer to ``LinksWanted``: a row for each other node, whatever its state, and what all links carried."""
+
+    number: int
+    totals: LinkTotals
+    links: tuple[LinkRow, ...]
+
+
 class Failure(msgspec.Struct, frozen=True, tag="failure", array_like=True, forbid_unknown_fields=True):
     """Why the worker is about to end by itself: where (``import``, ``on_start``, ...) and the whole traceback."""
 
@@ -150,8 +167,8 @@ class Failure(msgspec.Struct, frozen=True, tag="failure", array_like=True, forbi
     traceback: str
 
 
-ToWorker = Assignment | Reserve | RosterNews | Stop
-FromWorker = Listening | Ready | Links | Failure
+ToWorker = Assignment | Reserve | RosterNews | LinksWanted | Stop
+FromWorker = Listening | Ready | Links | LinkReport | Failure
 
 # What msgspec raises for text that is not UTF-8, and for nesting that is too deep, are not errors of its own.
 _MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)

@@ -7,20 +7,39 @@ A request is one JSON text in one ZeroMQ message, from a DEALER to the superviso
 
 ``id`` is the client's and comes back in the reply (0: the request's could not be read). After ``deadline`` (seconds of
 the system's monotonic clock, which all processes of a machine share) a request is answered with ``late`` and nothing
-is done: a client that gave up must not be obeyed later. The envelope is the same in every version.
+is done: a client that gave up must not be obeyed later. The envelope, ``hello`` and what it is answered with are the
+same in every version, so that a client can always find out with whom it does not get along.
+
+A request that changes something (``start``, ``stop``, ``restart``, ``scale``, ``reload``) is answered as soon as it has
+begun: with ``accepted``, a reload with the ``difference``. From then on it is the supervisor's, whatever becomes of the
+client. One that waits is told each ``step``, and at the end that it is ``done``, or why not.
+
+Events are published beside that, on a socket of their own: two frames, ``TOPIC`` and a ``Happened``. Whoever has
+subscribed to TOPIC and then to ``SYNC`` and a few bytes that nobody else uses gets these back, with the number of the
+latest event: from the next one on it misses none. That number comes now and then under ``LATEST``, too, so that whoever
+has missed the last ones of many notices it although nothing follows.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated, Any
 
 import msgspec
 
-from ..errors import MeshError
+from ..errors import Fault, MeshError
 
 VERSION = 1
 MAX_REQUEST = 65_536
 """The longest request that is read, in bytes."""
+
+TOPIC = b"event"
+LATEST = b"event latest"
+SYNC = b"sync "
+
+_MOST_NAMES = 1000
+Names = Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=_MOST_NAMES)]
+Replicas = Annotated[dict[str, Annotated[int, msgspec.Meta(ge=0)]], msgspec.Meta(min_length=1, max_length=_MOST_NAMES)]
 
 
 class Hello(msgspec.Struct, frozen=True, tag_field="type", tag="hello"):
@@ -31,6 +50,10 @@ class GetStatus(msgspec.Struct, frozen=True, tag_field="type", tag="status"):
     """How is the mesh?"""
 
 
+class GetLinks(msgspec.Struct, frozen=True, tag_field="type", tag="links"):
+    """How are the links of all workers?"""
+
+
 class Shutdown(msgspec.Struct, frozen=True, tag_field="type", tag="shutdown"):
     """Stop everything cleanly and end. Answered at once; the mesh is over when its lock is free."""
 
@@ -39,6 +62,50 @@ class Why(msgspec.Struct, frozen=True, tag_field="type", tag="why"):
     """Where is the process in ``slot`` now? Answered with the tracebacks of all its threads."""
 
     slot: str
+
+
+class GetNames(msgspec.Struct, frozen=True, tag_field="type", tag="names"):
+    """What are the workers and the slots called?"""
+
+
+class GetEvents(msgspec.Struct, frozen=True, tag_field="type", tag="events"):
+    """What has happened lately?"""
+
+
+class Start(msgspec.Struct, frozen=True, tag_field="type", tag="start"):
+    """Start slots, or all of workers."""
+
+    names: Names
+    wait: bool = True
+
+
+class Stop(msgspec.Struct, frozen=True, tag_field="type", tag="stop"):
+    """Stop slots, or all of workers, until they are started."""
+
+    names: Names
+    wait: bool = True
+
+
+class Restart(msgspec.Struct, frozen=True, tag_field="type", tag="restart"):
+    """Restart slots, or all of workers, one after the other or those of each name ``at_once``."""
+
+    names: Names
+    at_once: bool = False
+    wait: bool = True
+
+
+class Scale(msgspec.Struct, frozen=True, tag_field="type", tag="scale"):
+    """Have so many slots for each of these workers."""
+
+    replicas: Replicas
+    wait: bool = True
+
+
+class Reload(msgspec.Struct, frozen=True, tag_field="type", tag="reload"):
+    """Go over to what the configuration file says now; ``dry_run``: only say what that would change."""
+
+    dry_run: bool = False
+    wait: bool = True
 
 
 class Welcome(msgspec.Struct, frozen=True, tag_field="type", tag="welcome"):
@@ -55,6 +122,12 @@ class StatusReport(msgspec.Struct, frozen=True, tag_field="type", tag="status"):
     status: msgspec.Raw
 
 
+class LinksReport(msgspec.Struct, frozen=True, tag_field="type", tag="links"):
+    """The answer to ``GetLinks``: the supervisor's ``MeshLinks`` as JSON."""
+
+    links: msgspec.Raw
+
+
 class Accepted(msgspec.Struct, frozen=True, tag_field="type", tag="accepted"):
     """It has begun."""
 
@@ -63,6 +136,82 @@ class Traces(msgspec.Struct, frozen=True, tag_field="type", tag="traces"):
     """The answer to ``Why``."""
 
     text: str
+
+
+class KnownNames(msgspec.Struct, frozen=True, tag_field="type", tag="names"):
+    """The answer to ``GetNames``: the slots of each worker, in the order of the file."""
+
+    workers: dict[str, tuple[str, ...]]
+
+
+class Happened(msgspec.Struct, frozen=True):
+    """One event. ``number`` counts from 1 without a gap; ``details`` are those of ``supervisor.event.Event``."""
+
+    number: int
+    at: float
+    event: str
+    slot: str
+    incarnation: int
+    details: dict[str, Any]
+
+
+class EventLog(msgspec.Struct, frozen=True, tag_field="type", tag="events"):
+    """The answer to ``GetEvents``: the latest, the oldest first, each a ``Happened``."""
+
+    events: tuple[msgspec.Raw, ...]
+
+
+class Step(msgspec.Struct, frozen=True, tag_field="type", tag="step"):
+    """What has become of a slot in a change that goes on, and how many seconds that took (None: it was so before)."""
+
+    slot: str
+    state: str
+    incarnation: int
+    seconds: float | None
+
+
+class Done(msgspec.Struct, frozen=True, tag_field="type", tag="done"):
+    """A change is complete, after so many seconds, and this has become of each slot."""
+
+    seconds: float
+    steps: tuple[Step, ...]
+
+
+class KeyChange(msgspec.Struct, frozen=True):
+    """A key, dotted, that has another value; None: it was not there, or is not any more."""
+
+    key: str
+    old: Any
+    new: Any
+
+
+class Difference(msgspec.Struct, frozen=True, tag_field="type", tag="difference"):
+    """What a reload changes, by worker: slots that come and go, keys, and how many replicas there were and are to be.
+
+    ``replaced`` are workers whose processes are restarted for what has changed, ``adjusted`` those that go by other
+    rules from now on. ``refused`` says what cannot change under a running mesh: if anything, nothing is done.
+    """
+
+    file: str
+    added: dict[str, tuple[str, ...]] = {}
+    removed: dict[str, tuple[str, ...]] = {}
+    replaced: dict[str, tuple[KeyChange, ...]] = {}
+    adjusted: dict[str, tuple[KeyChange, ...]] = {}
+    rescaled: dict[str, tuple[int, int]] = {}
+    supervisor: tuple[KeyChange, ...] = ()
+    refused: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return self == Difference(self.file)
+
+
+class Faulty(msgspec.Struct, frozen=True, tag_field="type", tag="faulty"):
+    """The answer to ``Reload`` when there are faults in the file: nothing has changed."""
+
+    file: str
+    faults: tuple[Fault, ...]
 
 
 class Refusal(StrEnum):
@@ -84,8 +233,22 @@ class Refused(msgspec.Struct, frozen=True, tag_field="type", tag="refused"):
     text: str
 
 
-Question = Hello | GetStatus | Shutdown | Why
-Answer = Welcome | StatusReport | Accepted | Traces | Refused
+Change = Start | Stop | Restart | Scale | Reload
+Question = Hello | GetStatus | GetLinks | GetNames | GetEvents | Shutdown | Why | Change
+Answer = (
+    Welcome
+    | StatusReport
+    | LinksReport
+    | KnownNames
+    | EventLog
+    | Accepted
+    | Traces
+    | Step
+    | Done
+    | Difference
+    | Faulty
+    | Refused
+)
 
 
 class RequestError(MeshError):
@@ -111,16 +274,25 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """The envelope of an answer."""
+    """An answer, out of its envelope."""
 
     version: int
     id: int
     body: Answer
 
 
+class _Envelope(msgspec.Struct, frozen=True):
+    version: int
+    id: int
+    body: msgspec.Raw
+
+
 _envelopes = msgspec.json.Decoder(Request)
 _questions: msgspec.json.Decoder[Question] = msgspec.json.Decoder(Question)
-_replies = msgspec.json.Decoder(Reply)
+_replies = msgspec.json.Decoder(_Envelope)
+_answers: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)
+_welcomes = msgspec.json.Decoder(Welcome)
+_hellos = msgspec.json.Decoder(Hello)
 
 
 def encode_request(request: int, question: Question, deadline: float) -> bytes:
@@ -140,7 +312,7 @@ def decode_request(data: bytes, now: float) -> tuple[int, Question, float]:
         request = _envelopes.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(0, Refusal.GARBAGE, f"not a request: {error}") from None
-    if request.version != VERSION:
+    if request.version != VERSION and not _is(request.body, _hellos):
         text = f"this supervisor speaks version {VERSION} of the control protocol, not {request.version}"
         raise RequestError(request.id, Refusal.VERSION, text)
     if not now <= request.deadline:
@@ -157,13 +329,24 @@ def encode_reply(request: int, answer: Answer) -> bytes:
 
 
 def decode_reply(data: bytes) -> Reply:
-    """Return the reply in a message.
+    """Return the reply in a message; of one of another version that makes no sense in this one, that it is refused.
 
     Raises:
-        RequestError: If it is none, or one of another version.
+        RequestError: If it is none.
     """
     try:
         reply = _replies.decode(data)
+        if reply.version != VERSION and not _is(reply.body, _welcomes):
+            text = f"it speaks version {reply.version} of the control protocol, not {VERSION}"
+            return Reply(reply.version, reply.id, Refused(Refusal.VERSION, text))
+        return Reply(reply.version, reply.id, _answers.decode(reply.body))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(0, Refusal.GARBAGE, f"the supervisor's answer makes no sense: {error}") from None
-    return reply
+
+
+def _is(body: msgspec.Raw, decoder: msgspec.json.Decoder[Any]) -> bool:
+    try:
+        decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return True

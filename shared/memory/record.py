@@ -99,18 +99,20 @@ class Records:
 
     def write(self, index: int, payload: bytes) -> int:
         """Replace the payload of a record and return its sequence; the caller is its only writer (see above)."""
-        words = self._words
+        at = self._first + index * self._stride
+        return self.rewrite(at, self._words[at], payload)
+
+    def rewrite(self, at: int, sequence: int, payload: bytes) -> int:
+        """Do as ``write`` to the record whose sequence is the word ``at`` (see ``word``) and is ``sequence`` now."""
         length = len(payload)
         if length > self.payload:
             raise ValueError(f"{length} bytes are too many for a record of {self.payload}")
-        at = self._first + index * self._stride
         # The last number of all, which only garbage comes to, is followed by 2: 0 would be a record never written.
-        sequence = words[at] + 1
-        if sequence > _LAST:
-            sequence = 2
+        sequence = sequence + 1 if sequence < _LAST else 2
         head = at + 1 + self._copy if sequence & 1 else at + 1
         begin = head * WORD + WORD
         self._data[begin : begin + length] = payload
+        words = self._words
         words[head] = length << 32 | crc32(payload, sequence & _LOW)
         words[at] = sequence
         return sequence

@@ -94,12 +94,11 @@ class Table:
         home = self._homes.get(key)
         if home is not None and self._words[home] == _FREE:
             return None
-        slot = self._search(key)
+        slot = self._search(key, _tag(entries.encoded_key(key)))
         return None if slot < 0 else self.entry(slot)
 
-    def _search(self, key: str) -> int:
-        """Return the slot of ``key``, -1 if it has none."""
-        tag = _tag(entries.encoded_key(key))
+    def _search(self, key: str, tag: int) -> int:
+        """Return the slot of ``key``, which has this ``tag``; -1 if it has none."""
         home = HEADER_WORDS + tag % self._slots
         if self._words[home] == _FREE:
             if len(self._homes) >= self._slots:
@@ -170,24 +169,29 @@ class Table:
             self._count()
             self._written()
 
-    def store(self, new: Entry, now: int) -> None:
-        """Write an entry over what there is of its key; a new key gets room, if need be that of another entry."""
+    def store(self, old: Entry | None, new: Entry, now: int) -> None:
+        """Write an entry over ``old``, which is what ``find`` says of its key.
+
+        A new key gets room, if need be that of another entry.
+        """
         words = self._words
+        known = self._known.get(new.key)
+        if known is None or known[5] is not old or not 0 <= now - words[_PRUNED_AT] < _PRUNE_EVERY:
+            self._store(new, now)
+            return
+        slot, tag_at, tag, sequence_at, sequence, _ = known
         generation = words[GENERATION] | 1
         words[GENERATION] = generation
-        known = self._known.get(new.key)
-        if known is not None and words[known[3]] == known[4] and words[known[1]] == known[2]:
-            slot, tag_at, tag, sequence_at, _, _ = known
-            sequence = self._records.write(slot, entries.encode(new))
-            self._read[slot] = sequence, new
-            self._known[new.key] = slot, tag_at, tag, sequence_at, sequence, new
-        else:
-            self._store(new, now)
+        sequence = self._records.rewrite(sequence_at, sequence, entries.encode(new))
+        self._read[slot] = sequence, new
+        self._known[new.key] = slot, tag_at, tag, sequence_at, sequence, new
         words[GENERATION] = (generation + 1) & _WHOLE
 
     def _store(self, new: Entry, now: int) -> None:
+        self._tidy(now)
+        self._writing()
         tag = _tag(new.key.encode())
-        slot = self._search(new.key)
+        slot = self._search(new.key, tag)
         is_new = slot < 0
         if is_new:
             slot = self._room(tag, now)
@@ -196,10 +200,11 @@ class Table:
             self._words[HEADER_WORDS + slot] = tag
             self._words[_USED] += 1
         self._remember(slot, tag, new)
+        self._written()
 
     def remove(self, key: str) -> Entry | None:
         """Forget ``key``; return what was known about it."""
-        slot = self._search(key)
+        slot = self._search(key, _tag(entries.encoded_key(key)))
         if slot < 0:
             return None
         old = self.entry(slot)
@@ -221,7 +226,7 @@ class Table:
         words[_USED] = 0
         self._written()
 
-    def tidy(self, now: int) -> None:
+    def _tidy(self, now: int) -> None:
         """Look for some of what is to be forgotten, if that was not done lately."""
         words = self._words
         if 0 <= now - words[_PRUNED_AT] < _PRUNE_EVERY:
@@ -262,6 +267,9 @@ class Table:
         return slot
 
     def _free(self, tag: int) -> int:
+        home = tag % self._slots
+        if self._words[HEADER_WORDS + home] == _FREE:
+            return home
         return next((slot for slot, found in self._from(tag) if found <= _TOMB), -1)
 
     def _evict(self, now: int) -> None:

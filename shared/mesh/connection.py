@@ -11,7 +11,7 @@ from itertools import count, repeat
 from ..core.frames import CALLS, MESSAGES
 from ..core.handshake import Identity
 from ..core.link import Link
-from ..core.liveness import Heartbeat
+from ..core.liveness import Health, Heartbeat
 from ..core.message import Message
 from ..core.retry import Dice
 from ..core.session import Body, Limits
@@ -19,7 +19,7 @@ from ..errors import LinkClosed, PeerLeft, PeerLost, QueueFull, SendTimeout
 from ..metrics import Traffic
 from ..transport.base import TransportConnection
 from .driver import LinkDriver
-from .parties import HandleOwner, Lost, Path
+from .parties import NO_PATH, HandleOwner, Lost, Path
 from .parties import Receiver as Receiver
 
 
@@ -227,6 +227,11 @@ class ConnectionHandle:
         """Drain what was accepted, say goodbye and end the link."""
         await self._owner.close_link(self)
 
+    @property
+    def is_drained(self) -> bool:
+        """Whether the peer has acknowledged everything."""
+        return self._link.is_drained
+
     async def drain(self, timeout: float) -> bool:
         """Wait up to ``timeout`` seconds until the peer has acknowledged everything; return whether it has."""
         self._driver.is_draining = True
@@ -295,11 +300,28 @@ class ConnectionHandle:
         """Return how many messages this link has received and sent."""
         return self._lane.received, self._lane.last
 
+    def carried(self) -> tuple[int, int, int, int, int, int]:
+        """Return the bytes, messages and frames of calls that came in and went out, in this order."""
+        messages, calls = self._link.lanes
+        return *self._driver.traffic(), messages.received, messages.last, calls.received, calls.last
+
+    @property
+    def unacknowledged(self) -> int:
+        """How many messages and frames of calls wait for their acknowledgement."""
+        messages, calls = self._link.lanes
+        return messages.last - messages.acknowledged + calls.last - calls.acknowledged
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether the peer is late, and did not answer a probe."""
+        liveness = self._link.liveness
+        return liveness is not None and liveness.health is Health.SUSPECT
+
     def path(self, now: float) -> Path:
         """Return what is known of the current connection."""
         liveness = self._link.liveness
         if liveness is None or not self.is_attached:
-            return Path(None, None, 0.0, None, None)
+            return NO_PATH
         rtt = liveness.rtt
         return Path(rtt.srtt, rtt.rttvar, liveness.phi(now), liveness.sent_at, liveness.acked_at)
 

@@ -22,6 +22,7 @@ from typing import Protocol
 
 import msgspec
 
+from ..control.links import LinkRow, LinkTotals
 from ..core.endpoint import Endpoint
 from ..core.handshake import Identity, Offer, RefusalCode
 from ..core.liveness import Heartbeat
@@ -35,6 +36,7 @@ from .channel import SCRATCH
 from .connection import ConnectionHandle
 from .dialer import AttemptFailed, Dialer, Dialled, Proposal, shared_budget
 from .options import MeshOptions as MeshOptions
+from .overview import carried, overview
 from .parties import Receiver
 from .peer import Peer
 from .penalties import Blacklist, penalty_table
@@ -113,6 +115,8 @@ class Mesh:
         self._bound: tuple[str, ...] | None = None  # where it listens, once it does
         self._is_announced = False  # the roster lists this node itself as listening
         self._is_closing = False
+        self._is_draining = False  # closing, and links that still owe something may be resumed
+        self._past = LinkTotals()  # what links have carried that are over
         self._links_told = (-1, -1)
         self._is_telling = False
         self._acceptor = Acceptor(
@@ -165,14 +169,18 @@ class Mesh:
         ]
 
     def message_counts(self) -> tuple[int, int]:
-        """Return how many messages have come and gone over the links that are there now."""
-        received = sent = 0
+        """Return how many messages have come and gone over all links that there were so far."""
+        received, sent = self._past.messages_in, self._past.messages_out
         for peer in self._peers.values():
             if peer.handle is not None:
                 came, went = peer.handle.message_counts()
                 received += came
                 sent += went
         return received, sent
+
+    def report(self) -> tuple[LinkTotals, tuple[LinkRow, ...]]:
+        """Return what all links carried so far, and how each is that there is, or should be."""
+        return overview(self._peers.values(), self._past, asyncio.get_running_loop().time())
 
     async def wait_link(self, node: str) -> ConnectionHandle:
         """Wait for a link to ``node`` and return it.
@@ -202,15 +210,19 @@ class Mesh:
 
     async def close(self, drain: float = 0.0) -> None:
         """Drain for up to ``drain`` seconds what was accepted, say goodbye, and end everything."""
-        self._is_closing = True
+        self._is_closing, self._is_draining = True, drain > 0
+        for peer in self._everybody():
+            if self._is_done_with(peer):
+                peer.cancel_dial()
+            peer.wake()
+        if drain > 0:
+            await asyncio.gather(*(handle.drain(drain) for handle in self.links()))
+        self._is_draining = False
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
         for peer in self._everybody():
             peer.cancel_dial()
-            peer.wake()
-        if drain > 0:
-            await asyncio.gather(*(handle.drain(drain) for handle in self.links()))
         await self._acceptor.close()
         handles = [peer.handle for peer in self._everybody() if peer.handle is not None and not peer.is_doomed]
         await asyncio.gather(*(handle.part(_PARTING) for handle in handles))
@@ -254,7 +266,7 @@ class Mesh:
             return  # it has taken a place already, and was faster than its own news
         is_first_sight = peer is None and not newcomer_is_other
         if peer is None:
-            peer = peers[record.name] = Peer(record)
+            peer = peers[record.name] = Peer(record, asyncio.get_running_loop().time())
             has_begun = record.is_listening
         else:
             has_begun = peer.standing.update(record)
@@ -327,9 +339,15 @@ class Mesh:
 
     # Dialling.
 
+    def _is_done_with(self, peer: Peer) -> bool:
+        """Whether there is no more to say to ``peer``: at the end, what was accepted is still delivered."""
+        if not self._is_closing:
+            return False
+        return not self._is_draining or peer.handle is None or peer.is_doomed or peer.handle.is_drained
+
     def _plan_dial(self, peer: Peer, delay: float) -> None:
         """See to it that ``peer`` is dialled in ``delay`` seconds, unless it is linked by then."""
-        if peer.timer is None and peer.dial is None and not self._is_closing:
+        if peer.timer is None and peer.dial is None and not self._is_done_with(peer):
             loop = asyncio.get_running_loop()
             if delay:
                 peer.timer = loop.call_later(delay, self._begin_dial, peer)
@@ -353,7 +371,7 @@ class Mesh:
             return
         peer.patience = 0
         is_linked = peer.handle is not None and (peer.handle.is_attached or peer.is_doomed)
-        if self._bound is not None and not self._is_closing and not is_linked and peer.record.is_listening:
+        if self._bound is not None and not self._is_done_with(peer) and not is_linked and peer.record.is_listening:
             peer.dial = asyncio.create_task(self._dial(peer))
             self._tasks.add(peer.dial)
             peer.dial.add_done_callback(self._tasks.discard)
@@ -377,6 +395,7 @@ class Mesh:
                     )
             except AttemptFailed as failure:
                 log.debug("dialling %s at %s: %s", record.name, text, failure)
+                peer.failed(str(failure), now())
                 continue
             peer.dial = None
             self._established(peer, dialled)
@@ -384,6 +403,7 @@ class Mesh:
         peer.dial = None
         pause = max(_SPACING, peer.backoff.next(self._rng))
         if wait is not None:
+            peer.left_alone(f"it is barred for {wait:.3g} s", now())
             pause = max(pause, wait + self._rng.random() * self._dialer.penalties.spread)
         peer.is_barred = wait is not None
         self._plan_dial(peer, pause)
@@ -406,7 +426,7 @@ class Mesh:
         return Proposal(session_id(self._me, identity), received)
 
     def _established(self, peer: Peer, dialled: Dialled) -> None:
-        if self._is_closing:
+        if self._is_done_with(peer):
             dialled.connection.close()
             return
         handle = self._handle_for(peer, peer.identify(dialled.peer))
@@ -419,6 +439,7 @@ class Mesh:
             self._plan_dial(peer, redial_delay(self._me.node, peer.record.name))
             return
         peer.dialled_at = asyncio.get_running_loop().time()
+        peer.rtt = dialled.rtt
         handle.attach(dialled.connection, str(dialled.endpoint), dialled.peer, dialled.received, rtt=dialled.rtt)
 
     # Accepting.
@@ -427,7 +448,7 @@ class Mesh:
         """Decide about an authenticated peer's connection."""
         node = offer.peer.node
         peer = self._peers.get(node) or self._spares.get(node) or self._peer_of(offer.peer.epoch)
-        if self._is_closing:
+        if self._is_closing and (peer is None or self._is_done_with(peer)):
             return Refuse(RefusalCode.CLOSING)
         if node == self._me.node or offer.peer.epoch == self._me.epoch:
             return Refuse(RefusalCode.MISMATCH, "this is the node that dials")
@@ -446,7 +467,7 @@ class Mesh:
         except ProtocolFault as fault:
             return Refuse(RefusalCode.STALE, str(fault))
         peer.cancel_dial()
-        peer.dialled_at = None
+        peer.dialled_at = peer.rtt = None
         return handle
 
     def _own_dial_wins(self, peer: Peer) -> bool:
@@ -491,7 +512,7 @@ class Mesh:
         """Announce a new link; a reconnect is nobody's business."""
         peer = self._owner_of(handle)
         if peer is not None:
-            peer.attached_at = asyncio.get_running_loop().time()
+            peer.attached(asyncio.get_running_loop().time())
             self._announce(peer)
             self._tell_links()
 
@@ -509,9 +530,11 @@ class Mesh:
         if peer.is_doomed:
             self._finish(peer)
         else:
+            now = asyncio.get_running_loop().time()
+            peer.lost(reason, now)
             # Usually the news that the peer has died is faster.
             delay = redial_delay(self._me.node, handle.node_id)
-            if asyncio.get_running_loop().time() - peer.attached_at >= _PROVED:
+            if now - peer.attached_at >= _PROVED:
                 peer.backoff.reset()
                 self._plan_dial(peer, delay)
             else:
@@ -566,8 +589,8 @@ class Mesh:
         if left:
             report = PeerLeft(handle.node_id, handle.incarnation)
         announced = peer.is_announced
-        peer.handle, peer.is_doomed, peer.is_announced, peer.dialled_at = None, False, False, None
-        peer.shelf = None
+        self._past = self._past.plus(carried(peer))
+        peer.forget_link(asyncio.get_running_loop().time())
         if closing:
             handle.finish(lambda: LinkClosed(handle.node_id))
         else:

@@ -57,3 +57,7 @@ class Path:
     phi: float
     sent_at: float | None
     acked_at: float | None
+
+
+NO_PATH = Path(None, None, 0.0, None, None)
+"""There is no connection, or nobody measures it."""

@@ -17,13 +17,18 @@ from .shelf import Shelf
 class Peer:
     """What this node knows of another one."""
 
-    def __init__(self, record: NodeRecord) -> None:
+    def __init__(self, record: NodeRecord, now: float) -> None:
         self.standing = Standing(record)
         self.handle: ConnectionHandle | None = None
         self.is_doomed = False  # the process behind the handle is dead; its last words are still being read
         self.is_announced = False  # peer_up was called for the handle
         self.shelf: Shelf | None = None  # what came on the handle, while it must not be announced
         self.attached_at = 0.0  # when the latest connection was established, by whoever dialled
+        self.changed_at = now  # when the link came up, or went
+        self.has_lost = False  # the handle's connection, and has had no other since
+        self.reconnects = 0  # of the handle
+        self.rtt: float | None = None  # of the handshake, if it was we who dialled the latest connection
+        self.failure: tuple[str, float] | None = None  # why a connection was lost or not to be had, and when
         self.dialled_at: float | None = None  # when our own dial established the current connection
         self.dial: asyncio.Task[None] | None = None
         self.timer: asyncio.Handle | None = None
@@ -55,7 +60,35 @@ class Peer:
         spare.handle.rename(self.record.name, incarnation)
         self.handle, self.shelf = spare.handle, spare.shelf
         self.attached_at, self.dialled_at = spare.attached_at, spare.dialled_at
+        self.changed_at, self.has_lost, self.reconnects = spare.changed_at, spare.has_lost, spare.reconnects
+        self.rtt = spare.rtt
         spare.handle = spare.shelf = None
+
+    def attached(self, now: float) -> None:
+        """A connection carries the link (again)."""
+        self.attached_at = self.changed_at = now
+        self.reconnects += self.has_lost
+        self.has_lost = False
+
+    def lost(self, reason: str, now: float) -> None:
+        """The link has lost its connection."""
+        self.has_lost, self.changed_at = True, now
+        self.failed(reason, now)
+
+    def failed(self, reason: str, now: float) -> None:
+        """A connection was lost, or not to be had."""
+        self.failure = (reason, now)
+
+    def left_alone(self, reason: str, now: float) -> None:
+        """It was not even dialled; if something is known against it since it went, that tells more."""
+        if self.failure is None or self.failure[1] < self.changed_at:
+            self.failed(reason, now)
+
+    def forget_link(self, now: float) -> None:
+        """Have no link any more: that incarnation of it is over."""
+        self.handle, self.is_doomed, self.is_announced, self.dialled_at = None, False, False, None
+        self.shelf = self.rtt = None
+        self.has_lost, self.reconnects, self.changed_at = False, 0, now
 
     def cancel_dial(self) -> None:
         """Dial it neither now nor later, until that is planned again."""

@@ -16,7 +16,9 @@ from meshvisor.shared.control.lifeline import (
     Failure,
     FromWorker,
     LifelineError,
+    LinkReport,
     Links,
+    LinksWanted,
     Listening,
     Reader,
     Ready,
@@ -28,7 +30,9 @@ from meshvisor.shared.control.lifeline import (
     supervisor_end,
     worker_end,
 )
+from meshvisor.shared.control.links import LinkRow, LinkTotals
 from meshvisor.shared.core.roster import NodeRecord, NodeStatus
+from meshvisor.shared.core.states import ConnectionState
 
 RECORD = NodeRecord("counter-1", "counter", 1, 2, 2**64 - 1, NodeStatus.READY, ("unix:/run/c.sock",), "")
 
@@ -49,11 +53,14 @@ ASSIGNMENT = Assignment(
 
 RESERVE = Reserve("~spare-1", 2**64 - 1, ("unix:/run/~spare-1.sock",), bytes(32), (RECORD,), descriptors=("board",))
 
-TO_WORKER: list[ToWorker] = [ASSIGNMENT, RESERVE, RosterNews((RECORD,)), RosterNews(()), Stop()]
+LINK = LinkRow("counter-2", 1, ConnectionState.DEGRADED, 1.5, 0.001, failure="broken", failed=2.5)
+
+TO_WORKER: list[ToWorker] = [ASSIGNMENT, RESERVE, RosterNews((RECORD,)), RosterNews(()), LinksWanted(7), Stop()]
 FROM_WORKER: list[FromWorker] = [
     Listening(("unix:/run/c.sock", "tcp:127.0.0.1:4500")),
     Links(3, 15),
     Ready(),
+    LinkReport(7, LinkTotals(1, 2, 3, 4, 5, 6, 7), (LINK, LINK)),
     Failure("on_start", "Traceback (most recent call last):\n  \N{SNOWMAN}\nValueError: no"),
 ]
 

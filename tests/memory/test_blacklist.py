@@ -216,6 +216,35 @@ def test_a_lock_that_is_held_elsewhere_gives_up_writes_and_no_reads(
     assert other.set_penalty(KEY, "fatal", 20.0) is True
 
 
+def test_what_changes_nothing_needs_no_lock(blacklist: SharedBlacklist, attach: Attach) -> None:
+    other = attach(source="first")
+    blacklist.set_penalty(KEY, "hard", 10.0)
+    generation = blacklist.statistics().generation
+    assert blacklist._segment.lock()
+    assert other.set_penalty(KEY, "soft", 5.0) is False
+    assert not any([other.forgive(OTHER), other.clear_penalty(OTHER)])
+    blacklist._segment.unlock()
+    assert (other.statistics().contended, other.statistics().generation) == (0, generation)
+
+
+def test_what_somebody_else_wrote_while_the_lock_was_awaited_counts(
+    blacklist: SharedBlacklist, attach: Attach, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = attach(source="second")
+    lock = blacklist._segment.lock
+
+    def late() -> bool:
+        monkeypatch.undo()
+        other.set_penalty(KEY, "fatal", 20.0)
+        clock.advance(1.0)
+        return lock()
+
+    monkeypatch.setattr(blacklist._segment, "lock", late)
+    assert blacklist.set_penalty(KEY, "soft", 30.0) is True
+    assert blacklist.get_penalty(KEY) == Penalty(KEY, FailureSeverity.FATAL, 30.0, False, "first", 2, 0)
+    assert other.get_penalty(KEY) == blacklist.get_penalty(KEY)
+
+
 def test_penalties_outlive_the_process_that_set_them(blacklist: SharedBlacklist) -> None:
     def child() -> bool:
         mine = SharedBlacklist.attach(blacklist.fileno(), source="gone", clock=blacklist._clock)

@@ -203,6 +203,39 @@ def test_a_node_that_closes_says_goodbye(play: Play) -> None:
     play(scenario)
 
 
+def test_what_was_accepted_is_delivered_by_a_node_that_closes_while_its_link_is_broken(play: Play) -> None:
+    """A node that closed gave up the dial that would have resumed the link, and with it what it had accepted."""
+
+    async def scenario(fleet: Fleet) -> None:
+        a, b = await fleet.start("a", "b")
+        to_a, to_b = await b.mesh.wait_link("a"), await a.mesh.wait_link("b")
+        for node in (a, b):
+            node.adapter.cut()
+        await fleet.until(lambda: not (to_a.is_attached or to_b.is_attached))
+        await to_a.send(b"from b")
+        await to_b.send(b"from a")
+        await fleet.nodes.pop("b").mesh.close(drain=5.0)
+        assert a.got["b"] == [b"from b"]
+        assert [type(reason) for reason in a.down] == [PeerLeft]
+        assert b.got["a"] == [b"from a"]
+
+    play(scenario)
+
+
+def test_a_node_that_closes_resumes_no_link_on_which_it_owes_nothing(play: Play) -> None:
+    async def scenario(fleet: Fleet) -> None:
+        a, b = await fleet.start("a", "b")
+        link = await b.mesh.wait_link("a")
+        for node in (a, b):
+            node.adapter.cut()
+        await fleet.until(lambda: not link.is_attached)
+        dialled = len(b.adapter.dialled)
+        await fleet.nodes.pop("b").mesh.close(drain=5.0)
+        assert len(b.adapter.dialled) == dialled
+
+    play(scenario)
+
+
 def test_nothing_is_accepted_any_more_once_goodbye_was_said(play: Play) -> None:
     """Simulation, seed 20957: what was accepted between the goodbye and the end was lost without a word."""
 

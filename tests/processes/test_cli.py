@@ -429,8 +429,8 @@ def test_why_tells_what_has_happened_and_what_happens_now(session: Session) -> N
     run.until("is ready again")
     told = session.supervise("why", "sleeper")
     assert told.stdout.startswith("sleeper-0 was killed by SIGSEGV, ")
-    assert "    up\n" in told.stdout
-    assert "\nNow: it is ready (incarnation 2, process " in told.stdout
+    assert "Output  up\n" in told.stdout
+    assert "\nNow     it is ready (incarnation 2, process " in told.stdout
     now = session.supervise("why", "sleeper-1", "--now")
     assert (now.returncode, now.stdout.partition("(")[0]) == (0, "sleeper-1 ")
     assert json.loads(session.supervise("why", "sleeper-1", "--now", "--json").stdout)["slot"] == "sleeper-1"
@@ -478,3 +478,58 @@ def test_a_secret_that_others_can_read_is_a_fault_and_one_of_our_own_is_used(ses
     run.until("the mesh is ready")
     session.supervise("shutdown")
     assert run.end() == (0, "")
+
+
+# logs, and run for programs.
+
+
+def test_logs_are_followed_over_restarts_of_the_mesh_until_ctrl_c(session: Session) -> None:
+    session.write(MESH + '[workers.a]\ncommand = ["sh", "-c", "echo up; exec sleep 600"]\nreplicas = 2\n')
+    following = subprocess.Popen(
+        [*SUPERVISE, "logs", "a", "-f", "--json"], cwd=session.folder, env=session.environment, stdout=subprocess.PIPE
+    )
+    assert following.stdout is not None
+    for _ in range(2):
+        run = session.run()
+        run.until("the mesh is ready")
+        lines = [json.loads(following.stdout.readline()) for _ in range(2)]
+        assert {(line["slot"], line["stream"], line["text"]) for line in lines} == {
+            ("a-0", "stdout", "up"),
+            ("a-1", "stdout", "up"),
+        }
+        assert session.supervise("shutdown").returncode == 0
+        assert run.end() == (0, "")
+    following.send_signal(signal.SIGINT)
+    assert following.communicate()[0] == b""
+    assert following.returncode == 0
+    told = session.supervise("logs", "a-1", "-n", "1")
+    assert (told.returncode, told.stdout, told.stderr) == (0, "a-1 │ up\n", "")
+    unknown = session.supervise("logs", "b")
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+
+
+def test_following_logs_ends_with_the_pipe(session: Session) -> None:
+    session.write(MESH + SLEEPER)
+    following = subprocess.Popen(
+        [*SUPERVISE, "logs", "--follow", "-f", "mesh.toml"],
+        cwd=session.folder,
+        env=session.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert following.stdout is not None
+    assert following.stderr is not None
+    following.stdout.close()
+    assert following.wait() == 0
+    assert following.stderr.read() == b""
+    following.stderr.close()
+
+
+def test_run_can_show_objects_instead_of_text(session: Session) -> None:
+    session.write(MESH + '[workers.a]\ncommand = ["sh", "-c", "echo up; exit 3"]\nrestart = "never"\n')
+    ended = session.supervise("run", "--log-format", "json")
+    assert (ended.returncode, ended.stderr) == (1, "")
+    objects = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert [one["event"] for one in objects if "event" in one][:2] == ["mesh-started", "slot-starting"]
+    assert [(one["slot"], one["stream"], one["text"]) for one in objects if "stream" in one] == [("a", "stdout", "up")]
+    assert objects[-1]["event"] == "mesh-stopped"

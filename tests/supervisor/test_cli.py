@@ -95,7 +95,7 @@ def test_finding_a_mesh_needs_a_file_or_a_name(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["restart"], "No such command"),
+        (["restrat"], "No such command"),
         (["status", "--nme", "x"], "No such option"),
         (["status", "-f", "a", "--name", "b"], "give one of them"),
         (["status", "--name", "../etc"], "the name of a mesh must be"),

@@ -6,51 +6,47 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
 import zmq
+from tests.supervisor.fake import LINKS, STATUS, FakeSupervisor
 
-from meshvisor.shared.control.requests import Hello, Refusal, Refused, Reply, Welcome, Why, decode_reply, encode_request
+from meshvisor.shared.control.requests import (
+    Done,
+    Hello,
+    Refusal,
+    Refused,
+    Reply,
+    Restart,
+    Step,
+    Stop,
+    Welcome,
+    Why,
+    decode_reply,
+    encode_request,
+)
 from meshvisor.shared.errors import SupervisorError
 from meshvisor.supervisor.client import Client, NotRunning
 from meshvisor.supervisor.control import ControlServer
 from meshvisor.supervisor.directory import RuntimeDirectory
-from meshvisor.supervisor.naming import UnknownSlot, slots_named
-from meshvisor.supervisor.snapshot import MeshState, MeshStatus
+from meshvisor.supervisor.feed import Feed
+from meshvisor.supervisor.naming import UnknownSlot
+from meshvisor.supervisor.operations import Operations
+from meshvisor.supervisor.snapshot import MeshLinks, MeshStatus
 
 T = TypeVar("T")
-STATUS = MeshStatus("demo", 1, MeshState.RUNNING, 1.0, ())
-
-
-class FakeSupervisor:
-    def __init__(self) -> None:
-        self.reasons: list[str] = []
-        self.trouble: str | None = None
-        self.tracing = 0
-
-    def status(self) -> MeshStatus:
-        if self.trouble is not None:
-            raise SupervisorError(self.trouble)
-        return STATUS
-
-    def request_stop(self, reason: str = "") -> None:
-        self.reasons.append(reason)
-
-    async def traces(self, slot: str) -> str:
-        self.tracing += 1
-        if slot == "slow":
-            await asyncio.sleep(1000)
-        if slot == "ended":
-            raise SupervisorError("ended has no process now")
-        slots_named(slot, ["a"])
-        return f"where {slot} is"
 
 
 @pytest.fixture
 def supervisor() -> FakeSupervisor:
     return FakeSupervisor()
+
+
+@pytest.fixture
+def feed() -> Feed:
+    return Feed()
 
 
 @pytest.fixture
@@ -65,11 +61,11 @@ Serve = Callable[[Callable[[], T]], T]
 
 
 @pytest.fixture
-def serve(supervisor: FakeSupervisor, directory: RuntimeDirectory) -> Serve[object]:
+def serve(supervisor: FakeSupervisor, feed: Feed, directory: RuntimeDirectory) -> Serve[object]:
     """Run a client's function in a thread while the server runs in the loop."""
 
     async def run(client: Callable[[], object]) -> object:
-        server = ControlServer(supervisor, directory.control_path)
+        server = ControlServer(supervisor, Operations(supervisor), feed, directory)
         server.start()
         try:
             return await asyncio.to_thread(client)
@@ -105,6 +101,14 @@ def test_a_client_gets_the_status(serve: Serve[object], directory: RuntimeDirect
     assert serve(ask) == [STATUS, STATUS]
 
 
+def test_a_client_gets_the_links(serve: Serve[object], directory: RuntimeDirectory) -> None:
+    def ask() -> MeshLinks:
+        with client_of(directory) as client:
+            return client.links()
+
+    assert serve(ask) == LINKS
+
+
 def test_a_shutdown_is_passed_on(serve: Serve[object], directory: RuntimeDirectory, supervisor: FakeSupervisor) -> None:
     def ask() -> None:
         with client_of(directory) as client:
@@ -128,7 +132,7 @@ def test_a_request_that_takes_its_time_is_answered_when_it_is_done(
     ("slot", "kind", "message"),
     [
         ("b", UnknownSlot, "there is no worker and no slot called 'b'"),
-        ("ended", SupervisorError, "refused: ended has no process now"),
+        ("ended", SupervisorError, "^ended has no process now"),
     ],
 )
 def test_one_that_fails_later_is_refused_all_the_same(
@@ -175,7 +179,7 @@ def test_a_request_that_fails_is_refused_with_the_reason(
         with client_of(directory) as client:
             client.status()
 
-    with pytest.raises(SupervisorError, match="refused: out of order"):
+    with pytest.raises(SupervisorError, match=r"^out of order"):
         serve(ask)
 
 
@@ -228,9 +232,120 @@ def test_a_client_that_sends_too_much_is_cut_off_and_the_others_are_served(
     assert serve(ask) == STATUS
 
 
-def test_a_socket_that_cannot_be_bound_is_an_error(supervisor: FakeSupervisor, tmp_path: Path) -> None:
+def test_changes_are_carried_out_and_their_steps_told(
+    serve: Serve[Any], directory: RuntimeDirectory, supervisor: FakeSupervisor
+) -> None:
+    def ask() -> list[object]:
+        with client_of(directory) as client:
+            told: list[Step] = []
+            begun = client.restart("b", at_once=True, wait=False)
+            done = client.stop("a", "b-1", told=told.append)
+            return [begun, told, done, client.scale({"a": 2}), client.names()]
+
+    begun, told, done, scaled, names = serve(ask)
+    assert (begun, told) == (None, [])
+    assert isinstance(done, Done)
+    assert done.steps == (Step("a", "ready", 1, None), Step("b-1", "ready", 1, None))
+    assert isinstance(scaled, Done)
+    assert names == {"a": ("a",), "b": ("b-0", "b-1"), "bad": ("bad",)}
+    assert supervisor.asked == [("restart", "b", True), ("stop", "a"), ("stop", "b-1"), ("scale", {"a": 2})]
+
+
+def test_a_change_goes_on_when_its_client_is_gone(
+    serve: Serve[Any], directory: RuntimeDirectory, supervisor: FakeSupervisor
+) -> None:
+    supervisor.hold()
+
+    def ask() -> None:
+        with client_of(directory) as client:
+            client._send(Restart(("a",)))
+            while not supervisor.asked:
+                client.names()
+        with client_of(directory) as client:
+            assert client.names()  # the first is gone by now, or soon
+            assert supervisor.cancelled == 0
+
+    serve(ask)
+    assert supervisor.asked == [("restart", "a", False)]
+
+
+def test_a_change_that_arrives_after_its_deadline_is_not_made(
+    serve: Serve[Any], directory: RuntimeDirectory, supervisor: FakeSupervisor
+) -> None:
+    stop = encode_request(3, Stop(("a",)), time.monotonic() - 0.001)
+    (reply,) = serve(lambda: exchange(directory, zmq.DEALER, [stop]))
+    assert isinstance(reply.body, Refused)
+    assert reply.body.why is Refusal.LATE
+    assert supervisor.asked == []
+
+
+def test_a_message_of_very_many_frames_is_ignored_and_the_next_is_served(
+    serve: Serve[Any], directory: RuntimeDirectory
+) -> None:
+    hello = encode_request(3, Hello(), time.monotonic() + 10)
+
+    def ask() -> list[Reply]:
+        with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
+            peer.set(zmq.LINGER, 0)
+            peer.set(zmq.RCVTIMEO, 10_000)
+            peer.connect(f"ipc://{directory.control_path}")
+            for count in (8, 9, 100_000):
+                peer.send_multipart([hello] * count)
+            peer.send(hello)
+            return [decode_reply(peer.recv_multipart()[-1])]
+
+    (reply,) = serve(ask)
+    assert isinstance(reply.body, Welcome)
+
+
+# Other versions.
+
+
+def test_who_one_is_can_be_asked_in_any_version(serve: Serve[Any], directory: RuntimeDirectory) -> None:
+    requests = [
+        msgspec.json.encode({"version": 9, "id": 4, "deadline": 1e12, "body": {"type": kind}})
+        for kind in ("hello", "status")
+    ]
+    hello, status = serve(lambda: exchange(directory, zmq.DEALER, *([one] for one in requests)))
+    assert isinstance(hello.body, Welcome)
+    assert isinstance(status.body, Refused)
+    assert (status.id, status.body.why) == (4, Refusal.VERSION)
+
+
+def test_a_supervisor_of_another_version_is_told_with_its_release(directory: RuntimeDirectory) -> None:
+    def answer() -> None:
+        with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
+            socket.set(zmq.LINGER, 1000)
+            socket.bind(f"ipc://{directory.control_path}")
+            for _ in range(2):
+                route, body = socket.recv_multipart()
+                request = msgspec.json.decode(body)
+                if request["body"]["type"] == "hello":
+                    reply: object = {"type": "welcome", "mesh": "demo", "pid": 1, "release": "7.0", "more": []}
+                else:
+                    reply = {"type": "sorry", "in": "words that version 1 does not know"}
+                reply = {"version": 2, "id": request["id"], "body": reply}
+                socket.send_multipart([route, msgspec.json.encode(reply)])
+
     async def main() -> None:
-        ControlServer(supervisor, f"{tmp_path}/missing/control").start()
+        with client_of(directory) as client:
+            serving = asyncio.create_task(asyncio.to_thread(answer))
+            try:
+                await asyncio.to_thread(client.status)
+            finally:
+                await serving
+
+    with pytest.raises(SupervisorError, match=r"it is of meshvisor 7\.0, this command of .*; use the supervise of its"):
+        asyncio.run(main())
+
+
+def test_a_socket_that_cannot_be_bound_is_an_error(
+    supervisor: FakeSupervisor, feed: Feed, directory: RuntimeDirectory
+) -> None:
+    directory.close()
+
+    async def main() -> None:
+        ControlServer(supervisor, Operations(supervisor), feed, directory).start()
 
     with pytest.raises(SupervisorError, match="cannot open the control socket"):
         asyncio.run(main())

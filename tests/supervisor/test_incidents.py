@@ -1,6 +1,5 @@
 """What is remembered of incidents, and how it is told."""
 
-import time
 from pathlib import Path
 
 import msgspec
@@ -8,8 +7,7 @@ import pytest
 
 from meshvisor.shared.errors import SupervisorError
 from meshvisor.supervisor.incidents import Incident, IncidentLog, Next, PastEnd, read_incidents
-from meshvisor.supervisor.snapshot import ExitCause, WorkerState, WorkerStatus
-from meshvisor.supervisor.story import no_incident, tell
+from meshvisor.supervisor.snapshot import ExitCause
 
 CRASH = Incident(
     at=1_000_000.0,
@@ -89,64 +87,3 @@ def test_what_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "incidents.jsonl").mkdir()
     with pytest.raises(SupervisorError, match=r"cannot read .*: Is a directory"):
         read_incidents(tmp_path)
-
-
-# The story.
-
-
-def test_a_crash_is_told_with_what_one_wants_to_know(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    present = WorkerStatus(
-        "counter-2", WorkerState.READY, 123, 5, 4, 180.0, True, 0.0, 0, 0, 0, None
-    )  # fmt: skip
-    assert tell(CRASH, 1_000_181.0, present) == (
-        "counter-2 was killed by SIGSEGV, 3 min ago\n"
-        "Mon 12 Jan 1970, 13:46:40, incarnation 4\n"
-        "\n"
-        "It had run for 12.0 s, and it had been ready; it had used 60 MiB of memory.\n"
-        "\n"
-        "The last it printed:\n"
-        "    loading\n"
-        "    col?[31mour\n"
-        "\n"
-        "What then: it was started again after 1.5 s.\n"
-        "Before: it had ended 60.0 s earlier (hung, after 5 min), 17 min earlier (exited, after 200 ms).\n"
-        "Now: it is ready (incarnation 5, process 123, up 3 min).\n"
-    )
-    monkeypatch.undo()
-    time.tzset()
-
-
-@pytest.mark.parametrize(
-    ("facts", "expected"),
-    [
-        ({"cause": ExitCause.HUNG}, "a hung, and was killed, 1.0 s ago"),
-        ({"cause": ExitCause.FROZEN}, "a was frozen, and was killed, 1.0 s ago"),
-        ({"cause": ExitCause.OOM}, "a was killed by the kernel, which had run out of memory, 1.0 s ago"),
-        ({"cause": ExitCause.MEMORY}, "a used too much memory, and was ended, 1.0 s ago"),
-        ({"cause": ExitCause.START_TIMEOUT}, "a did not become ready in time, and was killed, 1.0 s ago"),
-        ({"cause": ExitCause.EXITED, "code": 3}, "a ended with status 3, 1.0 s ago"),
-        ({"cause": ExitCause.EXITED, "text": "no such program"}, "a could not start, 1.0 s ago"),
-        ({"cause": ExitCause.EXITED, "text": "no such program"}, "Why: no such program"),
-        ({"traceback": "Traceback\n  File x\n"}, "Where it was:\n    Traceback\n      File x"),
-        ({"next": Next.RESTART, "delay": 0.0}, "What then: it was started again at once."),
-        ({"next": Next.PARKED, "delay": 30.0, "next_try": 40.0}, "to be tried again after 30.0 s, that is in 29.0 s."),
-        ({"next": Next.PARKED, "delay": 30.0, "next_try": 9.0}, "it was parked, to be tried again after 30.0 s."),
-        ({"next": Next.STOPPED}, "What then: it was not started again."),
-        ({"next": Next.MESH_STOP}, "What then: it was one too many, and the mesh was stopped."),
-        ({"next": Next.FAILED}, "What then: it has failed, and was not started again."),
-    ],
-)  # fmt: skip
-def test_every_cause_and_every_consequence_has_its_words(facts: dict[str, object], expected: str) -> None:
-    plain = Incident(at=10.0, slot="a", incarnation=1, cause=ExitCause.SIGNALED, signal=None)
-    assert expected in tell(msgspec.structs.replace(plain, **facts), 11.0)
-
-
-def test_a_slot_without_a_process_is_what_it_is() -> None:
-    present = WorkerStatus("a", WorkerState.BACKOFF, None, 5, 4, 0.0, False, 0.0, 0, 0, 0, None)
-    assert tell(CRASH, 1_000_000.0, present).endswith("Now: it waits for its next start.\n")
-
-
-def test_that_nothing_has_happened_is_said() -> None:
-    assert (no_incident(None), no_incident("a")) == ("there has been no incident\n", "a has had no incident\n")

@@ -13,6 +13,7 @@ from meshvisor.shared.control.lifeline import (
     Failure,
     FromWorker,
     Links,
+    LinksWanted,
     Ready,
     RosterNews,
     Stop,
@@ -142,6 +143,22 @@ def test_a_stop_gets_through_to_a_worker_that_was_busy(talk: Any) -> None:
             received += talk.read()
             await turns()
         assert received[1] == Stop()
+
+    talk(scenario)
+
+
+def test_a_question_goes_out_behind_the_news_it_is_about(talk: Any) -> None:
+    async def scenario(talk: Talk) -> None:
+        talk.lifeline.assign(assignment({"big": "x" * 4_000_000}))
+        talk.lifeline.want_links(3)
+        talk.lifeline.tell([record("b")])
+        received: list[ToWorker] = []
+        while len(received) < 3:
+            received += talk.read()
+            await turns()
+        assert received[1:] == [RosterNews((record("b"),)), LinksWanted(3)]
+        talk.lifeline.want_links(4)
+        assert talk.read() == [LinksWanted(4)]
 
     talk(scenario)
 

@@ -5,7 +5,8 @@ import os
 import pytest
 
 from meshvisor.supervisor.event import Event
-from meshvisor.supervisor.output import Look, Output
+from meshvisor.supervisor.output import Output
+from meshvisor.supervisor.style import Look
 
 TERMINAL = Look(colour=False, unicode=True, columns=lambda: 40)
 ERASE = "\r\x1b[2K"
@@ -74,6 +75,26 @@ def test_a_very_long_name_does_not_push_the_others_away() -> None:
     assert shown.text == f"{'a':24} │ x\n{'b' * 60} │ y\n"
 
 
+def test_on_a_narrow_terminal_names_are_shortened_and_sentences_broken_between_words() -> None:
+    shown = Shown(Look(columns=lambda: 30), ("verification-10", "verification-11"))
+    shown.output.event(killed("verification-11"))
+    shown.output.line("verification-10", "stdout", "what a program prints stays as it is")
+    assert shown.text == (
+        "verifi…-11 • was killed by\n"
+        "             SIGKILL after\n"
+        "             1.2 s; starting\n"
+        "             again at once\n"
+        "verifi…-10 │ what a program prints stays as it is\n"
+    )
+
+
+def test_a_slot_that_was_added_later_gets_the_next_colour_and_its_room() -> None:
+    shown = Shown(Look(colour=True), ("a",))
+    shown.output.line("longer-1", "stdout", "x")
+    shown.output.line("a", "stdout", "y")
+    assert shown.text == "\x1b[33mlonger-1 │\x1b[0m x\n\x1b[36ma        │\x1b[0m y\n"
+
+
 def test_each_slot_has_its_colour_and_trouble_is_red() -> None:
     shown = Shown(Look(colour=True))
     shown.output.line("a", "stdout", "x")
@@ -130,7 +151,7 @@ def test_progress_ends_with_the_next_line_of_its_slot() -> None:
 
 
 def test_progress_ends_with_its_process() -> None:
-    shown = Shown(TERMINAL)
+    shown = Shown(Look(columns=lambda: 80))
     shown.output.line("a", "progress", "10 %")
     shown.output.event(killed("a"))
     assert shown.take().endswith(f"{ERASE}a     • was killed by SIGKILL after 1.2 s; starting again at once\n")

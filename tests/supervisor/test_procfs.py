@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -89,6 +90,19 @@ def test_a_sleeping_thread_says_where_it_sleeps(sleeper: subprocess.Popen[bytes]
     assert procfs.sleeps_in(sleeper.pid, sleeper.pid) == "do_signal_stop"
     assert procfs.sleeps_in(os.getpid(), threading.get_native_id()) == ""
     assert procfs.waits_on(sleeper.pid, sleeper.pid) is None
+
+
+def test_a_thread_that_waits_on_an_epoll_says_on_which() -> None:
+    program = "import os, select; e = select.epoll(); os.dup2(e.fileno(), 17); select.epoll.fromfd(17).poll()"
+    process = subprocess.Popen([sys.executable, "-I", "-S", "-c", program])
+    deadline = time.monotonic() + 10.0
+    try:
+        while (found := procfs.waits_on(process.pid, process.pid)) is None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert found == 17
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_number_that_belongs_to_another_process_by_now_is_nobodys(sleeper: subprocess.Popen[bytes]) -> None:

@@ -1,7 +1,6 @@
 import errno
 import os
 
-import psutil
 import pytest
 
 from meshvisor.supervisor.usage import Usage
@@ -18,11 +17,11 @@ def test_a_process_costs_something_and_a_dead_one_nothing() -> None:
 
 
 def test_a_process_that_cannot_be_looked_at_costs_nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(pid: int) -> None:
+    def refuse(path: str, flags: int) -> int:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     usage = Usage(os.getpid())
     with monkeypatch.context() as patch:
-        patch.setattr(psutil, "Process", refuse)
+        patch.setattr(os, "open", refuse)
         assert usage.measure(uptime=1.0) == (0.0, 0)
     assert usage.measure(uptime=1.0)[1] > 1_000_000

@@ -93,6 +93,7 @@ def run(options: Options) -> Outcome:
             try:
                 mesh.start()
                 mesh.until(lambda: _count(mesh, "ready") == _SLOTS, 60, "the mesh")
+                _until_watched(mesh, after=mesh.started_at)
                 _watch(mesh, outcome)
                 for turn in range(options.trials):
                     _try(mesh, outcome, list(Trial)[turn % len(Trial)])
@@ -140,6 +141,7 @@ def _try(mesh: OutsideMesh, outcome: Outcome, trial: Trial) -> None:
     if verdict is EXPECTED[trial]:
         tally.times.append(took)
     mesh.until(lambda: mesh.find("ready", _VICTIM), 60, "the replacement of the victim")
+    _until_watched(mesh, after=mesh.lives[_VICTIM].at)
     _note_false(mesh, outcome, trial, innocent=set(mesh.lives) - {_VICTIM})
 
 
@@ -160,6 +162,15 @@ def _accuse(mesh: OutsideMesh, trial: Trial) -> tuple[Verdict, float]:
         return Verdict.NONE, 0.0
     said = next((line.at for line in mesh.lines if line.slot == _VICTIM and line.at > at), time.monotonic_ns())
     return _verdict(mesh, before), (said - at) / 1e6
+
+
+def _until_watched(mesh: OutsideMesh, after: int) -> None:
+    """Wait until the supervisor has said that the victim is ready: before that it judges nobody."""
+
+    def is_said() -> bool:
+        return any(line.slot == _VICTIM and line.at > after and "ready" in line.text for line in mesh.lines)
+
+    mesh.until(is_said, 60, "the word that the victim is ready")
 
 
 def _verdict(mesh: OutsideMesh, before: int) -> Verdict:

@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import selectors
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -20,6 +22,10 @@ def entry_of(board: LivenessBoard, index: int = 0) -> BoardEntry:
     entry = board.read(index)
     assert entry is not None
     return entry
+
+
+def well(late: float, is_idle: bool) -> bool:
+    return True
 
 
 @pytest.fixture
@@ -53,7 +59,7 @@ def test_the_selector_says_that_it_waits_and_then_when_it_went_on(board: Livenes
     seen: list[float | None] = []
     selector = PulsedSelector()
     selector.register(reader, 1)
-    selector.attach(writer)
+    selector.attach(writer, well)
     os.write(writing, b"x")
     before = time.monotonic()
     assert [key.fd for key, _ in selector.select()] == [reader]
@@ -74,21 +80,88 @@ def test_the_selector_says_that_it_waits_and_then_when_it_went_on(board: Livenes
     os.close(writing)
 
 
-def test_while_it_waits_the_stamp_says_so(board: LivenessBoard, monkeypatch: pytest.MonkeyPatch) -> None:
-    writer = board.claim(0, "a", 1, 1)
-    during: list[float | None] = []
+@dataclass
+class Waits:
+    """The waits of a selector on a clock of its own: each takes its time, or the one given by ``ready``."""
 
-    def select(self: object, timeout: float | None = None) -> list[object]:
-        during.append(board.turn(board.stamp(0), 1))
+    selector: PulsedSelector
+    board: LivenessBoard
+    now: int = 1_000_000_000
+    ready: list[float] = field(default_factory=list)  # seconds after which something is ready, once each
+    waits: list[tuple[float, float | None]] = field(default_factory=list)  # when, and for how long
+    beats: list[tuple[float, float, bool]] = field(default_factory=list)  # when, how late, whether idle
+    beats_left: int = 1_000
+
+    @property
+    def at(self) -> float:
+        return round(self.now / 1e9 - 1.0, 6)
+
+    def wait(self, timeout: float | None) -> list[object]:
+        assert self.board.turn(self.board.stamp(0), 1) is None
+        self.waits.append((self.at, timeout if timeout is None else round(timeout, 6)))
+        if self.ready and (timeout is None or self.ready[0] <= timeout):
+            self.now += round(self.ready.pop(0) * 1e9)
+            return ["ready"]
+        assert timeout is not None, "it would wait for ever"
+        self.now += max(0, round(timeout * 1e9))
+        self.ready = [left - timeout for left in self.ready]
         return []
 
-    monkeypatch.setattr("selectors.EpollSelector.select", select)
-    selector = PulsedSelector()
-    selector.attach(writer)
-    selector.select(5.0)
-    assert during == [None]
-    assert board.turn(board.stamp(0), 1) is not None
-    selector.close()
+    def beat(self, late: float, is_idle: bool) -> bool:
+        self.beats.append((self.at, round(late, 6), is_idle))
+        self.beats_left -= 1
+        return self.beats_left >= 0
+
+
+@pytest.fixture
+def waits(board: LivenessBoard, monkeypatch: pytest.MonkeyPatch) -> Iterator[Waits]:
+    made = Waits(PulsedSelector(), board)
+    board.base = 0
+    monkeypatch.setattr(time, "monotonic_ns", lambda: made.now)
+    monkeypatch.setattr(selectors.EpollSelector, "select", lambda selector, timeout: made.wait(timeout))
+    made.selector.attach(board.claim(0, "a", 1, 1), made.beat)
+    yield made
+    made.selector.close()
+
+
+def test_while_it_waits_the_stamp_says_so_and_after_that_since_when_it_goes_on(waits: Waits) -> None:
+    waits.selector.select(0)
+    waits.selector.select(0.5)
+    assert waits.board.turn(waits.board.stamp(0), 1) == 1.5
+    assert waits.waits == [(0.0, 0), (0.0, 0.5)]
+    assert waits.beats == []
+
+
+def test_a_long_wait_is_made_in_slices_for_the_beats_and_ends_when_it_should(waits: Waits) -> None:
+    assert waits.selector.select(5.0) == []
+    assert waits.waits == [(0.0, 2.0), (2.0, 2.0), (4.0, 1.0)]
+    # In the turn before the first one something may have been done.
+    assert waits.beats == [(2.0, 0.0, False), (4.0, 0.0, True)]
+    assert waits.board.turn(waits.board.stamp(0), 1) == 6.0
+
+
+def test_a_wait_without_an_end_ends_when_something_is_ready(waits: Waits) -> None:
+    waits.ready = [60.5]
+    assert waits.selector.select(None)
+    assert waits.at == 60.5
+    assert len(waits.beats) == 30
+
+
+def test_a_loop_that_never_waits_for_long_gives_its_beats_between_two_turns(waits: Waits) -> None:
+    waits.selector.select(1.75)
+    waits.now += 750_000_000  # a callback that takes so long
+    waits.selector.select(0)
+    waits.selector.select(1.75)
+    waits.selector.select(0.5)
+    assert waits.beats == [(2.5, 0.5, False), (4.5, 0.0, False)]
+    assert waits.waits == [(0.0, 1.75), (2.5, 0), (2.5, 1.75), (4.25, 0.25), (4.5, 0.25)]
+
+
+def test_once_a_beat_is_refused_the_wait_goes_on_and_nothing_more_is_stamped(waits: Waits) -> None:
+    waits.beats_left = 1
+    waits.selector.select(7.0)
+    assert waits.waits == [(0.0, 2.0), (2.0, 2.0), (4.0, 3.0)]
+    assert waits.board.turn(waits.board.stamp(0), 1) is None
 
 
 def test_every_turn_of_a_loop_is_stamped_with_its_own_time(board: LivenessBoard) -> None:
@@ -133,8 +206,7 @@ def test_a_beat_tells_how_late_the_timers_are_and_what_was_measured(board: Liven
         pulse.stop()
 
     run_virtual(main())
-    # Messages are counted at each second beat, from the first one on.
-    assert told == [(1, 0.0, 0, 0, 0), (2, 0.0, 0, 0, 2), (3, 0.0, 2, 20, 3)]
+    assert told == [(1, 0.0, 0, 0, 0), (2, 0.0, 1, 10, 2), (3, 0.0, 2, 20, 3)]
     assert lags == [(4, 2.25), (13, 2.25), (14, 0.0)]
 
 
@@ -200,6 +272,52 @@ def test_a_pulse_ends_when_a_later_incarnation_has_the_slot(board: LivenessBoard
         assert board.stamp(0) == stamp
 
     run_virtual(main())
+
+
+def test_messages_are_not_counted_anew_while_the_loop_has_made_no_turn(board: LivenessBoard) -> None:
+    async def main() -> None:
+        pulse = Pulse(board.claim(0, "a", 1, 1), asyncio.get_running_loop())
+        pulse.count_messages = lambda: (next(counts), 0)
+        pulse.start()
+        told = [entry_of(board).messages_in]
+        for is_idle in (True, False):
+            assert pulse._give_beat(0.0, is_idle)
+            told.append(entry_of(board).messages_in)
+        assert told == [1, 1, 2]
+        pulse.stop()
+
+    counts = iter((1, 2))
+    with asyncio.Runner(loop_factory=PulsedLoop) as runner:
+        runner.run(main())
+
+
+def test_a_loop_of_ours_beats_without_a_turn_and_keeps_its_times(
+    board: LivenessBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meshvisor.workers.pulse._INTERVAL", 10_000_000)
+    turns: list[None] = []
+
+    class Counting(PulsedLoop):
+        def _run_once(self) -> None:
+            turns.append(None)
+            super()._run_once()  # type: ignore[misc]
+
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        pulse = Pulse(board.claim(0, "a", 1, 1), loop)
+        pulse.start()
+        begin = loop.time()
+        turns.clear()
+        await asyncio.sleep(0.055)
+        took = loop.time() - begin
+        pulse.stop()
+        return took
+
+    with asyncio.Runner(loop_factory=Counting) as runner:
+        took = runner.run(main())
+        assert len(turns) <= 4
+    assert took >= 0.0549
+    assert entry_of(board).beats >= 3
 
 
 def test_a_presence_says_on_the_board_what_the_supervisor_is_told(board: LivenessBoard) -> None:

@@ -1,0 +1,35 @@
+"""The incidents of a mesh, read as they are written."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from ..incidents import FILE, Incident
+from ..trail import Trail
+
+
+class Past:
+    """What is remembered in ``log_dir``."""
+
+    def __init__(self, log_dir: Path) -> None:
+        self._trail = Trail(log_dir / FILE)
+        self._decoder = msgspec.json.Decoder(Incident)
+
+    def more(self) -> list[Incident]:
+        """Return the incidents that were written since the last time, the oldest first.
+
+        Raises:
+            SupervisorError: If we may not read them.
+        """
+        found = []
+        for line in self._trail.lines():
+            with suppress(msgspec.MsgspecError, UnicodeDecodeError):  # torn when the machine went down
+                found.append(self._decoder.decode(line))
+        return found
+
+    def close(self) -> None:
+        """Close the file."""
+        self._trail.close()

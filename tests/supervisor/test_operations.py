@@ -1,0 +1,265 @@
+"""Changes that operators ask for: begun once, carried out to the end, whoever still listens."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from tests.supervisor.fake import FakeSupervisor, mesh
+
+from meshvisor.shared.config import load_config
+from meshvisor.shared.control.requests import (
+    Accepted,
+    Answer,
+    Change,
+    Difference,
+    Done,
+    Faulty,
+    Refusal,
+    Refused,
+    Reload,
+    Restart,
+    Scale,
+    Start,
+    Step,
+    Stop,
+)
+from meshvisor.supervisor.operations import Operations
+from meshvisor.workers.testing import run_virtual
+
+
+class Desk:
+    """Operations on a fake supervisor, and what was told."""
+
+    def __init__(self) -> None:
+        self.supervisor = FakeSupervisor()
+        self.notes: list[str] = []
+        self.operations = Operations(self.supervisor, self.notes.append)
+        self.told: list[Answer] = []
+
+    def begin(self, change: Change) -> None:
+        self.operations.begin(change, self.told.append)
+
+    async def carry_out(self, change: Change) -> list[Answer]:
+        self.begin(change)
+        await self.end()
+        return self.told
+
+    async def end(self) -> None:
+        while self.operations.pending:
+            await asyncio.sleep(0.001)
+
+
+def on_desk(work: Callable[[Desk], Awaitable[None]]) -> Desk:
+    async def main() -> Desk:
+        desk = Desk()
+        await work(desk)
+        return desk
+
+    return run_virtual(main())
+
+
+@pytest.mark.parametrize(
+    ("change", "asked"),
+    [
+        (Start(("a",)), [("start", "a")]),
+        (Start(("a", "b", "a")), [("start", "a"), ("start", "b")]),
+        (Stop(("b-1",)), [("stop", "b-1")]),
+        (Restart(("a", "b")), [("restart", "a", False), ("restart", "b", False)]),
+        (Restart(("b",), at_once=True), [("restart", "b", True)]),
+        (Scale({"a": 3, "b": 0}), [("scale", {"a": 3, "b": 0})]),
+    ],
+)
+def test_a_change_is_passed_on_and_done(change: Change, asked: list[tuple[object, ...]]) -> None:
+    async def work(desk: Desk) -> None:
+        begun, done = await desk.carry_out(change)
+        assert (begun, type(done)) == (Accepted(), Done)
+
+    assert on_desk(work).supervisor.asked == asked
+
+
+def test_its_steps_are_told_as_they_are_made_and_once_more_at_the_end() -> None:
+    async def work(desk: Desk) -> None:
+        desk.supervisor.hold()
+        desk.begin(Restart(("b",)))
+        await asyncio.sleep(1.0)
+        desk.supervisor.publish("slot-stopping", "b-0", 1)
+        desk.supervisor.publish("slot-ready", "a", 5)
+        await asyncio.sleep(0.5)
+        desk.supervisor.publish("slot-ready", "b-0", 2)
+        assert desk.told == [Accepted(), Step("b-0", "ready", 2, 0.5)]
+        desk.supervisor.finish()
+        await desk.end()
+        done = desk.told[-1]
+        assert isinstance(done, Done)
+        assert done.seconds == pytest.approx(1.5, abs=0.01)
+        assert done.steps == (Step("b-0", "ready", 2, 0.5), Step("b-1", "ready", 1, None))
+
+    on_desk(work)
+
+
+@pytest.mark.parametrize("change", [Stop(("a", "c")), Start(("c",)), Restart(("c",)), Scale({"a": 2, "c": 1})])
+def test_one_unknown_name_keeps_all_of_it_from_being_done(change: Change) -> None:
+    async def work(desk: Desk) -> None:
+        (refused,) = await desk.carry_out(change)
+        assert isinstance(refused, Refused)
+        assert (refused.why, "'c'" in refused.text) == (Refusal.NO_SUCH_SLOT, True)
+
+    assert on_desk(work).supervisor.asked == []
+
+
+def test_what_cannot_be_at_all_is_refused() -> None:
+    async def work(desk: Desk) -> None:
+        assert await desk.carry_out(Scale({"a": 1001})) == [Refused(Refusal.FAILED, "not 1001")]
+        desk.supervisor.trouble = "the mesh is stopping"
+        assert (await desk.carry_out(Stop(("a",))))[1:] == [Refused(Refusal.FAILED, "the mesh is stopping")]
+
+    assert on_desk(work).supervisor.asked == []
+
+
+def test_a_goal_that_is_missed_is_told_when_the_others_are_done() -> None:
+    async def work(desk: Desk) -> None:
+        assert await desk.carry_out(Start(("bad", "a"))) == [
+            Accepted(),
+            Refused(Refusal.FAILED, "bad did not become ready: exit status 3"),
+        ]
+
+    assert on_desk(work).supervisor.asked == [("start", "bad"), ("start", "a")]
+
+
+def test_who_does_not_wait_is_told_only_that_it_has_begun() -> None:
+    async def work(desk: Desk) -> None:
+        desk.supervisor.hold()
+        desk.begin(Restart(("a",), wait=False))
+        await asyncio.sleep(1.0)
+        desk.supervisor.publish("slot-ready", "a", 2)
+        desk.supervisor.finish()
+        await desk.end()
+        assert desk.told == [Accepted()]
+
+    assert on_desk(work).supervisor.asked == [("restart", "a", False)]
+
+
+def test_they_begin_in_the_order_in_which_they_were_asked_for() -> None:
+    async def work(desk: Desk) -> None:
+        desk.supervisor.hold()
+        for change in (Restart(("a",)), Stop(("a",)), Start(("a",))):
+            desk.begin(change)
+        await asyncio.sleep(1.0)
+        desk.supervisor.finish()
+        await desk.end()
+
+    assert on_desk(work).supervisor.asked == [("restart", "a", False), ("stop", "a"), ("start", "a")]
+
+
+def test_so_many_go_on_at_once_and_no_more() -> None:
+    async def work(desk: Desk) -> None:
+        desk.supervisor.hold()
+        for _ in range(17):
+            desk.begin(Stop(("a",)))
+        await asyncio.sleep(1.0)
+        assert desk.told[:16] == [Accepted()] * 16
+        last = desk.told[16]
+        assert isinstance(last, Refused)
+        assert last.why is Refusal.BUSY
+        desk.supervisor.finish()
+        await desk.end()
+        assert (await desk.carry_out(Stop(("a",))))[-2] == Accepted()
+
+    assert len(on_desk(work).supervisor.asked) == 17
+
+
+def test_the_end_of_the_mesh_is_the_end_of_what_goes_on() -> None:
+    async def work(desk: Desk) -> None:
+        desk.supervisor.hold()
+        desk.begin(Stop(("a",)))
+        await asyncio.sleep(1.0)
+        await desk.operations.close()
+        assert desk.operations.pending == 0
+
+    assert on_desk(work).supervisor.cancelled == 1
+
+
+# Reloading.
+
+FILE = '[mesh]\nname = "demo"\n[workers.a]\ncommand = ["sleep", "600"]\n'
+
+
+def with_file(desk: Desk, file: Path, text: str) -> None:
+    file.write_text(FILE)
+    desk.supervisor.config = load_config(file)
+    file.write_text(text)
+
+
+def on_real_desk(work: Callable[[Desk], Awaitable[None]]) -> Desk:
+    """The file is read in a thread: that takes real time."""
+
+    async def main() -> Desk:
+        desk = Desk()
+        await work(desk)
+        return desk
+
+    return asyncio.run(main())
+
+
+def test_a_reload_tells_what_changes_and_then_does_it(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        with_file(desk, tmp_path / "mesh.toml", FILE + "replicas = 2\n")
+        found, done = await desk.carry_out(Reload())
+        assert isinstance(found, Difference)
+        assert found.rescaled == {"a": (1, 2)}
+        assert isinstance(done, Done)
+
+    desk = on_real_desk(work)
+    assert desk.supervisor.asked == [("reload", "mesh.toml")]
+    assert desk.notes == [f"reloading {tmp_path / 'mesh.toml'}", "reloaded"]
+
+
+def test_a_dry_run_tells_what_would_change_and_no_more(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        with_file(desk, tmp_path / "mesh.toml", FILE + "replicas = 2\n")
+        (found,) = await desk.carry_out(Reload(dry_run=True))
+        assert isinstance(found, Difference)
+        assert found.rescaled == {"a": (1, 2)}
+
+    desk = on_real_desk(work)
+    assert (desk.supervisor.asked, desk.notes) == ([], [])
+
+
+def test_a_file_with_faults_changes_nothing(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        with_file(desk, tmp_path / "mesh.toml", FILE + "replica = 2\n")
+        (answer,) = await desk.carry_out(Reload())
+        assert isinstance(answer, Faulty)
+        assert [(fault.line, fault.path, fault.hint) for fault in answer.faults] == [
+            (5, "workers.a.replica", "replicas")
+        ]
+
+    desk = on_real_desk(work)
+    assert desk.supervisor.asked == []
+    assert desk.notes[1].startswith("the reload failed: ")
+
+
+def test_a_reload_without_anything_to_do_says_so(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        with_file(desk, tmp_path / "mesh.toml", FILE)
+        found, done = await desk.carry_out(Reload())
+        assert isinstance(found, Difference)
+        assert found.is_empty
+        assert isinstance(done, Done)
+
+    assert on_real_desk(work).notes[1] == f"nothing has changed in {tmp_path / 'mesh.toml'}"
+
+
+def test_a_reload_that_is_one_too_many_is_noted_as_well() -> None:
+    async def work(desk: Desk) -> None:
+        desk.supervisor.config = mesh()
+        desk.supervisor.hold()
+        for _ in range(16):
+            desk.begin(Stop(("a",)))
+        desk.begin(Reload())
+        assert isinstance(desk.told[16], Refused)
+        desk.supervisor.finish()
+        await desk.end()
+
+    assert on_desk(work).notes == ["not reloading: 16 changes are being carried out; try again in a moment"]
