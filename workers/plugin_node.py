@@ -85,12 +85,12 @@ class _Reception(Serving):
         super().__init__(on_exit)
         self._host = host
 
-    def receive(self, link: Link, request: Request) -> None:
+    def receive(self, link: Link, request: Request, *more: Any) -> None:
         """See ``Serving.receive``."""
         if request.method != INTRODUCE:
             size = memoryview(request.arguments).nbytes + memoryview(request.named).nbytes
             if self._host.came(link.node_id, 0, size):
-                super().receive(link, request)
+                super().receive(link, request, *more)
             return
         try:
             (introduction,) = _arguments.decode(request.arguments)

@@ -72,7 +72,7 @@ class Bad(Worker):
             await asyncio.gather(*(self.call("host", "add", 1, 2) for _ in range(100)))
 
     @rpc
-    async def lies(self) -> int:
+    async def lies(self):
         return "seven"
 
     @rpc
