@@ -32,7 +32,7 @@ from .introduction import Introduction
 from .plugin_finder import forget_old_code
 from .plugin_mesh import Embed, Happening
 from .plugin_meter import Meter
-from .plugin_news import UNAVAILABLE, PluginEvent, PluginNews, PluginStatus, ending_of
+from .plugin_news import PluginEvent, PluginNews, PluginStatus, ending_of, unavailable
 from .plugin_node import HostNode, make_node
 from .plugin_spec import Plan, PluginSpec, Sources
 
@@ -138,7 +138,7 @@ class Keeper:
         except (PeerLost, PeerLeft) as lost:
             raise await self._explained(plugin, lost.incarnation) from lost
         except PeerUnavailable as error:
-            raise self._unavailable(plugin, error.why) from error
+            raise unavailable(plugin, error.why, self._latest.get(plugin)) from error
         except LinkClosed as error:
             raise PluginError(plugin, PluginFault.STOPPED, "is stopped: its host has ended") from error
         return plan.contract.result(plugin, method, value)
@@ -349,15 +349,6 @@ class Keeper:
         except TimeoutError:
             return PluginError(name, PluginFault.STOPPED, "has left")
         return self._latest[name].error()
-
-    def _unavailable(self, name: str, why: str) -> PluginError:
-        latest = self._latest.get(name)
-        if latest is not None and latest.event is PluginNews.REFUSED:
-            return latest.error()
-        fault = UNAVAILABLE.get(why, PluginFault.STOPPED)
-        is_told = latest is not None and latest.fault is not PluginFault.STOPPED and fault is not PluginFault.STOPPED
-        before = f"; before, it {latest.text}" if latest is not None and is_told else ""
-        return PluginError(name, fault, f"is {why} and not coming back by itself{before}")
 
     def _trouble(self, name: str) -> PluginError:
         latest = self._latest.get(name)

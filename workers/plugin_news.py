@@ -81,7 +81,11 @@ FAULTS = {
 }
 """What the causes of an end, as a supervisor has them, are to an application."""
 
-UNAVAILABLE = {"parked": PluginFault.PARKED, "failed": PluginFault.FAILED}
+_GONE = {
+    "parked": (PluginFault.PARKED, "has failed too often, and is parked: tried again only now and then"),
+    "failed": (PluginFault.FAILED, "has failed, and is not started again"),
+}
+_STOPPED = (PluginFault.STOPPED, "is stopped, and is not started again before it is enabled")
 
 
 def ending_of(at: float, plugin: str, incarnation: int, text: str, details: Mapping[str, Any]) -> PluginEvent:
@@ -98,3 +102,13 @@ def ending_of(at: float, plugin: str, incarnation: int, text: str, details: Mapp
         next=details["next"],
         delay=details["delay"] or 0.0,
     )
+
+
+def unavailable(plugin: str, why: str, latest: PluginEvent | None) -> PluginError:
+    """Return the error that there is no plugin to call: ``why`` is its slot's state, ``latest`` what led there."""
+    if latest is not None and latest.event is PluginNews.REFUSED:
+        return latest.error()
+    fault, reason = _GONE.get(why, _STOPPED)
+    if latest is not None and latest.fault is not PluginFault.STOPPED and fault is not PluginFault.STOPPED:
+        reason += f" (at last, it {latest.text})"
+    return PluginError(plugin, fault, reason)

@@ -27,6 +27,9 @@ A plugin is a ``Worker`` like any other; its ``@rpc`` methods are what the appli
         async def render(self, path: str, width: int = 200) -> bytes:
             ...
             await self.call("host", "progress", 0.5)            # what the application offers (``offer``)
+
+What takes its time belongs into a thread there, or into an ``await``: a plugin whose loop stands still for longer than
+its ``hang_timeout`` is taken to hang. Plugins may call each other by their names, as the nodes of any mesh.
 """
 
 from __future__ import annotations
@@ -43,7 +46,6 @@ from typing import Any, Self, TypeVar
 from ..shared.config import MeshConfig
 from ..shared.core.roster import NodeRecord
 from ..shared.errors import ConfigError, Fault
-from .plugin_finder import GROUP as GROUP
 from .plugin_keeper import Keeper
 from .plugin_mesh import Embedding
 from .plugin_news import PluginEvent, PluginStatus

@@ -273,7 +273,7 @@ def test_what_is_not_needed_is_refused_and_not_tried_again(folder: Path) -> None
             with pytest.raises(PluginError, match=r"needs an argument 'which' that the host does not give") as caught:
                 await host.call("poor", "pid")
             assert caught.value.fault is PluginFault.REFUSED
-            with pytest.raises(PluginError, match="is failed and not coming back by itself") as caught:
+            with pytest.raises(PluginError, match="has failed, and is not started again") as caught:
                 await host.call("broken", "pid")
             assert caught.value.fault is PluginFault.FAILED
             with pytest.raises(PluginError, match="is refused") as caught:
@@ -339,7 +339,7 @@ def test_one_plugin_is_changed_and_the_others_go_on(folder: Path, tmp_path: Path
         assert host.call("one", "say") == "one"
         host.disable("one")
         assert host.status()["one"].state == "stopped"
-        with pytest.raises(PluginError, match="is stopped and not coming back by itself") as caught:
+        with pytest.raises(PluginError, match="is stopped, and is not started again before it is enabled") as caught:
             host.call("one", "say")
         assert caught.value.fault is PluginFault.STOPPED
         host.enable("one")

@@ -221,7 +221,9 @@ def test_a_plugin_that_is_parked_says_so_and_why(tmp_path: Path) -> None:
         stage.gone("a", "parked")
         error = await stage.call("a")
         assert error.fault is PluginFault.PARKED
-        assert str(error) == "plugin a is parked and not coming back by itself; before, it ended: hung"
+        assert str(error) == (
+            "plugin a has failed too often, and is parked: tried again only now and then (at last, it ended: hung)"
+        )
 
     stage.play(scenario)
 
@@ -234,7 +236,10 @@ def test_a_stop_that_was_asked_for_is_told_as_such_and_not_as_an_end(tmp_path: P
         stage.mesh.supervisor.says(Event("slot-stopped", "a"))
         stage.gone("a", "stopped")
         error = await stage.call("a")
-        assert (error.fault, error.reason) == (PluginFault.STOPPED, "is stopped and not coming back by itself")
+        assert (error.fault, error.reason) == (
+            PluginFault.STOPPED,
+            "is stopped, and is not started again before it is enabled",
+        )
         assert stage.keeper.status("a").trouble is None
 
     stage.play(scenario)
