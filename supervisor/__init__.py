@@ -28,6 +28,7 @@ Reading order, from what decides to what acts:
     renewal, changeover             what an operator changes: the code, the slots, the configuration
     hoard                           descriptors kept for the day on which there are none
     hub, supervisor                 the mesh as a whole, and as a library
+      member, embedding             in a program that is a node itself
     survey                          how the links of all workers are, when somebody asks
     figures, gauge                  what is measured of a mesh, when somebody asks
       metrics, exposition           the table of metrics, and the text for Prometheus

@@ -32,6 +32,7 @@ from .incidents import IncidentLog
 from .leftovers import Mark, kill_orphans, kill_strays
 from .life import MeshRun
 from .lookout import Lookout
+from .member import Member
 from .memory import MemoryWatch, OomWatch
 from .nursery import Nursery
 from .outlet import Outlet
@@ -60,7 +61,14 @@ class Supervisor:
 
     directory: RuntimeDirectory
 
-    def __init__(self, config: MeshConfig, *, adopt: bool = False) -> None:
+    def __init__(
+        self, config: MeshConfig, *, adopt: bool = False, guard: bool = False, member: Member | None = None
+    ) -> None:
+        """See the class. ``adopt`` (all children of this process are the mesh's) brings zygotes and a guardian.
+
+        ``guard`` brings the guardian alone, which ends whatever is left if this process is killed. With a ``member``
+        this process is a node itself, and the mesh does not end because every slot has.
+        """
         if not sys.platform.startswith("linux"):
             raise SupervisorError(f"meshvisor supervises on Linux only; this is {sys.platform}")
         self._config = config
@@ -77,6 +85,9 @@ class Supervisor:
         self._begun = False
         self._mark: Mark | None = None
         self._adopt = adopt
+        self._is_guarded = guard or adopt
+        self._member = member
+        self._conductor.is_lasting = member is not None
         self._tables: Tables | None = None
         self._lookout: Lookout | None = None
         self._nursery: Nursery | None = None
@@ -140,6 +151,15 @@ class Supervisor:
             SupervisorError: If there is no such slot or worker, or if somebody starts it again before it is down.
         """
         await self._changing.stop(self._named(name))
+
+    def condemn(self, name: str, reason: str) -> None:
+        """Kill the process in a slot, or in all of a worker, for what it has done: an incident, as a crash is.
+
+        Raises:
+            SupervisorError: If there is no such slot or worker.
+        """
+        for slot in self._named(name):
+            slot.condemned(None, reason)
 
     async def restart(self, name: str, *, at_once: bool = False) -> None:
         """Restart a slot, or those of a worker one after the other (or ``at_once``), and wait until all are ready.
@@ -244,6 +264,8 @@ class Supervisor:
             self._renewal = Renewal(loop, self._run.nursery, self._conductor, self._publish)
             self._hub.events.add(self._renewal.heard)
             self._changeover = Changeover(self._run, self._fleet, self._conductor, self._renewal, self._sweeps)
+            if self._member is not None:
+                self._member.join(self._run.herald, self.config.mesh, self.directory.path, self._run.secret)
             for worker in self.config.workers:
                 self._fleet.add(worker)
         except BaseException:
@@ -367,6 +389,7 @@ class Supervisor:
     def _make_nursery(self, loop: asyncio.AbstractEventLoop, mark: Mark, reserve: Reserve) -> Nursery:
         if self._adopt:
             become_subreaper()
+        if self._is_guarded:
             self._guard = Guard(loop, mark, self._publish)
             self._guard.start()
         section = self.config.supervisor

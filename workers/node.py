@@ -43,7 +43,8 @@ class Node:
 
     ``report`` is called with what the supervisor should hear, ``ending`` when the end has begun, whoever wanted it;
     ``lag_of`` is asked how far another node's loop is behind; ``drain_timeout`` (seconds) is how long an orderly end
-    may take. ``connect`` must follow before all else: a mesh needs its handler, and a node its mesh.
+    may take; ``sponsor`` is the node that has to consent to the worker before its ``on_start``. ``connect`` must follow
+    before all else: a mesh needs its handler, and a node its mesh.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Node:
         ending: Callable[[], None] = lambda: None,
         lag_of: Callable[[str], float | None] = lambda name: None,
         drain_timeout: float = 5.0,
+        sponsor: str = "",
     ) -> None:
         self.name = name
         self.incarnation = incarnation
@@ -65,6 +67,7 @@ class Node:
         self._tell_of_ending = ending
         self._lag_of = lag_of
         self._drain_timeout = drain_timeout
+        self._sponsor = sponsor
         self._inbox = Inbox()
         self._loopback = Loopback(name, incarnation, self)
         self._standstill = Standstill(name)
@@ -150,13 +153,20 @@ class Node:
         """Run ``on_start``; return whether it came to its own end."""
         if self._ended.is_set():
             return False
-        self._starting = asyncio.create_task(self._guard("on_start", worker.on_start()))
+        self._starting = asyncio.create_task(self._guard("on_start", self._on_start(worker)))
         try:
             return await self._starting
         except asyncio.CancelledError:
             return False
         finally:
             self._starting = None
+
+    async def _on_start(self, worker: Worker) -> None:
+        if self._sponsor:
+            from .introduction import introduce  # only plugins have one
+
+            await introduce(worker, self._sponsor)
+        await worker.on_start()
 
     def _serve(self, worker: Worker) -> None:
         """Begin with what waited for ``on_start``, and with ``run`` if the worker has one."""

@@ -73,7 +73,7 @@ class Assignment(msgspec.Struct, frozen=True, tag="assignment", array_like=True,
         board      the liveness board              traces  where tracebacks are dumped before a kill
 
     ``board_index`` is the worker's record on the board, which it stamps each ``beat`` seconds at least where its loop
-    cannot stamp its own turns.
+    cannot stamp its own turns. ``sponsor`` is the node that it introduces itself to before ``on_start``, if any.
     """
 
     mesh: str
@@ -99,6 +99,7 @@ class Assignment(msgspec.Struct, frozen=True, tag="assignment", array_like=True,
     descriptors: tuple[str, ...] = ()
     board_index: int = 0
     beat: float = 0.025
+    sponsor: str = ""
 
 
 class Reserve(msgspec.Struct, frozen=True, tag="reserve", array_like=True, forbid_unknown_fields=True):

@@ -234,6 +234,7 @@ class ConnectionHandle:
 
     async def drain(self, timeout: float) -> bool:
         """Wait up to ``timeout`` seconds until the peer has acknowledged everything; return whether it has."""
+        self._driver.is_draining = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while not (self._link.is_drained or self._over):

@@ -106,6 +106,7 @@ class LinkDriver:
         self._bytes_out = 0
         self._timer: asyncio.TimerHandle | None = None
         self._flush_scheduled = False
+        self.is_draining = False  # acknowledged calls are waited for as well as messages
         self._offered = 0  # messages that had been accepted when the flush was scheduled
         self._lone = False  # the latest scheduled flush was for one message
         self._lone_until = 0.0  # until when the latest message that went at once may get company
@@ -365,7 +366,7 @@ class LinkDriver:
             if type(event) is Delivered:
                 self._owner.delivered(event.lane, event.first, event.bodies)
             elif type(event) is WindowOpened:
-                if event.lane == MESSAGES:
+                if event.lane == MESSAGES or self.is_draining:
                     self._owner.window_opened()
             elif type(event) is Failed:
                 self._fail(event.reason, broken=event.broken)

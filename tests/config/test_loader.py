@@ -27,6 +27,7 @@ from meshvisor.shared.config import (
     SupervisorSection,
     TransportName,
     WorkerConfig,
+    build_config,
     load_config,
     locate,
     locate_logs,
@@ -480,3 +481,19 @@ def test_no_mutation_of_a_file_raises_anything_but_its_report(
     except ConfigError as error:
         faults = error.faults
     assert all(1 <= fault.line <= text.count("\n") + 1 for fault in faults)
+
+
+def test_a_program_makes_a_configuration_without_a_file(tmp_path: Path) -> None:
+    config = build_config({"mesh": {"name": "mesh"}, "workers": {"a": {"class": "app:A"}}}, tmp_path)
+    assert (config.mesh.name, config.workers[0].class_path, config.workers[0].cwd) == ("mesh", "app:A", tmp_path)
+    assert build_config({"mesh": {"name": "mesh"}}, tmp_path).workers == ()
+
+
+def test_faults_of_a_configuration_without_a_file_are_on_no_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build_config({"mesh": {"name": "mesh"}, "workers": {"a": {"klass": "app:A"}}}, tmp_path)
+    assert [fault.line for fault in caught.value.faults] == [0, 0]
+    assert str(caught.value).split("\n") == [
+        'workers.a.klass: unknown key (did you mean "class"?)',
+        "workers.a: must have a class or a command",
+    ]

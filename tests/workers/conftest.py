@@ -96,7 +96,9 @@ class Town:
         for number, name in enumerate(names):
             self._publish(NodeRecord(name, group or name, number))
 
-    def start(self, name: str, cls: type[Worker], settings: dict[str, Any] | None = None) -> Resident:
+    def start(
+        self, name: str, cls: type[Worker], settings: dict[str, Any] | None = None, *, sponsor: str = ""
+    ) -> Resident:
         """Start the next incarnation of a slot."""
         if name not in self.roster:
             self.configure(name)
@@ -116,7 +118,7 @@ class Town:
             heard.append(message)
             self._hear(name, record.incarnation, message)
 
-        node = Node(name, record.incarnation, settings or {}, report=report)
+        node = Node(name, record.incarnation, settings or {}, report=report, sponsor=sponsor)
         options = MeshOptions(name, record.incarnation, record.epoch, (str(self.network.new_endpoint()),), b"secret")
         plug = Plug(self.network)
         mesh = Mesh(options, node, adapters=[plug], rng=random.Random(record.epoch))

@@ -484,6 +484,25 @@ def test_the_beginning_of_the_end_is_told_once_whoever_wanted_it() -> None:
     assert told == ["ending"]
 
 
+def test_a_stop_right_after_an_answer_waits_for_its_acknowledgement_and_no_longer(in_town: InTown) -> None:
+    class Echo(Worker):
+        @rpc
+        async def echo(self, text: str) -> str:
+            return text
+
+    async def scenario(town: Town) -> None:
+        town.start("a", Idle)
+        town.start("b", Echo)
+        await town.ready("a", "b")
+        asked = asyncio.get_running_loop().time()
+        assert await town.residents["a"].node.call("b", "echo", ("x",), {}, key=None, timeout=1.0, retry=False) == "x"
+        town.residents["b"].node.request_stop()
+        assert await town.ended("b") == 0
+        assert asyncio.get_running_loop().time() - asked < 0.1
+
+    in_town(scenario)
+
+
 def test_a_stop_asked_for_in_on_start_waits_for_it(in_town: InTown) -> None:
     log: list[str] = []
 
