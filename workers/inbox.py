@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
 
 from ..shared.core.message import Message
+from ..shared.core.session import Body
 from ..shared.errors import PeerLeft, PeerLost
 
 
@@ -32,6 +34,9 @@ class Link(Protocol):
 
     def post(self, body: bytes) -> int:
         """See ``ConnectionHandle.post``."""
+
+    def post_together(self, bodies: Sequence[Body]) -> None:
+        """See ``ConnectionHandle.post_together``."""
 
     def consumed(self, number: int) -> None:
         """See ``ConnectionHandle.consumed``."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..shared.control.lifeline import Failure, FromWorker, Links, Listening, Ready
@@ -24,7 +24,7 @@ from .calls import Caller
 from .ending import Ending, Manner, exit_status, user_traceback
 from .finder import Finder, MeshOfNode
 from .inbox import Arrived, Inbox, Link, LinkDown, LinkUp
-from .lane import Cancel, Probe, Request, decode
+from .lane import Cancel, Failed, Gathering, Parts, Request, Result, decode
 from .loopback import Loopback
 from .peers import Peer, Peers, make_peer
 from .sender import Sender
@@ -71,6 +71,7 @@ class Node:
         self._ended = asyncio.Event()
         self._starting: asyncio.Task[bool] | None = None
         self._running: asyncio.Task[bool] | None = None
+        self._gathering: dict[Link, Gathering] = {}  # what came of frames whose last body is still to come
         self._has_dropped = False
         self._hook = ""  # the one that is running
 
@@ -305,6 +306,7 @@ class Node:
         self._inbox.peer_down(link, reason)
         self._caller.link_lost(link, lambda: type(reason)(*reason.args))
         self._serving.link_lost(link)
+        self._gathering.pop(link, None)
         self._finder.changed()
 
     def messages_received(self, link: Link, first: int, bodies: list[bytes | bytearray]) -> None:
@@ -313,20 +315,31 @@ class Node:
 
     def calls_received(self, link: Link, bodies: list[bytes | bytearray]) -> None:
         """See ``MeshHandler.calls_received``."""
+        gathering = self._gathering.pop(link, None) if self._gathering else None
         for body in bodies:
+            if gathering is not None and gathering.wants:
+                gathering.add(body)
+                continue
+            parts: Sequence[bytes | bytearray] = ()
+            if gathering is not None:
+                parts, gathering = gathering.parts, None
             try:
-                frame = decode(body)
+                frame = decode(body, parts)
             except ValueError as error:
                 log.error("dropped what %s sent: %s", link.node_id, error)
                 continue
             if isinstance(frame, Request):
-                self._serving.receive(link, frame)
+                self._serving.receive(link, frame, parts)
+            elif isinstance(frame, (Result, Failed)):
+                self._caller.receive(link, frame)
             elif isinstance(frame, Cancel):
                 self._serving.cancel(link, frame.number)
-            elif isinstance(frame, Probe):
-                self._standstill.receive(frame)
+            elif isinstance(frame, Parts):
+                gathering = Gathering(frame.count)
             else:
-                self._caller.receive(link, frame)
+                self._standstill.receive(frame)
+        if gathering is not None:
+            self._gathering[link] = gathering
 
     def links_changed(self, up: int, total: int) -> None:
         """See ``MeshHandler.links_changed``."""

@@ -1,7 +1,9 @@
 """The called side of calls: runs ``@rpc`` methods, many at a time, and answers.
 
-At most ``MAX_RUNNING`` run at once; further ones wait, bounded by what every caller may have under way. What comes in
-before ``open`` waits for it. A call whose caller gave up, or is gone, is cancelled.
+A call is begun as soon as it is read, up to so many in a turn of the loop; what is more waits for the next turn, in a
+line for each caller, and the lines take turns. A plain method runs there and then, one that is ``async def`` in a task
+of its own: at most ``MAX_RUNNING`` of these at once. What comes in before ``open`` waits for it. A call whose caller
+gave up, or is gone, is cancelled; one whose time is up is not begun.
 """
 
 from __future__ import annotations
@@ -12,25 +14,39 @@ import math
 import sys
 import traceback
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from ..shared.errors import LinkClosed, PeerLeft, PeerLost
-from .calls import MAX_IN_FLIGHT
+from .buffers import BYTES, UNSENDABLE, LargeBuffer, is_large, set_apart
+from .calls import MAX_IN_FLIGHT, Errand, errand
 from .inbox import Link
-from .lane import FAILED, RESULT, Request, encode
+from .lane import FAILED, RESULT, Request, encode, encode_apart
 from .rpc import RpcMethod, suggestion
 
 MAX_RUNNING = 1024
 """Methods that run at the same time."""
 
 _STARTS_PER_TURN = 128
+_TURN = 0.002  # Seconds of plain methods, after which others get the loop.
 _FAIR = 2 * MAX_IN_FLIGHT  # A caller's own limit, and as many again that it gave up and we have not ended yet.
 _MAX_TRACEBACK = 64 * 1024
 
 log = logging.getLogger("meshvisor.worker")
 
-_Call = tuple[Link, Request, float]
+Parts = Sequence[bytes | bytearray]
+_Waiting = tuple[Link, Request, Parts, float]  # float: the deadline
+
+
+class _Running(Errand):
+    """A call that runs in a ``task``; that has not begun until its first step, and may be cancelled before."""
+
+    __slots__ = ("has_begun", "task")
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.task: asyncio.Task[None] | None = None
+        self.has_begun = False
 
 
 class Serving:
@@ -41,14 +57,17 @@ class Serving:
         self._methods: Mapping[str, RpcMethod] = {}
         self._on_exit = on_exit
         self._loop = asyncio.get_running_loop()
-        # By link and number: the running task, or None while the call waits to be started.
-        self._calls: dict[Link, dict[int, asyncio.Task[None] | None]] = {}
-        self._waiting: deque[_Call] = deque()
+        self._now = self._loop.time
+        # By caller and number: what runs, or None while the call waits in its caller's line.
+        self._calls: dict[Link, dict[int, _Running | None]] = {}
+        self._lines: dict[Link, deque[_Waiting]] = {}
+        self._turns: deque[Link] = deque()  # the callers that have a line
         self._running = 0
         self._is_open = False
-        self._is_scheduled = False
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._credit = 0  # how many calls may still be begun in this turn of the loop
+        self._turn_ends = -math.inf  # when it has been long enough
+        self._is_scheduled = False  # the next turn
+        self._idle: asyncio.Future[None] | None = None  # who waits until nothing waits or runs any more
 
     def open(self, worker: object, methods: Mapping[str, RpcMethod]) -> None:
         """Begin to run the ``methods`` of ``worker``, as called for until now and from now on."""
@@ -57,28 +76,34 @@ class Serving:
         self._is_open = True
         self._schedule()
 
-    def receive(self, link: Link, request: Request) -> None:
-        """Put a call in line. It is started from the loop, never from within whatever received it."""
-        calls = self._calls.setdefault(link, {})
-        if request.number in calls or len(calls) >= _FAIR:
-            _fail(link, request, "RuntimeError", f"{link.node_id} has too many calls under way here")
+    def receive(self, link: Link, request: Request, parts: Parts = ()) -> None:
+        """Begin a call, or put it in line. ``parts`` are its large buffers."""
+        calls = self._calls.get(link)
+        if calls is not None and (request.number in calls or len(calls) >= _FAIR):
+            _refuse(link, request, "RuntimeError", f"{link.node_id} has too many calls under way here")
             return
-        calls[request.number] = None
-        self._idle.clear()
-        deadline = math.inf if request.seconds is None else self._loop.time() + request.seconds
-        self._waiting.append((link, request, deadline))
-        self._schedule()
+        now = self._now()
+        deadline = math.inf if request.seconds is None else now + request.seconds
+        if not self._is_scheduled:
+            self._open_turn(now)
+        if self._may_begin(now) and not self._turns:
+            self._begin(link, request, parts, deadline)
+        else:
+            self._line_up((link, request, parts, deadline))
 
     def cancel(self, link: Link, number: int) -> None:
         """The caller does not wait for call ``number`` any more."""
         calls = self._calls.get(link)
         if calls is None or number not in calls:
             return
-        task = calls[number]
-        if task is None:
+        running = calls[number]
+        if running is None:
             self._forget(link, number)
-        else:
-            task.cancel()
+            return
+        if running.task is not None:
+            running.task.cancel()
+        if not running.has_begun:
+            self._finished(link, number)
 
     def link_lost(self, link: Link) -> None:
         """The caller is gone."""
@@ -87,10 +112,11 @@ class Serving:
 
     async def close(self, timeout: float) -> None:
         """Let what has been asked for finish, for up to ``timeout`` seconds, and cancel the rest."""
-        if self._is_open and timeout > 0:
+        if self._is_open and self._calls and timeout > 0:
+            self._idle = self._loop.create_future()
             try:
                 async with asyncio.timeout(timeout):
-                    await self._idle.wait()
+                    await self._idle
             except TimeoutError:
                 log.warning("%d calls are still running at the end; they are cancelled", self._running)
         tasks = self.abandon()
@@ -100,76 +126,137 @@ class Serving:
     def abandon(self) -> list[asyncio.Task[None]]:
         """Start nothing any more and cancel what runs; return it."""
         self._is_open = False
-        self._waiting.clear()
-        tasks = [task for calls in self._calls.values() for task in calls.values() if task is not None]
+        self._lines.clear()
+        self._turns.clear()
+        running = [running for calls in self._calls.values() for running in calls.values()]
+        tasks = [each.task for each in running if each is not None and each.task is not None]
         for task in tasks:
             task.cancel()
         return tasks
 
-    def _schedule(self) -> None:
-        if self._is_open and self._waiting and not self._is_scheduled and self._running < MAX_RUNNING:
-            self._is_scheduled = True
-            self._loop.call_soon(self._start_some)
+    # Whose turn it is.
 
-    def _start_some(self) -> None:
-        self._is_scheduled = False
-        for _ in range(min(_STARTS_PER_TURN, MAX_RUNNING - self._running)):
-            if not self._waiting:
-                return
-            self._start(*self._waiting.popleft())
+    def _may_begin(self, now: float) -> bool:
+        return self._credit > 0 and now < self._turn_ends and self._running < MAX_RUNNING and self._is_open
+
+    def _open_turn(self, now: float) -> None:
+        self._credit = _STARTS_PER_TURN
+        self._turn_ends = now + _TURN
         self._schedule()
 
-    def _start(self, link: Link, request: Request, deadline: float) -> None:
-        calls = self._calls.get(link)
-        if calls is None or request.number not in calls:
-            return  # Given up while it waited.
-        if deadline < self._loop.time():
-            self._forget(link, request.number)
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """Begin calls from the lines, as many as one turn of the loop may see."""
+        self._is_scheduled = False
+        if not self._turns or not self._is_open or self._running >= MAX_RUNNING:
+            return  # The next call that comes or ends will see to it.
+        self._open_turn(self._now())
+        while self._turns and self._may_begin(now := self._now()):
+            link = self._turns.popleft()
+            line = self._lines[link]
+            _, request, parts, deadline = line.popleft()
+            if line:
+                self._turns.append(link)
+            else:
+                del self._lines[link]
+            if request.number in self._calls.get(link, ()):  # else it was given up while it waited
+                self._forget(link, request.number)
+                if now < deadline:
+                    self._begin(link, request, parts, deadline)
+
+    def _line_up(self, waiting: _Waiting) -> None:
+        link, request, _, _ = waiting
+        line = self._lines.get(link)
+        if line is None:
+            line = self._lines[link] = deque()
+            self._turns.append(link)
+        elif len(line) >= _FAIR:  # Most of it was given up.
+            _refuse(link, request, "RuntimeError", f"{link.node_id} has too many calls under way here")
             return
+        line.append(waiting)
+        self._enter(link, request.number, None)
+
+    # One call.
+
+    def _begin(self, link: Link, request: Request, parts: Parts, deadline: float) -> None:
         method = self._methods.get(request.method)
         if method is None:
             name = type(self._worker).__name__
             hint = suggestion(request.method, self._methods)
-            self._refuse(link, request, "AttributeError", f"{name} has no @rpc method {request.method!r}{hint}")
+            _refuse(link, request, "AttributeError", f"{name} has no @rpc method {request.method!r}{hint}")
             return
         try:
-            args, named = method.arguments(request.arguments, request.named)
+            args, named = method.arguments(request.arguments, request.named, parts)
         except TypeError as error:
-            self._refuse(link, request, "TypeError", str(error))
+            _refuse(link, request, "TypeError", str(error))
             return
-        self._running += 1
-        task = _spawn(self._loop, self._run(link, request, method, args, named))
-        if task.done():
-            self._finished(link, request.number)
+        # What is called from within, by a method that calls its own node, begins in the next turn.
+        credit, self._credit = self._credit, 0
+        if method.is_plain:
+            self._call(link, request, method, args, named)
         else:
-            calls[request.number] = task
-            # Not in a `finally` of the task: one that is cancelled before its first step never gets there.
-            task.add_done_callback(lambda _: self._finished(link, request.number))
+            running = _Running(deadline)
+            self._enter(link, request.number, running)
+            self._running += 1
+            running.task = _spawn(self._loop, self._run(running, link, request, method, args, named))
+        self._credit = credit - 1
 
-    def _finished(self, link: Link, number: int) -> None:
-        self._running -= 1
-        self._forget(link, number)
-        self._schedule()
-
-    def _refuse(self, link: Link, request: Request, kind: str, message: str) -> None:
-        self._forget(link, request.number)
-        _fail(link, request, kind, message)
-
-    async def _run(
+    def _call(
         self, link: Link, request: Request, method: RpcMethod, args: tuple[Any, ...], named: dict[str, Any]
     ) -> None:
+        try:
+            value = method.function(self._worker, *args, **named)
+        except asyncio.CancelledError as error:
+            _refuse(link, request, "CancelledError", str(error))
+        except SystemExit as stop:
+            self._on_exit(stop)
+        except Exception as error:
+            _refuse(link, request, _kind(error), str(error), _traceback(error))
+        else:
+            _answer(link, request, method, value)
+
+    async def _run(
+        self,
+        running: _Running,
+        link: Link,
+        request: Request,
+        method: RpcMethod,
+        args: tuple[Any, ...],
+        named: dict[str, Any],
+    ) -> None:
+        running.has_begun = True
+        errand.set(running)
         try:
             value = await method.function(self._worker, *args, **named)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or not task.cancelling():  # Not by us: the method has cancelled itself.
-                _fail(link, request, "CancelledError", str(error))
+                _refuse(link, request, "CancelledError", str(error))
         except SystemExit as stop:
             self._on_exit(stop)
         except Exception as error:
-            _fail(link, request, _kind(error), str(error), _traceback(error))
+            _refuse(link, request, _kind(error), str(error), _traceback(error))
         else:
-            _answer(link, request, value)
+            _answer(link, request, method, value)
+        finally:
+            running.deadline = math.inf
+            self._finished(link, request.number)
+
+    def _enter(self, link: Link, number: int, running: _Running | None) -> None:
+        calls = self._calls.get(link)
+        if calls is None:
+            calls = self._calls[link] = {}
+        calls[number] = running
+
+    def _finished(self, link: Link, number: int) -> None:
+        self._running -= 1
+        self._forget(link, number)
+        if self._turns:
+            self._schedule()
 
     def _forget(self, link: Link, number: int) -> None:
         calls = self._calls.get(link)
@@ -177,8 +264,8 @@ class Serving:
             calls.pop(number, None)
             if not calls:
                 del self._calls[link]
-        if not self._calls:
-            self._idle.set()
+        if self._idle is not None and not self._calls and not self._idle.done():
+            self._idle.set_result(None)
 
 
 if sys.version_info >= (3, 12):
@@ -194,21 +281,38 @@ else:
         return loop.create_task(coroutine)
 
 
-def _answer(link: Link, request: Request, value: Any) -> None:
+def _answer(link: Link, request: Request, method: RpcMethod, value: Any) -> None:
     try:
+        if type(value) is not method.returns and method.returns is not None:
+            value = method.checked(value)
+        if type(value) in BYTES and is_large(value):
+            raise LargeBuffer
         frame = encode((RESULT, request.number, value))
-    except (TypeError, ValueError, OverflowError, NotImplementedError, RecursionError) as error:
-        _fail(link, request, "TypeError", f"the result of {request.method} cannot be sent: {error}")
+    except LargeBuffer:
+        _answer_apart(link, request, value)
+        return
+    except UNSENDABLE as error:
+        _refuse(link, request, "TypeError", f"the result of {request.method} cannot be sent: {error}")
         return
     try:
         link.post(frame)
     except (PeerLost, PeerLeft, LinkClosed):
         pass  # Nobody is left to tell.
     except ValueError as error:
-        _fail(link, request, "ValueError", f"the result of {request.method} cannot be sent: {error}")
+        _refuse(link, request, "ValueError", f"the result of {request.method} cannot be sent: {error}")
 
 
-def _fail(link: Link, request: Request, kind: str, message: str, text: str = "") -> None:
+def _answer_apart(link: Link, request: Request, value: Any) -> None:
+    try:
+        link.post_together(encode_apart((RESULT, request.number, set_apart(value))))
+    except (PeerLost, PeerLeft, LinkClosed):
+        pass
+    except UNSENDABLE as error:
+        kind = "ValueError" if isinstance(error, ValueError) else "TypeError"
+        _refuse(link, request, kind, f"the result of {request.method} cannot be sent: {error}")
+
+
+def _refuse(link: Link, request: Request, kind: str, message: str, text: str = "") -> None:
     try:
         # Text may hold what UTF-8 does not (a surrogate from a file's name); the reply must not fail on it.
         items = (item.encode("utf-8", "backslashreplace").decode() for item in (kind, message, text))

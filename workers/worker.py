@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..shared.core.message import Message
@@ -141,7 +141,7 @@ class Worker:
         """Send ``body`` to every other node that is linked now, and return how many accepted it."""
         return await self._of_mesh.broadcast(body)
 
-    async def call(
+    def call(  # no `async def`: it would be one more coroutine for every call to wake up through
         self,
         target: str,
         method: str,
@@ -151,7 +151,7 @@ class Worker:
         timeout: float | None = 30.0,
         retry: bool = False,
         **named: Any,
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """Call an ``@rpc`` method of a node, or of one of a group, and return its result.
 
         Args:
@@ -171,7 +171,7 @@ class Worker:
             UnknownPeer, PeerUnavailable: As in ``send``.
             TypeError: If an argument cannot be sent.
         """
-        return await self._of_mesh.call(target, method, args, named, key=key, timeout=timeout, retry=retry)
+        return self._of_mesh.call(target, method, args, named, key=key, timeout=timeout, retry=retry)
 
     def stop(self, status: int = 0) -> None:
         """Ask for the end of this process with ``status``: ``on_stop`` runs first. Returns at once."""

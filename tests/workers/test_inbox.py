@@ -22,6 +22,9 @@ class FakeLink:
     def post(self, body: bytes) -> int:
         raise NotImplementedError
 
+    def post_together(self, bodies: object) -> None:
+        raise NotImplementedError
+
     def consumed(self, number: int) -> None:
         raise NotImplementedError
 
