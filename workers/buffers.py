@@ -242,7 +242,8 @@ def check_array(annotation: Any, value: Any) -> Any:
 def _wanted_dtype(annotation: Any) -> type | None:
     """Return the scalar type in ``numpy.ndarray[shape, numpy.dtype[scalar]]``, which is what NDArray[scalar] means."""
     inner = typing.get_args(annotation)
-    wanted = typing.get_args(inner[1])[0] if len(inner) == 2 and typing.get_args(inner[1]) else None
+    scalar = typing.get_args(inner[1]) if len(inner) == 2 else ()
+    wanted = typing.get_origin(scalar[0]) or scalar[0] if scalar else None
     return wanted if isinstance(wanted, type) else None
 
 
