@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from ..shared.core.message import Message
 from ..shared.errors import PeerLeft, PeerLost
 from .peers import Peer
 from .routing import Key
-from .rpc import RpcMethod, rpc_methods
+from .rpc import RpcMethod, is_coroutine_function, rpc_methods
 from .rpc import rpc as rpc
+from .timers import every as every
+from .timers import timers
 
 if TYPE_CHECKING:
     from .node import Node
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 HOOKS = ("on_start", "run", "on_peer_up", "on_message", "on_peer_down", "on_stop")
 _ATTRIBUTES = ("name", "settings", "peers", "incarnation")
-_METHODS = ("send", "broadcast", "call", "stop")
+_METHODS = ("send", "broadcast", "call", "run_blocking", "stop")
 
 
 class Worker:
@@ -75,6 +80,7 @@ class Worker:
 
     _node: Node | None = None
     _rpc_methods: ClassVar[Mapping[str, RpcMethod]] = {}
+    _timers: ClassVar[Mapping[str, float]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -83,13 +89,16 @@ class Worker:
                 raise TypeError(f"{cls.__qualname__}.{name} would hide the worker's own {name}; choose another name")
         for name in HOOKS:
             hook = vars(cls).get(name)
-            if inspect.isfunction(hook) and not _is_coroutine_function(hook):
+            if inspect.isfunction(hook) and not is_coroutine_function(hook):
                 raise TypeError(f"{cls.__qualname__}.{name} must be `async def` (and not a generator)")
         methods = rpc_methods(cls)
+        marked = timers(cls)
         for name in (*HOOKS, *_METHODS):
-            if name in methods:
-                raise TypeError(f"{cls.__qualname__}.{name} cannot be an @rpc method: the name is taken")
+            if name in methods or name in marked:
+                what = "an @rpc method" if name in methods else "run by @every"
+                raise TypeError(f"{cls.__qualname__}.{name} cannot be {what}: the name is taken")
         cls._rpc_methods = methods
+        cls._timers = marked
 
     # What a worker knows.
 
@@ -173,6 +182,14 @@ class Worker:
         """
         return self._of_mesh.call(target, method, args, named, key=key, timeout=timeout, retry=retry)
 
+    def run_blocking(self, function: Callable[P, T], /, *args: P.args, **named: P.kwargs) -> Coroutine[Any, Any, T]:
+        """Run a ``function`` that blocks, or computes for long, in a thread, and return what it does.
+
+        The event loop goes on meanwhile. Up to 8 run at a time, further ones wait. If the caller is cancelled, or the
+        process ends, nobody waits for the thread; it cannot be stopped.
+        """
+        return self._of_mesh.run_blocking(function, *args, **named)
+
     def stop(self, status: int = 0) -> None:
         """Ask for the end of this process with ``status``: ``on_stop`` runs first. Returns at once."""
         self._of_mesh.stop(status)
@@ -203,11 +220,6 @@ class Worker:
             name = type(self).__name__
             raise RuntimeError(f"this {name} is not part of a mesh: the supervisor makes workers, not the program")
         return self._node
-
-
-def _is_coroutine_function(hook: Any) -> bool:
-    # A hook may be decorated, by a decorator that uses functools.wraps: then what it wraps can be seen.
-    return inspect.iscoroutinefunction(inspect.unwrap(hook)) or inspect.iscoroutinefunction(hook)
 
 
 def make_worker(cls: type[Worker], node: Node) -> Worker:

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from .shared.transport.unix import UnixTransportAdapter as UnixTransportAdapter
     from .supervisor.supervisor import Supervisor as Supervisor
     from .workers.worker import Worker as Worker
+    from .workers.worker import every as every
     from .workers.worker import rpc as rpc
 
 _NAMES = {
@@ -104,7 +105,7 @@ _NAMES = {
     "shared.transport.tcp": ["TcpTransportAdapter"],
     "shared.transport.unix": ["UnixTransportAdapter"],
     "supervisor.supervisor": ["Supervisor"],
-    "workers.worker": ["Worker", "rpc"],
+    "workers.worker": ["Worker", "every", "rpc"],
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}
 
