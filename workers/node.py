@@ -159,6 +159,9 @@ class Node:
         try:
             return await self._starting
         except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # It is this node that is done away with, not its on_start that is broken off.
             return False
         finally:
             self._starting = None

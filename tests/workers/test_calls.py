@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from meshvisor.shared.core.retry import RetryBudget
 from meshvisor.shared.errors import (
     CallTimeout,
     LinkClosed,
@@ -279,6 +280,56 @@ def test_with_retry_it_is_sent_again_to_the_next_incarnation(in_town: InTown) ->
             assert not calling.done()
             town.start("service", Service)
         assert await calling == "service 4"
+
+    in_town(scenario)
+
+
+def test_retries_have_a_budget_beyond_which_calls_end_as_without_retry(in_town: InTown) -> None:
+    async def scenario(town: Town) -> None:
+        call = await pair(town)
+        town.residents["client"].node._caller._retries = RetryBudget(ttl=10.0, min_per_second=0.0, ratio=0.5)
+        calls = [asyncio.create_task(call("service", "slow", 5.0, retry=True)) for _ in range(4)]
+        await asyncio.sleep(1)
+        await town.kill("service")
+        town.start("service", Service)
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert [outcome if isinstance(outcome, str) else type(outcome) for outcome in outcomes] == [
+            "service 2",
+            "service 2",
+            PeerLost,
+            PeerLost,
+        ]
+
+    in_town(scenario)
+
+
+def test_a_call_that_could_not_be_sent_is_made_to_the_next_incarnation_without_retry(
+    in_town: InTown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(body: bytes) -> int:
+        raise PeerLost("service", 1)
+
+    async def scenario(town: Town) -> None:
+        call = await pair(town)
+        monkeypatch.setattr(town.residents["client"].mesh.link("service"), "post", lost)
+        calling = asyncio.create_task(call("service", "who"))
+        await asyncio.sleep(1)
+        assert not calling.done()
+        await town.kill("service")
+        town.start("service", Service)
+        assert await calling == ["service", 2]
+
+    in_town(scenario)
+
+
+def test_a_call_without_any_time_is_not_sent(in_town: InTown) -> None:
+    async def scenario(town: Town) -> None:
+        settings: dict[str, Any] = {"log": []}
+        call = await pair(town, settings)
+        with pytest.raises(CallTimeout, match="within 0 s"):
+            await call("service", "slow", 1.0, timeout=0)
+        await asyncio.sleep(1)
+        assert settings["log"] == []
 
     in_town(scenario)
 
