@@ -15,8 +15,17 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from .buffers import BYTES, Reading, check_array, from_extension, is_array_type, part_of
-from .lane import NO_NAMES
+from .buffers import (
+    BYTES,
+    UNSENDABLE,
+    LargeBuffer,
+    Reading,
+    check_array,
+    from_extension,
+    is_array_type,
+    part_of,
+)
+from .lane import NO_NAMES, encode
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -151,7 +160,17 @@ class RpcMethod:
         try:
             return msgspec.convert(value, self._result, dec_hook=check_array)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise TypeError(str(error)) from None
+            if not self._is_read_as_result(value):
+                raise TypeError(str(error)) from None
+            return value
+
+    def _is_read_as_result(self, value: Any) -> bool:
+        """Return whether what would be sent is what the annotation says: an object of a derived class may be."""
+        try:
+            _decoder(self._result).decode(encode(value))
+        except (msgspec.MsgspecError, LargeBuffer, *UNSENDABLE):
+            return False
+        return True
 
     def arguments(
         self, positional: msgspec.Raw, named: msgspec.Raw, parts: Sequence[bytes | bytearray] = ()

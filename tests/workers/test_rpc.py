@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy
 import pytest
 
 from meshvisor.workers.lane import NO_NAMES
@@ -21,6 +22,11 @@ class Point:
     x: int
     y: int = 0
     next: "Point | None" = None
+
+
+@dataclass
+class Point3(Point):
+    z: int = 0
 
 
 class Opaque:
@@ -159,6 +165,8 @@ def test_a_method_may_be_plain_and_a_decorated_one_is_what_it_wraps() -> None:
         (list[int], (1, 2), [1, 2]),
         (Point, Point(1), Point(1)),
         (Point, {"x": 1}, Point(1)),
+        (list[Point], [Point3(1, z=2)], [Point3(1, z=2)]),
+        (float, numpy.float64(0.5), numpy.float64(0.5)),
         (None, None, None),
         (bytes, bytearray(b"1"), bytearray(b"1")),
         (Any, object, object),
