@@ -238,7 +238,7 @@ class Caller:
             PeerLost, PeerLeft, LinkClosed: If it cannot be sent, as the link is over.
             ValueError: If it is longer than a link may carry.
         """
-        future: asyncio.Future[_Outcome] = self._loop.create_future()
+        future: asyncio.Future[_Outcome] = asyncio.Future(loop=self._loop)
         size = len(frame) if isinstance(frame, bytes) else sum(map(len, frame))
         # Entered before it is posted: a call to oneself is there in the same breath.
         table.calls[number] = (future, deadline, size)

@@ -9,13 +9,14 @@ gave up, or is gone, is cancelled; one whose time is up is not begun.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import math
 import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from ..shared.errors import LinkClosed, PeerLeft, PeerLost
 from .buffers import BYTES, UNSENDABLE, LargeBuffer, is_large, set_apart
@@ -32,21 +33,13 @@ _TURN = 0.002  # Seconds of plain methods, after which others get the loop.
 _FAIR = 2 * MAX_IN_FLIGHT  # A caller's own limit, and as many again that it gave up and we have not ended yet.
 _MAX_TRACEBACK = 64 * 1024
 
+# A task that can begins at once, and runs up to where it first waits: most methods never do.
+_EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+
 log = logging.getLogger("meshvisor.worker")
 
 Parts = Sequence[bytes | bytearray]
 _Waiting = tuple[Link, Request, Parts, float]  # float: the deadline
-
-
-class _Running(Errand):
-    """A call that runs in a ``task``; that has not begun until its first step, and may be cancelled before."""
-
-    __slots__ = ("has_begun", "task")
-
-    def __init__(self, deadline: float) -> None:
-        self.deadline = deadline
-        self.task: asyncio.Task[None] | None = None
-        self.has_begun = False
 
 
 class Serving:
@@ -58,8 +51,8 @@ class Serving:
         self._on_exit = on_exit
         self._loop = asyncio.get_running_loop()
         self._now = self._loop.time
-        # By caller and number: what runs, or None while the call waits in its caller's line.
-        self._calls: dict[Link, dict[int, _Running | None]] = {}
+        # By caller and number: the running task, or None while the call waits in its caller's line.
+        self._calls: dict[Link, dict[int, asyncio.Task[None] | None]] = {}
         self._lines: dict[Link, deque[_Waiting]] = {}
         self._turns: deque[Link] = deque()  # the callers that have a line
         self._running = 0
@@ -96,14 +89,13 @@ class Serving:
         calls = self._calls.get(link)
         if calls is None or number not in calls:
             return
-        running = calls[number]
-        if running is None:
+        task = calls[number]
+        if task is None:
             self._forget(link, number)
             return
-        if running.task is not None:
-            running.task.cancel()
-        if not running.has_begun:
-            self._finished(link, number)
+        if inspect.getcoroutinestate(cast("Coroutine[Any, Any, None]", task.get_coro())) == inspect.CORO_CREATED:
+            self._finished(link, number)  # It is cancelled before its first step, and never gets to say so itself.
+        task.cancel()
 
     def link_lost(self, link: Link) -> None:
         """The caller is gone."""
@@ -128,8 +120,7 @@ class Serving:
         self._is_open = False
         self._lines.clear()
         self._turns.clear()
-        running = [running for calls in self._calls.values() for running in calls.values()]
-        tasks = [each.task for each in running if each is not None and each.task is not None]
+        tasks = [task for calls in self._calls.values() for task in calls.values() if task is not None]
         for task in tasks:
             task.cancel()
         return tasks
@@ -199,10 +190,11 @@ class Serving:
         if method.is_plain:
             self._call(link, request, method, args, named)
         else:
-            running = _Running(deadline)
-            self._enter(link, request.number, running)
             self._running += 1
-            running.task = _spawn(self._loop, self._run(running, link, request, method, args, named))
+            coroutine = self._run(Errand(deadline), link, request, method, args, named)
+            task = asyncio.Task(coroutine, loop=self._loop, name=method.name, **_EAGER)
+            if not task.done():
+                self._enter(link, request.number, task)
         self._credit = credit - 1
 
     def _call(
@@ -221,15 +213,14 @@ class Serving:
 
     async def _run(
         self,
-        running: _Running,
+        its_errand: Errand,
         link: Link,
         request: Request,
         method: RpcMethod,
         args: tuple[Any, ...],
         named: dict[str, Any],
     ) -> None:
-        running.has_begun = True
-        errand.set(running)
+        errand.set(its_errand)
         try:
             value = await method.function(self._worker, *args, **named)
         except asyncio.CancelledError as error:
@@ -243,14 +234,14 @@ class Serving:
         else:
             _answer(link, request, method, value)
         finally:
-            running.deadline = math.inf
+            its_errand.deadline = math.inf
             self._finished(link, request.number)
 
-    def _enter(self, link: Link, number: int, running: _Running | None) -> None:
+    def _enter(self, link: Link, number: int, task: asyncio.Task[None] | None) -> None:
         calls = self._calls.get(link)
         if calls is None:
             calls = self._calls[link] = {}
-        calls[number] = running
+        calls[number] = task
 
     def _finished(self, link: Link, number: int) -> None:
         self._running -= 1
@@ -266,19 +257,6 @@ class Serving:
                 del self._calls[link]
         if self._idle is not None and not self._calls and not self._idle.done():
             self._idle.set_result(None)
-
-
-if sys.version_info >= (3, 12):
-
-    def _spawn(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run ``coroutine`` as a task, at once up to where it first waits: most methods never do."""
-        return asyncio.Task(coroutine, loop=loop, eager_start=True)
-
-else:
-
-    def _spawn(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run ``coroutine`` as a task."""
-        return loop.create_task(coroutine)
 
 
 def _answer(link: Link, request: Request, method: RpcMethod, value: Any) -> None:
