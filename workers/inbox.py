@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,6 +25,13 @@ class Link(Protocol):
 
     node_id: str
     incarnation: int
+
+    @property
+    def calls_behind(self) -> int:
+        """See ``ConnectionHandle.calls_behind``."""
+
+    def when_calls_taken(self, callback: Callable[[], None]) -> None:
+        """See ``ConnectionHandle.when_calls_taken``."""
 
     async def send(self, body: bytes | bytearray | memoryview, timeout: float | None = None) -> int:
         """See ``ConnectionHandle.send``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ..shared.core.frames import LARGE
@@ -32,6 +32,7 @@ class Loopback:
     def __init__(self, node_id: str, incarnation: int, receiver: Receiver) -> None:
         self.node_id = node_id
         self.incarnation = incarnation
+        self.calls_behind = 0  # What is posted here has arrived.
         self._receiver = receiver
         self._sent = 0
         self._posted = 0
@@ -78,6 +79,9 @@ class Loopback:
             raise LinkClosed(self.node_id)
         self._posted += len(bodies)
         self._receiver.calls_received(self, [_copy(body) for body in bodies])
+
+    def when_calls_taken(self, callback: Callable[[], None]) -> None:
+        """See ``ConnectionHandle.when_calls_taken``."""
 
     def consumed(self, number: int) -> None:
         """See ``ConnectionHandle.consumed``."""

@@ -1,9 +1,10 @@
 """The called side of calls: runs ``@rpc`` methods, many at a time, and answers.
 
 A call is begun as soon as it is read, up to so many in a turn of the loop; what is more waits for the next turn, in a
-line for each caller, and the lines take turns. A plain method runs there and then, one that is ``async def`` in a task
-of its own: at most ``MAX_RUNNING`` of these at once. What comes in before ``open`` waits for it. A call whose caller
-gave up, or is gone, is cancelled; one whose time is up is not begun.
+line for each caller, and the lines take turns; that of a caller which leaves ``MAX_BEHIND`` bytes of replies untaken
+waits until it takes some. A plain method runs there and then, one that is ``async def`` in a task of its own: at most
+``MAX_RUNNING`` of these at once. What comes in before ``open`` waits for it. A call whose caller gave up, or is gone,
+is cancelled; one whose time is up is not begun.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 from ..shared.errors import LinkClosed, PeerLeft, PeerLost
@@ -27,6 +29,9 @@ from .rpc import RpcMethod, suggestion
 
 MAX_RUNNING = 1024
 """Methods that run at the same time."""
+
+MAX_BEHIND = 64 * 1024 * 1024
+"""Bytes of replies that may wait for their caller to take them; while more do, no further call of it is begun."""
 
 _STARTS_PER_TURN = 128
 _TURN = 0.002  # Seconds of plain methods, after which others get the loop.
@@ -54,7 +59,7 @@ class Serving:
         # By caller and number: the running task, or None while the call waits in its caller's line.
         self._calls: dict[Link, dict[int, asyncio.Task[None] | None]] = {}
         self._lines: dict[Link, deque[_Waiting]] = {}
-        self._turns: deque[Link] = deque()  # the callers that have a line
+        self._turns: deque[Link] = deque()  # the callers that have a line, and take what they asked for
         self._running = 0
         self._is_open = False
         self._credit = 0  # how many calls may still be begun in this turn of the loop
@@ -79,7 +84,7 @@ class Serving:
         deadline = math.inf if request.seconds is None else now + request.seconds
         if not self._is_scheduled:
             self._open_turn(now)
-        if self._may_begin(now) and not self._turns:
+        if not self._turns and link not in self._lines and self._may_begin(now) and link.calls_behind <= MAX_BEHIND:
             self._begin(link, request, parts, deadline)
         else:
             self._line_up((link, request, parts, deadline))
@@ -99,6 +104,7 @@ class Serving:
 
     def link_lost(self, link: Link) -> None:
         """The caller is gone."""
+        self._lines.pop(link, None)
         for number in list(self._calls.get(link, ())):
             self.cancel(link, number)
 
@@ -148,7 +154,12 @@ class Serving:
         self._open_turn(self._now())
         while self._turns and self._may_begin(now := self._now()):
             link = self._turns.popleft()
-            line = self._lines[link]
+            line = self._lines.get(link)
+            if line is None:
+                continue  # The caller is gone.
+            if link.calls_behind > MAX_BEHIND:
+                link.when_calls_taken(partial(self._go_on, link))
+                continue
             _, request, parts, deadline = line.popleft()
             if line:
                 self._turns.append(link)
@@ -158,6 +169,12 @@ class Serving:
                 self._forget(link, request.number)
                 if now < deadline:
                     self._begin(link, request, parts, deadline)
+
+    def _go_on(self, link: Link) -> None:
+        """The caller takes its replies again."""
+        if link in self._lines:
+            self._turns.append(link)
+            self._schedule()
 
     def _line_up(self, waiting: _Waiting) -> None:
         link, request, _, _ = waiting

@@ -77,6 +77,7 @@ class ConnectionHandle:
         self._over: Callable[[], Lost] | None = None
         self._is_parting = False  # goodbye was said: what were accepted now would never be delivered
         self._senders: deque[_Place] = deque()
+        self._on_calls_taken: Callable[[], None] | None = None
         self._inbox: deque[Message] = deque()
         self._is_loss_told = False  # by an iteration, which raises it once
         self._is_unsettled = False  # messages were taken and are not yet reported as consumed
@@ -161,6 +162,15 @@ class ConnectionHandle:
         self._check_may_send()
         for body in checked:
             self._driver.offer(CALLS, body)
+
+    @property
+    def calls_behind(self) -> int:
+        """How many bytes of what was posted wait for the peer's acknowledgement."""
+        return self._calls.size
+
+    def when_calls_taken(self, callback: Callable[[], None]) -> None:
+        """Have ``callback`` called, once, when the peer next acknowledges something that was posted."""
+        self._on_calls_taken = callback
 
     def consumed(self, number: int) -> None:
         """The messages up to ``number`` are handled: acknowledge them and open the sender's window."""
@@ -275,6 +285,7 @@ class ConnectionHandle:
         if self._over is not None:
             return
         self._over = over
+        self._on_calls_taken = None
         self._driver.end()
         self.is_attached = False
         self._changed.set()
@@ -390,6 +401,12 @@ class ConnectionHandle:
         self._changed.set()
         if self._senders:
             self._senders[0].wake()
+
+    def calls_taken(self) -> None:
+        """Call back who waits for that."""
+        callback, self._on_calls_taken = self._on_calls_taken, None
+        if callback is not None:
+            callback()
 
     def connection_lost(self, reason: str, *, broken: bool) -> None:
         """Tell the owner, who finds another connection."""

@@ -165,11 +165,10 @@ def test_callers_take_turns_when_calls_have_to_wait() -> None:
         number = 0
         for who, count in (("a", 300), ("b", 2), ("c", 1)):
             link: Any = Named(who)
+            link.calls_behind = -(1 << 40)
             for _ in range(count):
                 number += 1
-                request = decode(encode((REQUEST, number, "sign", None, (who,))))
-                assert isinstance(request, Request)
-                serving.receive(link, request)
+                serving.receive(link, called(number, "sign", who))
         serving.open(Registrar(), Registrar._rpc_methods)
         while len(signed) < 303:
             await asyncio.sleep(0)
@@ -182,8 +181,56 @@ def test_callers_take_turns_when_calls_have_to_wait() -> None:
 class Named:
     def __init__(self, node_id: str) -> None:
         self.node_id = node_id
+        self.replies = 0
+        self.calls_behind = 0
 
-    def post(self, body: bytes) -> None: ...
+    def post(self, body: bytes) -> None:
+        self.replies += 1
+        self.calls_behind += 40 * 1024 * 1024  # as if they were that long
+
+    def when_calls_taken(self, callback: Callable[[], None]) -> None:
+        self.callback = callback
+
+    def take(self) -> None:
+        self.calls_behind = 0
+        self.callback()
+
+
+def test_a_caller_that_takes_no_replies_gets_no_more_of_them_and_others_do() -> None:
+    class Generous(Worker):
+        @rpc
+        def give(self) -> None: ...
+
+    async def main() -> None:
+        serving = Serving(on_exit=lambda stop: None)
+        serving.open(Generous(), Generous._rpc_methods)
+        stalled: Any = Named("stalled")
+        other: Any = Named("other")
+        for number in range(10):
+            serving.receive(stalled, called(number, "give"))
+        await asyncio.sleep(1)
+        assert stalled.replies == 2
+        for number in range(10):
+            serving.receive(other, called(number, "give"))
+            other.calls_behind = 0
+            await asyncio.sleep(1)
+        assert (stalled.replies, other.replies) == (2, 10)
+        stalled.take()
+        await asyncio.sleep(1)
+        assert stalled.replies == 4
+        serving.link_lost(stalled)
+        stalled.take()
+        await asyncio.sleep(1)
+        assert stalled.replies == 4
+        assert [serving._lines, list(serving._turns), serving._calls] == [{}, [], {}]
+
+    run_virtual(main())
+
+
+def called(number: int, method: str, *args: Any) -> Request:
+    request = decode(encode((REQUEST, number, method, None, args)))
+    assert isinstance(request, Request)
+    return request
 
 
 def test_a_call_whose_time_is_up_while_it_waits_is_not_begun(in_town: InTown) -> None:
