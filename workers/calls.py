@@ -38,6 +38,9 @@ Lost = PeerLost | PeerLeft | LinkClosed
 # same turn would be reported as "never retrieved". None: its time is up.
 _Outcome = Result | Failed | Lost | None
 
+_Asked = tuple[str, str, tuple[Any, ...], dict[str, Any]]
+"""Target, method, and its arguments by position and by name."""
+
 
 class Errand:
     """A call that is served here; what is called on its behalf must be done by ``deadline`` (loop time; inf: never).
@@ -130,34 +133,22 @@ class Caller:
         retry: bool,
     ) -> Any:
         """Call ``method`` of the node or group ``target`` and return its result in plain types; see ``Worker.call``."""
-        now = self._now()
-        if timeout is not None and not timeout >= 0:
-            raise ValueError(f"timeout must be a number of seconds, 0 or more, or None, not {timeout!r}")
-        deadline = math.inf if timeout is None else now + timeout
-        part_of = errand.get()
-        if part_of is not None and part_of.deadline < deadline:
-            deadline = part_of.deadline
-            timeout = max(0.0, deadline - now)
+        timeout, deadline = self._limit(timeout)
         if retry:
-            self._retries.deposit(now)
-        seconds = timeout
+            self._retries.deposit(self._now())
+        asked = (target, method, args, named)
         lives: Lives = frozenset()
         while True:
             link = self._finder.find(target, key, lives)
             table = None if link is None else self._tables.get(link) or self._open_table(link)
             if link is None or table is None or table.waiters or table.is_full:
-                _frame(target, method, 0, args, named, None)  # What cannot be sent is refused before any waiting.
+                _frame(asked, 0, None)  # What cannot be sent is refused before any waiting.
                 try:
                     link, table = await self._place(link, target, key, lives, deadline)
                 except TimeoutError:
-                    raise CallTimeout(target, method, timeout or 0.0) from None
-                seconds = None if timeout is None else deadline - self._now()
-            if seconds is not None and seconds <= 0:
-                raise CallTimeout(target, method, timeout or 0.0)  # It would not be begun.
-            number = next(self._numbers)
-            frame = _frame(target, method, number, args, named, seconds)
+                    raise CallTimeout(target, method, timeout) from None
             try:
-                future = self._send(link, table, number, frame, deadline)
+                number, future = self._send(link, table, asked, deadline)
             except (PeerLost, PeerLeft):
                 lives |= {(link.node_id, link.incarnation)}
                 continue  # Nothing was sent, so the call may go anywhere.
@@ -169,13 +160,24 @@ class Caller:
             if isinstance(outcome, Result):
                 return outcome.value
             if outcome is None:
-                raise CallTimeout(target, method, timeout or 0.0)
+                raise CallTimeout(target, method, timeout)
             if isinstance(outcome, Failed):
                 raise RemoteError(target, method, outcome.kind, outcome.message, outcome.traceback)
             if not retry or isinstance(outcome, LinkClosed) or not self._retries.try_withdraw(self._now()):
                 raise outcome
             lives |= {(link.node_id, link.incarnation)}
-            seconds = None if timeout is None else deadline - self._now()
+
+    def _limit(self, timeout: float | None) -> tuple[float, float]:
+        """Return how many seconds a call has, and until when (loop time): no more than what it is made for."""
+        now = self._now()
+        if timeout is None:
+            timeout = math.inf
+        elif not timeout >= 0:
+            raise ValueError(f"timeout must be a number of seconds, 0 or more, or None, not {timeout!r}")
+        made_for = errand.get()
+        if made_for is not None and made_for.deadline < now + timeout:
+            return max(0.0, made_for.deadline - now), made_for.deadline
+        return timeout, now + timeout
 
     # Told by the node.
 
@@ -229,16 +231,20 @@ class Caller:
         table = self._tables[link] = _Table()
         return table
 
-    def _send(
-        self, link: Link, table: _Table, number: int, frame: bytes | list[Body], deadline: float
-    ) -> asyncio.Future[_Outcome]:
-        """Send a request and return what its outcome will be in.
+    def _send(self, link: Link, table: _Table, asked: _Asked, deadline: float) -> tuple[int, asyncio.Future[_Outcome]]:
+        """Send a request; return its number, and what its outcome will be in. One whose time is up is not sent.
 
         Raises:
             PeerLost, PeerLeft, LinkClosed: If it cannot be sent, as the link is over.
             ValueError: If it is longer than a link may carry.
         """
+        number = next(self._numbers)
         future: asyncio.Future[_Outcome] = asyncio.Future(loop=self._loop)
+        seconds = deadline - self._now()
+        if seconds <= 0:
+            future.set_result(None)
+            return number, future
+        frame = _frame(asked, number, seconds if deadline < math.inf else None)
         size = len(frame) if isinstance(frame, bytes) else sum(map(len, frame))
         # Entered before it is posted: a call to oneself is there in the same breath.
         table.calls[number] = (future, deadline, size)
@@ -253,7 +259,7 @@ class Caller:
             raise
         if deadline < self._alarm_at:
             self._arm(deadline)
-        return future
+        return number, future
 
     def _give_up(self, link: Link, table: _Table, number: int) -> None:
         """Nobody waits for call ``number`` any more: let the other side know, if it is still under way."""
@@ -287,14 +293,13 @@ class Caller:
             self._arm(following)
 
 
-def _frame(
-    target: str, method: str, number: int, args: tuple[Any, ...], named: dict[str, Any], seconds: float | None
-) -> bytes | list[Body]:
+def _frame(asked: _Asked, number: int, seconds: float | None) -> bytes | list[Body]:
     """Return the bytes of a request, or the several bodies of one that has large buffers in it.
 
     Raises:
         TypeError: If the arguments hold something that cannot be sent.
     """
+    target, method, args, named = asked
     try:
         for value in (*args, *named.values()) if named else args:
             if type(value) in BYTES and is_large(value):
