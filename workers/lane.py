@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 
 from ..shared.core.session import Body
-from .buffers import MAX_PARTS, LargeBuffer, Reading, Taking, buffer_hook, from_extension
+from .buffers import MAX_PARTS, Reading, Taking, buffer_hook, from_extension
 
 REQUEST, RESULT, FAILED, CANCEL, PROBE, PARTS = 1, 2, 3, 4, 5, 6
 
@@ -155,25 +155,3 @@ class Gathering:
             self.parts.append(body)
         else:
             self.parts.clear()
-
-
-__all__ = [
-    "CANCEL",
-    "FAILED",
-    "PARTS",
-    "PROBE",
-    "REQUEST",
-    "RESULT",
-    "Cancel",
-    "Failed",
-    "Frame",
-    "Gathering",
-    "LargeBuffer",
-    "Parts",
-    "Probe",
-    "Request",
-    "Result",
-    "decode",
-    "encode",
-    "encode_apart",
-]
