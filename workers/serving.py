@@ -1,10 +1,10 @@
 """The called side of calls: runs ``@rpc`` methods, many at a time, and answers.
 
-A call is begun as soon as it is read, up to so many in a turn of the loop; what is more waits for the next turn, in a
-line for each caller, and the lines take turns; that of a caller which leaves ``MAX_BEHIND`` bytes of replies untaken
-waits until it takes some. A plain method runs there and then, one that is ``async def`` in a task of its own: at most
-``MAX_RUNNING`` of these at once. What comes in before ``open`` waits for it. A call whose caller gave up, or is gone,
-is cancelled; one whose time is up is not begun.
+What is read in one turn of the loop is begun in the next, so that a call which is given up in the same breath never
+is. What is too much for one turn waits, in a line for each caller, and the lines take turns; that of a caller which
+leaves ``MAX_BEHIND`` bytes of replies untaken waits until it takes some. A plain method runs there and then, one that
+is ``async def`` in a task of its own: at most ``MAX_RUNNING`` of these at once. What comes in before ``open`` waits for
+it. A call whose caller gave up, or is gone, is cancelled; one whose time is up is not begun.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ class Serving:
         self._on_exit = on_exit
         self._loop = asyncio.get_running_loop()
         self._now = self._loop.time
+        self._fresh: list[_Waiting] = []  # what was read in this turn
+        self._given_up: set[tuple[Link, int]] = set()  # and, of that, what was given up in it
         # By caller and number: the running task, or None while the call waits in its caller's line.
         self._calls: dict[Link, dict[int, asyncio.Task[None] | None]] = {}
         self._lines: dict[Link, deque[_Waiting]] = {}
@@ -75,24 +77,18 @@ class Serving:
         self._schedule()
 
     def receive(self, link: Link, request: Request, parts: Parts = ()) -> None:
-        """Begin a call, or put it in line. ``parts`` are its large buffers."""
-        calls = self._calls.get(link)
-        if calls is not None and (request.number in calls or len(calls) >= _FAIR):
-            _refuse(link, request, "RuntimeError", f"{link.node_id} has too many calls under way here")
-            return
-        now = self._now()
-        deadline = math.inf if request.seconds is None else now + request.seconds
+        """Take in a call. ``parts`` are its large buffers."""
+        deadline = math.inf if request.seconds is None else self._now() + request.seconds
+        self._fresh.append((link, request, parts, deadline))
         if not self._is_scheduled:
-            self._open_turn(now)
-        if not self._turns and link not in self._lines and self._may_begin(now) and link.calls_behind <= MAX_BEHIND:
-            self._begin(link, request, parts, deadline)
-        else:
-            self._line_up((link, request, parts, deadline))
+            self._schedule()
 
     def cancel(self, link: Link, number: int) -> None:
         """The caller does not wait for call ``number`` any more."""
         calls = self._calls.get(link)
         if calls is None or number not in calls:
+            if self._fresh:
+                self._given_up.add((link, number))
             return
         task = calls[number]
         if task is None:
@@ -105,12 +101,13 @@ class Serving:
     def link_lost(self, link: Link) -> None:
         """The caller is gone."""
         self._lines.pop(link, None)
+        self._fresh = [waiting for waiting in self._fresh if waiting[0] is not link]
         for number in list(self._calls.get(link, ())):
             self.cancel(link, number)
 
     async def close(self, timeout: float) -> None:
         """Let what has been asked for finish, for up to ``timeout`` seconds, and cancel the rest."""
-        if self._is_open and self._calls and timeout > 0:
+        if self._is_open and (self._calls or self._fresh) and timeout > 0:
             self._idle = self._loop.create_future()
             try:
                 async with asyncio.timeout(timeout):
@@ -124,6 +121,7 @@ class Serving:
     def abandon(self) -> list[asyncio.Task[None]]:
         """Start nothing any more and cancel what runs; return it."""
         self._is_open = False
+        self._fresh.clear()
         self._lines.clear()
         self._turns.clear()
         tasks = [task for calls in self._calls.values() for task in calls.values() if task is not None]
@@ -133,25 +131,46 @@ class Serving:
 
     # Whose turn it is.
 
-    def _may_begin(self, now: float) -> bool:
-        return self._credit > 0 and now < self._turn_ends and self._running < MAX_RUNNING and self._is_open
-
-    def _open_turn(self, now: float) -> None:
-        self._credit = _STARTS_PER_TURN
-        self._turn_ends = now + _TURN
-        self._schedule()
-
     def _schedule(self) -> None:
         if not self._is_scheduled:
             self._is_scheduled = True
             self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
-        """Begin calls from the lines, as many as one turn of the loop may see."""
+        """Begin as many calls as one turn of the loop may see: fresh ones if nobody waits, else from the lines."""
         self._is_scheduled = False
-        if not self._turns or not self._is_open or self._running >= MAX_RUNNING:
-            return  # The next call that comes or ends will see to it.
-        self._open_turn(self._now())
+        now = self._now()
+        self._credit = _STARTS_PER_TURN if self._is_open else 0
+        self._turn_ends = now + _TURN
+        fresh, self._fresh = self._fresh, []
+        for waiting in fresh:
+            link, request, parts, deadline = waiting
+            if self._given_up and (link, request.number) in self._given_up:
+                continue
+            if self._is_too_much(link, request):
+                continue
+            if self._turns or link in self._lines or not self._may_begin(now) or link.calls_behind > MAX_BEHIND:
+                self._line_up(waiting)
+            elif now < deadline:
+                self._begin(link, request, parts, deadline)
+                now = self._now()
+        self._given_up.clear()
+        self._serve_lines()
+        if self._turns and self._is_open and self._running < MAX_RUNNING:
+            self._schedule()  # else the next call that comes or ends will see to it
+
+    def _may_begin(self, now: float) -> bool:
+        return self._credit > 0 and now < self._turn_ends and self._running < MAX_RUNNING
+
+    def _is_too_much(self, link: Link, request: Request) -> bool:
+        """Refuse what a caller asks for beyond any measure."""
+        calls = self._calls.get(link)
+        if calls is None or (len(calls) < _FAIR and request.number not in calls):
+            return False
+        _refuse(link, request, "RuntimeError", f"{link.node_id} has too many calls under way here")
+        return True
+
+    def _serve_lines(self) -> None:
         while self._turns and self._may_begin(now := self._now()):
             link = self._turns.popleft()
             line = self._lines.get(link)
@@ -202,8 +221,7 @@ class Serving:
         except TypeError as error:
             _refuse(link, request, "TypeError", str(error))
             return
-        # What is called from within, by a method that calls its own node, begins in the next turn.
-        credit, self._credit = self._credit, 0
+        self._credit -= 1
         if method.is_plain:
             self._call(link, request, method, args, named)
         else:
@@ -212,7 +230,6 @@ class Serving:
             task = asyncio.Task(coroutine, loop=self._loop, name=method.name, **_EAGER)
             if not task.done():
                 self._enter(link, request.number, task)
-        self._credit = credit - 1
 
     def _call(
         self, link: Link, request: Request, method: RpcMethod, args: tuple[Any, ...], named: dict[str, Any]
@@ -272,7 +289,7 @@ class Serving:
             calls.pop(number, None)
             if not calls:
                 del self._calls[link]
-        if self._idle is not None and not self._calls and not self._idle.done():
+        if self._idle is not None and not self._calls and not self._fresh and not self._idle.done():
             self._idle.set_result(None)
 
 

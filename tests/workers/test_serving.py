@@ -169,6 +169,7 @@ def test_callers_take_turns_when_calls_have_to_wait() -> None:
             for _ in range(count):
                 number += 1
                 serving.receive(link, called(number, "sign", who))
+        await asyncio.sleep(0)
         serving.open(Registrar(), Registrar._rpc_methods)
         while len(signed) < 303:
             await asyncio.sleep(0)
@@ -223,6 +224,36 @@ def test_a_caller_that_takes_no_replies_gets_no_more_of_them_and_others_do() -> 
         await asyncio.sleep(1)
         assert stalled.replies == 4
         assert [serving._lines, list(serving._turns), serving._calls] == [{}, [], {}]
+
+    run_virtual(main())
+
+
+def test_a_call_that_is_given_up_in_the_same_breath_is_not_begun() -> None:
+    """After an interruption of a link, a call may arrive together with the news that its time was up."""
+
+    class Generous(Worker):
+        @rpc
+        def give(self) -> None: ...
+
+    async def main() -> None:
+        serving = Serving(on_exit=lambda stop: None)
+        serving.open(Generous(), Generous._rpc_methods)
+        link: Any = Named("link")
+        for number in range(3):
+            serving.receive(link, called(number, "give"))
+        serving.cancel(link, 1)
+        serving.cancel(link, 7)
+        await asyncio.sleep(1)
+        assert link.replies == 2
+        link.calls_behind = 0
+        serving.receive(link, called(1, "give"))
+        serving.receive(link, called(2, "give"))
+        serving.link_lost(link)
+        await asyncio.sleep(1)
+        assert link.replies == 2
+        serving.receive(link, called(1, "give"))  # What was given up then has nothing to do with this one.
+        await asyncio.sleep(1)
+        assert link.replies == 3
 
     run_virtual(main())
 
