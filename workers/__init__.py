@@ -1,8 +1,9 @@
 """Where processes and connections meet: the programs that run inside the mesh.
 
-    worker     Worker, the class to derive from; rpc (what @rpc marks)
+    worker     Worker, the class to derive from; rpc, timers: what @rpc and @every mark
     node       one worker as a node of the mesh: hooks, calls, messages
-      inbox, serving, calls, sender, finder, routing, loopback, standstill, lane, peers, ending: its parts
+      inbox, sender, standstill: messages; calls, serving, lane, buffers: calls; finder, routing, peers, loopback: names
+      blocking: threads; ending: how it ends
     runtime    a worker process, from its assignment to its exit
       parent, lifeline, title: its ties to the supervisor, and its name in ps
       presence, pulse, traces: its signs of life, and where its threads are when it is asked

@@ -21,7 +21,7 @@ from .introduction import INTRODUCE, Introduction
 from .lane import FAILED, RESULT, Request, encode
 from .node import Node
 from .rpc import rpc, rpc_methods
-from .serving import Serving
+from .serving import Parts, Serving
 from .wiring import adapters_for, options_of
 from .worker import Worker
 
@@ -85,12 +85,12 @@ class _Reception(Serving):
         super().__init__(on_exit)
         self._host = host
 
-    def receive(self, link: Link, request: Request, *more: Any) -> None:
+    def receive(self, link: Link, request: Request, parts: Parts = ()) -> None:
         """See ``Serving.receive``."""
         if request.method != INTRODUCE:
-            size = memoryview(request.arguments).nbytes + memoryview(request.named).nbytes
+            size = memoryview(request.arguments).nbytes + memoryview(request.named).nbytes + sum(map(len, parts))
             if self._host.came(link.node_id, 0, size):
-                super().receive(link, request, *more)
+                super().receive(link, request, parts)
             return
         try:
             (introduction,) = _arguments.decode(request.arguments)

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from .workers.plugins import AsyncPlugins as AsyncPlugins
     from .workers.plugins import PluginHost as PluginHost
     from .workers.worker import Worker as Worker
+    from .workers.worker import every as every
     from .workers.worker import rpc as rpc
 
 _NAMES = {
@@ -117,7 +118,7 @@ _NAMES = {
     "workers.plugin_news": ["PluginEvent", "PluginNews", "PluginStatus"],
     "workers.plugin_spec": ["PluginSpec"],
     "workers.plugins": ["AsyncPlugins", "PluginHost"],
-    "workers.worker": ["Worker", "rpc"],
+    "workers.worker": ["Worker", "every", "rpc"],
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}
 

@@ -58,6 +58,9 @@ class LinkOwner(Protocol):
     def window_opened(self) -> None:
         """There may be room for messages again."""
 
+    def calls_taken(self) -> None:
+        """The peer has acknowledged something on the calls lane."""
+
     def connection_lost(self, reason: str, *, broken: bool) -> None:
         """The connection is gone; the link waits for another one."""
 
@@ -368,6 +371,8 @@ class LinkDriver:
             elif type(event) is WindowOpened:
                 if event.lane == MESSAGES or self.is_draining:
                     self._owner.window_opened()
+                else:
+                    self._owner.calls_taken()
             elif type(event) is Failed:
                 self._fail(event.reason, broken=event.broken)
             elif type(event) is RoundTrip:

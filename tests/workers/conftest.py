@@ -81,6 +81,26 @@ class Resident:
         return next((m.up, m.total) for m in reversed(self.heard) if isinstance(m, Links))
 
 
+class Client:
+    """Calls through a node as its worker would."""
+
+    def __init__(self, node: Any) -> None:
+        self._node = node
+
+    async def __call__(
+        self,
+        target: str,
+        method: str,
+        /,
+        *args: Any,
+        key: Any = None,
+        timeout: float | None = 30.0,
+        retry: bool = False,
+        **named: Any,
+    ) -> Any:
+        return await self._node.call(target, method, args, named, key=key, timeout=timeout, retry=retry)
+
+
 class Town:
     """Starts and kills workers, and keeps the roster as a supervisor would."""
 
@@ -141,6 +161,10 @@ class Town:
             for other in others
         )
         return linked and self.roster[name].status is NodeStatus.READY
+
+    def client(self, name: str) -> Client:
+        """Return what calls as the worker ``name`` would."""
+        return Client(self.residents[name].node)
 
     async def kill(self, name: str) -> None:
         """End an incarnation as SIGKILL does; the roster hears of it a moment later."""

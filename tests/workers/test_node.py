@@ -365,6 +365,11 @@ def test_a_send_that_waited_for_room_when_its_receiver_died_goes_to_the_next_lif
     assert log[-1] == "b got next from a 1"
 
 
+class Slowly(Worker):
+    async def on_start(self) -> None:
+        await asyncio.sleep(3600)
+
+
 def test_peers_are_all_other_nodes_as_they_are_now(in_town: InTown) -> None:
     async def scenario(town: Town) -> None:
         town.configure("c-0", "c-1", group="c")
@@ -378,10 +383,17 @@ def test_peers_are_all_other_nodes_as_they_are_now(in_town: InTown) -> None:
         assert "a" not in peers
         one, zero = peers["c-1"], peers["c-0"]
         assert (one, one.name, one.group, one.incarnation, one.up, one.ready) == ("c-1", "c-1", "c", 1, True, True)
-        assert (zero.incarnation, zero.up, zero.ready) == (0, False, False)
+        assert (zero.incarnation, zero.up, zero.ready, zero.state) == (0, False, False, "down")
         await town.kill("c-1")
         await asyncio.sleep(0)
-        assert (peers["c-1"].up, peers["c-1"].ready) == (False, False)
+        assert (peers["c-1"].up, peers["c-1"].ready, peers["c-1"].state) == (False, False, "down")
+        assert one.state == "ready"  # as of then
+        town.start("c-0", Slowly)
+        await asyncio.sleep(1)
+        assert (peers["c-0"].up, peers["c-0"].ready, peers["c-0"].state) == (True, False, "starting")
+        town.gone("c-1", "parked")
+        await asyncio.sleep(0)
+        assert peers["c-1"].state == "parked"
         with pytest.raises(TypeError):
             peers["x"] = one
 
