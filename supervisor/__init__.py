@@ -24,8 +24,10 @@ Reading order, from what decides to what acts:
     incidents, story, why           what went wrong, remembered and told
     directory, leftovers            one supervisor per mesh, and nothing left of the one before
     life, slot, teller              one incarnation; one slot and its state machine; what it tells the others
+      candidate                     one that prepares itself beside another
     fleet, limit, conductor         all slots: in order, against the restart limit, started and stopped
     renewal, changeover             what an operator changes: the code, the slots, the configuration
+      roller, errands               without losing a call; and to its end, whoever waits for it
     hoard                           descriptors kept for the day on which there are none
     hub, supervisor                 the mesh as a whole, and as a library
     control, client                 requests to a running mesh: the end that answers and the end that asks

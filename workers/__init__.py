@@ -2,7 +2,7 @@
 
     worker     Worker, the class to derive from; rpc (what @rpc marks)
     node       one worker as a node of the mesh: hooks, calls, messages
-      inbox, serving, calls, sender, finder, routing, loopback, standstill, lane, peers, ending: its parts
+      inbox, serving, calls, sender, finder, routing, loopback, standstill, lane, peers, departure, ending: its parts
     runtime    a worker process, from its assignment to its exit
       parent, lifeline, title: its ties to the supervisor, and its name in ps
       presence, pulse, traces: its signs of life, and where its threads are when it is asked

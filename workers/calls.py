@@ -19,7 +19,7 @@ import msgspec
 from ..shared.errors import CallTimeout, LinkClosed, PeerLeft, PeerLost, RemoteError
 from .finder import Finder, Lives
 from .inbox import Link
-from .lane import CANCEL, REQUEST, Failed, Result, encode
+from .lane import CANCEL, REQUEST, Failed, Refused, Result, encode
 from .routing import Key
 
 MAX_IN_FLIGHT = 1024
@@ -28,7 +28,7 @@ MAX_IN_FLIGHT = 1024
 Lost = PeerLost | PeerLeft | LinkClosed
 # How a call ended. Outcomes travel as results, never as exceptions of a Future: one whose caller was cancelled in the
 # same turn would be reported as "never retrieved". None: its time is up.
-_Outcome = Result | Failed | Lost | None
+_Outcome = Result | Failed | Refused | Lost | None
 
 
 class _Table:
@@ -38,11 +38,12 @@ class _Table:
         self.calls: dict[int, tuple[asyncio.Future[_Outcome], float]] = {}
         self.waiters: deque[asyncio.Future[None]] = deque()
         self.lost: Lost | None = None
+        self.is_held = False
 
     async def wait_for_room(self) -> None:
-        """Wait in line until less than ``MAX_IN_FLIGHT`` calls are under way, or the link is over."""
+        """Wait in line until less than ``MAX_IN_FLIGHT`` calls are under way, or the link is held, or over."""
         was_woken = False
-        while self.lost is None and len(self.calls) >= MAX_IN_FLIGHT:
+        while self.lost is None and not self.is_held and len(self.calls) >= MAX_IN_FLIGHT:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             if was_woken:
                 self.waiters.appendleft(waiter)  # Somebody was quicker: that costs no place in line.
@@ -55,6 +56,12 @@ class _Table:
                 if waiter.done() and not waiter.cancelled():
                     self.wake()  # Woken and cancelled at once: the room is for the next in line.
                 raise
+
+    def wake_all(self) -> None:
+        """Let all that wait look what has become of the link."""
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def wake(self) -> None:
         """Let the next one that waits have room."""
@@ -102,18 +109,25 @@ class Caller:
                 raise CallTimeout(target, method, timeout or 0.0)
             if isinstance(outcome, Failed):
                 raise RemoteError(target, method, outcome.kind, outcome.message, outcome.traceback)
-            if not retry or isinstance(outcome, LinkClosed):
+            if not isinstance(outcome, Refused) and (not retry or isinstance(outcome, LinkClosed)):
                 raise outcome
             lives |= {(link.node_id, link.incarnation)}
 
     # Told by the node.
 
-    def receive(self, link: Link, frame: Result | Failed) -> None:
+    def receive(self, link: Link, frame: Result | Failed | Refused) -> None:
         """Take a reply in; one that nobody waits for any more is dropped."""
         table = self._tables.get(link)
         entry = table.calls.get(frame.number) if table is not None else None
         if entry is not None and not entry[0].done():
             entry[0].set_result(frame)
+
+    def hold(self, link: Link) -> None:
+        """Have those who wait for room on ``link``, which is not found any more, look for another one."""
+        table = self._tables.get(link)
+        if table is not None:
+            table.is_held = True
+            table.wake_all()
 
     def link_lost(self, link: Link, make: Callable[[], Lost]) -> None:
         """End all calls on ``link``, each with an error of its own: a raised exception has one owner."""
@@ -124,9 +138,7 @@ class Caller:
         for future, _ in table.calls.values():
             if not future.done():
                 future.set_result(make())
-        for waiter in table.waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        table.wake_all()
 
     def close(self, make: Callable[[], Lost]) -> None:
         """End all calls."""
@@ -152,7 +164,7 @@ class Caller:
                     link = await self._finder.reach(target, key, lives)
                 table = self._table(link)
                 await table.wait_for_room()
-                if table.lost is None:
+                if table.lost is None and self._finder.offers(link):
                     return link, table
                 link = None  # Nothing was sent on it, so the call may go anywhere.
 

@@ -7,9 +7,16 @@ A frame is a msgpack array whose first item is its type:
     [3, number, kind, message, traceback]                                Failed
     [4, number]                                                          Cancel
     [5, [node, ...]]                                                     Probe
+    [10]                                                                 Parting
+    [11, number]                                                         Held
+    [12, number]                                                         Refused
 
 Numbers are the caller's own. ``seconds`` is how long the caller will still wait, as clocks differ between machines.
 A probe runs along nodes whose ``on_message`` waits for the next one's; one that comes back has found a cycle.
+
+A node whose place another process is to take says so (Parting) before it ends, and everybody answers (Held) that new
+calls and messages wait for its successor. What comes all the same once it has finished is refused: the answer proves
+that the call was never begun, so that its caller may make it again elsewhere.
 """
 
 from __future__ import annotations
@@ -19,6 +26,7 @@ from typing import Any
 import msgspec
 
 REQUEST, RESULT, FAILED, CANCEL, PROBE = 1, 2, 3, 4, 5
+PARTING, HELD, REFUSED = 10, 11, 12
 
 
 class Request(msgspec.Struct, array_like=True, tag=REQUEST, frozen=True):
@@ -59,7 +67,23 @@ class Probe(msgspec.Struct, array_like=True, tag=PROBE, frozen=True):
     path: list[str]
 
 
-Frame = Request | Result | Failed | Cancel | Probe
+class Parting(msgspec.Struct, array_like=True, tag=PARTING, frozen=True):
+    """The sender is about to end, and somebody will take its place."""
+
+
+class Held(msgspec.Struct, array_like=True, tag=HELD, frozen=True):
+    """No more calls and messages come; the last message has this ``number`` in the session. A later one counts."""
+
+    number: int
+
+
+class Refused(msgspec.Struct, array_like=True, tag=REFUSED, frozen=True):
+    """The call was not begun and will not be."""
+
+    number: int
+
+
+Frame = Request | Result | Failed | Cancel | Probe | Parting | Held | Refused
 
 _decoder: msgspec.msgpack.Decoder[Frame] = msgspec.msgpack.Decoder(Frame)
 

@@ -1,7 +1,8 @@
 """The called side of calls: runs ``@rpc`` methods, many at a time, and answers.
 
 At most ``MAX_RUNNING`` run at once; further ones wait, bounded by what every caller may have under way. What comes in
-before ``open`` waits for it. A call whose caller gave up, or is gone, is cancelled.
+before ``open`` waits for it. A call whose caller gave up, or is gone, is cancelled; what was not begun before ``close``
+was done with the rest is refused, and may be made again elsewhere.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any
 
 from ..shared.errors import LinkClosed, PeerLeft, PeerLost
 from .calls import MAX_IN_FLIGHT
+from .finder import CALLER
 from .inbox import Link
-from .lane import FAILED, RESULT, Request, encode
+from .lane import FAILED, REFUSED, RESULT, Request, encode
 from .rpc import RpcMethod, suggestion
 
 MAX_RUNNING = 1024
@@ -46,9 +49,23 @@ class Serving:
         self._waiting: deque[_Call] = deque()
         self._running = 0
         self._is_open = False
+        self._is_over = False
         self._is_scheduled = False
         self._idle = asyncio.Event()
         self._idle.set()
+
+    def serves(self, link: Link) -> bool:
+        """Return whether a call that came over ``link`` is under way."""
+        return link in self._calls
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to run."""
+        return self._idle.is_set()
+
+    async def rest(self) -> None:
+        """Wait until there is nothing to run."""
+        await self._idle.wait()
 
     def open(self, worker: object, methods: Mapping[str, RpcMethod]) -> None:
         """Begin to run the ``methods`` of ``worker``, as called for until now and from now on."""
@@ -59,6 +76,9 @@ class Serving:
 
     def receive(self, link: Link, request: Request) -> None:
         """Put a call in line. It is started from the loop, never from within whatever received it."""
+        if self._is_over:
+            _refuse(link, request.number)
+            return
         calls = self._calls.setdefault(link, {})
         if request.number in calls or len(calls) >= _FAIR:
             _fail(link, request, "RuntimeError", f"{link.node_id} has too many calls under way here")
@@ -86,13 +106,17 @@ class Serving:
             self.cancel(link, number)
 
     async def close(self, timeout: float) -> None:
-        """Let what has been asked for finish, for up to ``timeout`` seconds, and cancel the rest."""
+        """Let what has been asked for finish, for up to ``timeout`` seconds; cancel the rest and begin nothing more."""
         if self._is_open and timeout > 0:
             try:
                 async with asyncio.timeout(timeout):
                     await self._idle.wait()
             except TimeoutError:
                 log.warning("%d calls are still running at the end; they are cancelled", self._running)
+        self._is_over = True
+        for link, request, _ in self._waiting:
+            if request.number in self._calls.get(link, ()):
+                _refuse(link, request.number)
         tasks = self.abandon()
         if tasks:
             await asyncio.wait(tasks, timeout=0.1)
@@ -130,12 +154,12 @@ class Serving:
         if method is None:
             name = type(self._worker).__name__
             hint = suggestion(request.method, self._methods)
-            self._refuse(link, request, "AttributeError", f"{name} has no @rpc method {request.method!r}{hint}")
+            self._reject(link, request, "AttributeError", f"{name} has no @rpc method {request.method!r}{hint}")
             return
         try:
             args, named = method.arguments(request.arguments, request.named)
         except TypeError as error:
-            self._refuse(link, request, "TypeError", str(error))
+            self._reject(link, request, "TypeError", str(error))
             return
         self._running += 1
         task = _spawn(self._loop, self._run(link, request, method, args, named))
@@ -151,13 +175,14 @@ class Serving:
         self._forget(link, number)
         self._schedule()
 
-    def _refuse(self, link: Link, request: Request, kind: str, message: str) -> None:
+    def _reject(self, link: Link, request: Request, kind: str, message: str) -> None:
         self._forget(link, request.number)
         _fail(link, request, kind, message)
 
     async def _run(
         self, link: Link, request: Request, method: RpcMethod, args: tuple[Any, ...], named: dict[str, Any]
     ) -> None:
+        CALLER.set(link)
         try:
             value = await method.function(self._worker, *args, **named)
         except asyncio.CancelledError as error:
@@ -215,6 +240,11 @@ def _fail(link: Link, request: Request, kind: str, message: str, text: str = "")
         link.post(encode((FAILED, request.number, *(item[:_MAX_TRACEBACK] for item in items))))
     except (PeerLost, PeerLeft, LinkClosed):
         pass
+
+
+def _refuse(link: Link, number: int) -> None:
+    with suppress(PeerLost, PeerLeft, LinkClosed):
+        link.post(encode((REFUSED, number)))
 
 
 def _kind(error: Exception) -> str:

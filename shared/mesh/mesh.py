@@ -113,6 +113,7 @@ class Mesh:
         self._bound: tuple[str, ...] | None = None  # where it listens, once it does
         self._is_announced = False  # the roster lists this node itself as listening
         self._is_closing = False
+        self._is_leaving = False  # no link is made any more, but all that there are go on
         self._links_told = (-1, -1)
         self._is_telling = False
         self._acceptor = Acceptor(
@@ -199,6 +200,10 @@ class Mesh:
                 await waiter
             finally:
                 peer.waiters.pop(waiter, None)
+
+    def refuse_newcomers(self) -> None:
+        """Make no link any more to an incarnation that is not linked yet: this node is about to leave."""
+        self._is_leaving = True
 
     async def close(self, drain: float = 0.0) -> None:
         """Drain for up to ``drain`` seconds what was accepted, say goodbye, and end everything."""
@@ -352,6 +357,8 @@ class Mesh:
             self._plan_dial(peer, NEWCOMER_GRACE / 4)
             return
         peer.patience = 0
+        if self._is_leaving and peer.handle is None:
+            return
         is_linked = peer.handle is not None and (peer.handle.is_attached or peer.is_doomed)
         if self._bound is not None and not self._is_closing and not is_linked and peer.record.is_listening:
             peer.dial = asyncio.create_task(self._dial(peer))
@@ -436,6 +443,8 @@ class Mesh:
         identity = peer.identify(offer.peer)
         if not peer.standing.is_current(identity, peer.handle.incarnation if peer.handle else 0):
             return Refuse(RefusalCode.STALE, f"incarnation {peer.record.incarnation} of {node} is the current one")
+        if self._is_leaving and (peer.handle is None or peer.handle.epoch != identity.epoch):
+            return Refuse(RefusalCode.CLOSING)
         if self._own_dial_wins(peer):
             return Refuse(RefusalCode.DUPLICATE, "both sides dialled, and the lower node id wins")
         if offer.session != session_id(self._me, identity):
