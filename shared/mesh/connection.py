@@ -383,6 +383,10 @@ class ConnectionHandle:
         if self._senders:
             self._senders[0].wake()
 
+    def calls_acknowledged(self) -> None:
+        """Let ``drain`` look again."""
+        self._changed.set()
+
     def connection_lost(self, reason: str, *, broken: bool) -> None:
         """Tell the owner, who finds another connection."""
         self.is_attached = False

@@ -58,6 +58,9 @@ class LinkOwner(Protocol):
     def window_opened(self) -> None:
         """There may be room for messages again."""
 
+    def calls_acknowledged(self) -> None:
+        """The peer has taken in frames of the calls lane."""
+
     def connection_lost(self, reason: str, *, broken: bool) -> None:
         """The connection is gone; the link waits for another one."""
 
@@ -367,6 +370,8 @@ class LinkDriver:
             elif type(event) is WindowOpened:
                 if event.lane == MESSAGES:
                     self._owner.window_opened()
+                else:
+                    self._owner.calls_acknowledged()
             elif type(event) is Failed:
                 self._fail(event.reason, broken=event.broken)
             elif type(event) is RoundTrip:
