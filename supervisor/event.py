@@ -181,6 +181,8 @@ def _consequence(event: Event) -> str:
     delay = event.details["delay"]
     if event.details.get("trial"):
         return "; going back to what was there before"
+    if event.details.get("handover"):
+        return "; its successor begins"
     if delay is None:
         if event.details["cause"] == "stopped" or event.details["next"] == "stopped":
             return ""

@@ -319,7 +319,8 @@ class Slot:
         judged = child.end(exit, now, draining=self._run.is_stopping())
         trouble = life.trouble or (life.complaint if judged.cause is ExitCause.START_TIMEOUT else "")
         self._life, self._last_trouble, self._endpoints = None, trouble, ()
-        self.last_words = exit.failure or trouble
+        late = f"its start took longer than {self.config.start_timeout:g} s"
+        self.last_words = exit.failure or trouble or (late if judged.cause is ExitCause.START_TIMEOUT else "")
         ending = self._run.ended(self.name, judged)
         self._run.directory.remove(self._identity.socket_name)
         said = self._teller.ended(ending, Words(exit.failure or trouble, life.traceback, self._output.tail))

@@ -60,7 +60,7 @@ class Finder:
         self._loopback = loopback
         self._serves = serves
         self._router = Router(loopback.node_id)
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiters: dict[asyncio.Future[None], None] = {}  # in the order of their arrival
         self._held: set[Link] = set()
         self._is_closed = False
 
@@ -136,8 +136,8 @@ class Finder:
 
     async def _change(self) -> None:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
+        self._waiters[waiter] = None
         try:
             await waiter
         finally:
-            self._waiters.discard(waiter)
+            del self._waiters[waiter]

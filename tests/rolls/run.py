@@ -1,11 +1,13 @@
-"""Rolls all workers of a busy mesh again and again, and has its file changed meanwhile."""
+"""Rolls all workers of a busy mesh again and again, and changes its file and its code meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
 import statistics
 import time
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,20 @@ from meshvisor.supervisor.supervisor import Supervisor
 
 from .checks import Account, account
 
-FOLDER = Path(__file__).parent
+_APPLICATION = Path(__file__).with_name("application.py")
+_HANG = 1.0
+"""Seconds that spoilt code may take to become ready."""
 _SETTLING = 0.2
 """Seconds of calls before the first roll and after the last one."""
+
+
+class Spoil(StrEnum):
+    """What is wrong with changed code of ``Server``."""
+
+    IMPORT = "no_such_name"
+    CONSTRUCTOR = "def __init__(self): raise ValueError('spoilt constructor')"
+    RAISES = "raise ValueError('spoilt on_start')"
+    HANGS = "await asyncio.sleep(1000)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +40,9 @@ class Options:
     seconds: float
     rate: float = 1000.0
     callers: int = 3
-    is_adopting: bool = True
     start_method: StartMethod = StartMethod.ZYGOTE
+    spoils: Sequence[Spoil] = ()
+    """Changes of the code that are tried before all else, and are to be taken back without anybody's noticing."""
 
 
 @dataclass(slots=True)
@@ -38,6 +52,8 @@ class Outcome:
     restarts: int = 0
     reloads: int = 0
     seconds: float = 0.0
+    refusals: dict[Spoil, str] = field(default_factory=dict)
+    """What became of a roll of spoilt code."""
     account: Account = field(default_factory=Account)
     faults: list[str] = field(default_factory=list)
 
@@ -57,6 +73,7 @@ class Outcome:
             "  took": f"{statistics.median(times):.1f} ms (median), {times[len(times) * 99 // 100]:.1f} (p99), "
             f"{times[-1]:.1f} (longest)",
             "messages": f"{sum(map(len, found.sent.values()))}",
+            **{f"  taken back ({spoil.name.lower()})": said for spoil, said in self.refusals.items()},
         }
         lines = [f"{name:<28}{value}" for name, value in rows.items()]
         lines += [f"wrong: {fault}" for fault in self.faults] or [
@@ -65,18 +82,22 @@ class Outcome:
         return "\n".join(lines) + "\n"
 
 
-def config_of(folder: Path, options: Options, version: int = 0) -> MeshConfig:
-    """Return the mesh; each ``version`` of it has other settings, so that all processes are to be replaced."""
+def config_of(folder: Path, options: Options, version: int = 0, start_timeout: float = 10.0) -> MeshConfig:
+    """Return the mesh; each ``version`` of it has other settings, so that all processes are to be replaced.
+
+    ``start_timeout`` is that of the servers.
+    """
 
     def worker(name: str, role: str, replicas: int, **settings: Any) -> WorkerConfig:
         said = {"record": str(folder / "record"), "version": version, **settings}
         return WorkerConfig(
             name,
-            FOLDER,
+            folder,
             class_path=f"application:{role}",
             replicas=replicas,
             settings=said,
             start_method=options.start_method,
+            start_timeout=start_timeout if name == "server" else 10.0,
         )
 
     workers = (
@@ -92,9 +113,14 @@ def config_of(folder: Path, options: Options, version: int = 0) -> MeshConfig:
 async def run(folder: Path, options: Options) -> Outcome:
     """Run the mesh in ``folder``; nothing of it is left on return."""
     outcome = Outcome()
-    supervisor = Supervisor(config_of(folder, options), adopt=options.is_adopting)
+    write(folder)
+    supervisor = Supervisor(config_of(folder, options), adopt=True)
     async with supervisor:
         await asyncio.sleep(_SETTLING)
+        for spoil in options.spoils:
+            if spoil is Spoil.HANGS:
+                await supervisor.reload(config_of(folder, options, start_timeout=_HANG))
+            await _try_spoilt(supervisor, folder, spoil, outcome)
         try:
             await _roll(supervisor, folder, options, outcome)
         except SupervisorError as error:
@@ -109,10 +135,40 @@ async def run(folder: Path, options: Options) -> Outcome:
     return outcome
 
 
+def write(folder: Path, spoil: Spoil | None = None) -> None:
+    """Write the application, the way it is or spoilt: it is ``Server`` that does not work then."""
+    text = _APPLICATION.read_text()
+    if spoil is not None:
+        head, mark, tail = text.partition("class Server(Recorder):\n")
+        body = spoil.value
+        if spoil in (Spoil.RAISES, Spoil.HANGS):
+            body = f"async def on_start(self): {spoil.value}"
+        text = f"{head}{mark}    {body}\n{tail}"
+    (folder / "application.py").write_text(text)
+
+
+async def _try_spoilt(supervisor: Supervisor, folder: Path, spoil: Spoil, outcome: Outcome) -> None:
+    write(folder, spoil)
+    before = [(worker.name, worker.incarnation) for worker in supervisor.status().workers]
+    try:
+        await supervisor.restart("server")
+    except SupervisorError as error:
+        outcome.refusals[spoil] = str(error)
+    else:
+        outcome.faults.append(f"code that is spoilt ({spoil}) was rolled out")
+    after = [(worker.name, worker.incarnation) for worker in supervisor.status().workers if worker.ready]
+    lives = 2 if spoil in (Spoil.RAISES, Spoil.HANGS) else 0  # of the first one that was tried
+    expected = [(name, incarnation + (lives if name == "server-0" else 0)) for name, incarnation in before]
+    if after != expected:
+        outcome.faults.append(f"after {spoil} there is {after}, not {expected}")
+    write(folder)
+    await asyncio.sleep(_SETTLING)
+
+
 async def _roll(supervisor: Supervisor, folder: Path, options: Options, outcome: Outcome) -> None:
     began = time.monotonic()
     version = 0
-    while (now := time.monotonic() - began) < options.seconds:
+    while time.monotonic() - began < options.seconds:
         for name in ("server", "store", "caller", "writer"):
             await supervisor.restart(name)
             outcome.restarts += 1
@@ -120,4 +176,3 @@ async def _roll(supervisor: Supervisor, folder: Path, options: Options, outcome:
         await supervisor.reload(config_of(folder, options, version))
         outcome.reloads += 1
     outcome.seconds = time.monotonic() - began
-    del now
