@@ -23,6 +23,7 @@ Reading order, from what decides to what acts:
     logs, rotation, usage           what the children print, and what they cost
     incidents, story, why           what went wrong, remembered and told
     directory, leftovers            one supervisor per mesh, and nothing left of the one before
+    surroundings                    what all lives of a mesh share
     life, slot, teller              one incarnation; one slot and its state machine; what it tells the others
       candidate                     one that prepares itself beside another
     fleet, limit, conductor         all slots: in order, against the restart limit, started and stopped

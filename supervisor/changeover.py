@@ -10,9 +10,9 @@ from ..shared.errors import SupervisorError
 from .changes import Changes, restored
 from .conductor import Conductor
 from .fleet import Fleet
-from .life import MeshRun
 from .renewal import Renewal
 from .slot import Slot
+from .surroundings import MeshRun
 from .sweeps import Sweeps
 
 

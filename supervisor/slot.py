@@ -15,9 +15,10 @@ from .child import Action, Child, Ending, Exit, State
 from .event import Event
 from .identity import Identity
 from .incidents import HISTORY, PastEnd, incident_of
-from .life import Life, MeshRun
+from .life import Life
 from .logs import LogFile, Output
 from .snapshot import ExitCause, WorkerStatus
+from .surroundings import MeshRun
 from .teller import Teller, Words
 from .whereabouts import whereabouts
 

@@ -28,7 +28,6 @@ from .hub import EventStream, Hub
 from .identity import run_secret
 from .incidents import IncidentLog
 from .leftovers import Mark, kill_orphans, kill_strays
-from .life import MeshRun
 from .lookout import Lookout
 from .memory import MemoryWatch, OomWatch
 from .nursery import Nursery
@@ -38,6 +37,7 @@ from .reserve import Reserve
 from .slot import Slot
 from .snapshot import MeshState, MeshStatus
 from .subreaper import Subreaper, become_subreaper
+from .surroundings import MeshRun
 from .sweeps import Sweeps
 from .tables import Tables
 

@@ -13,11 +13,14 @@ from meshvisor.shared.control import lifeline
 from meshvisor.shared.control.lifeline import (
     MAX_MESSAGE,
     Assignment,
+    Begin,
     Failure,
     FromWorker,
+    HandOver,
     LifelineError,
     Links,
     Listening,
+    Prepared,
     Reader,
     Ready,
     Reserve,
@@ -49,10 +52,11 @@ ASSIGNMENT = Assignment(
 
 RESERVE = Reserve("~spare-1", 2**64 - 1, ("unix:/run/~spare-1.sock",), bytes(32), (RECORD,), descriptors=("board",))
 
-TO_WORKER: list[ToWorker] = [ASSIGNMENT, RESERVE, RosterNews((RECORD,)), RosterNews(()), Stop()]
+TO_WORKER: list[ToWorker] = [ASSIGNMENT, RESERVE, RosterNews((RECORD,)), RosterNews(()), Stop(), HandOver(), Begin()]
 FROM_WORKER: list[FromWorker] = [
     Listening(("unix:/run/c.sock", "tcp:127.0.0.1:4500")),
     Links(3, 15),
+    Prepared(),
     Ready(),
     Failure("on_start", "Traceback (most recent call last):\n  \N{SNOWMAN}\nValueError: no"),
 ]

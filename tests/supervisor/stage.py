@@ -28,11 +28,11 @@ from meshvisor.supervisor.event import Event
 from meshvisor.supervisor.herald import Herald
 from meshvisor.supervisor.identity import Identity
 from meshvisor.supervisor.leftovers import Mark
-from meshvisor.supervisor.life import MeshRun
 from meshvisor.supervisor.nursery import Nursery
 from meshvisor.supervisor.slot import Slot
 from meshvisor.supervisor.snapshot import ExitCause
 from meshvisor.supervisor.supervisor import Supervisor
+from meshvisor.supervisor.surroundings import MeshRun
 
 KILLED = Exit(signal="SIGKILL")
 _DEATH = 0.001  # from a SIGKILL to the notice of the death
