@@ -70,7 +70,7 @@ class Event:
     def is_minor(self) -> bool:
         """Whether the events around this one tell the same story without it."""
         details = self.details
-        is_smooth = bool(details.get("handover")) and details["signal"] is None
+        is_smooth = bool(details.get("handover")) and details["code"] == 0
         return self.event in _MINOR or details.get("shortage", 0) > 1 or is_smooth
 
 

@@ -206,7 +206,11 @@ class Mesh:
         self._is_leaving = True
 
     async def close(self, drain: float = 0.0) -> None:
-        """Drain for up to ``drain`` seconds what was accepted, say goodbye, and end everything."""
+        """Drain for up to ``drain`` seconds what was accepted, say goodbye, and end everything.
+
+        After ``refuse_newcomers`` it is enough that what was accepted has arrived: whoever handles it may wait for the
+        successor of this node.
+        """
         self._is_closing = True
         if self._unsubscribe is not None:
             self._unsubscribe()
@@ -215,10 +219,12 @@ class Mesh:
             peer.cancel_dial()
             peer.wake()
         if drain > 0:
-            await asyncio.gather(*(handle.drain(drain) for handle in self.links()))
+            behind = [handle for handle in self.links() if not (self._is_leaving and handle.is_attached)]
+            await asyncio.gather(*(handle.drain(drain) for handle in behind))
         await self._acceptor.close()
         handles = [peer.handle for peer in self._everybody() if peer.handle is not None and not peer.is_doomed]
-        await asyncio.gather(*(handle.part(_PARTING) for handle in handles))
+        parting = max(drain, _PARTING) if self._is_leaving else _PARTING
+        await asyncio.gather(*(handle.part(parting) for handle in handles))
         for peer in self._everybody():
             self._finish(peer, closing=True)
         # What is left are dials, cancelled above, and connections that are being closed.

@@ -170,6 +170,36 @@ def test_messages_that_were_accepted_are_handled_and_others_go_to_the_successor(
     in_town(scenario)
 
 
+def test_what_was_sent_has_arrived_and_need_not_be_handled_before_a_sender_ends(in_town: InTown) -> None:
+    """Who handles it may wait for the sender's successor."""
+    log: list[str] = []
+
+    class Chatty(Idle):
+        async def run(self) -> None:
+            for number in range(100):
+                await self.send("b", b"%d" % number)
+            await asyncio.sleep(1000)
+
+    class Answers(Server):
+        async def on_message(self, message: Message) -> None:
+            await super().on_message(message)
+            await self.send(message.sender, b"thanks")
+
+    async def scenario(town: Town) -> None:
+        town.start("a", Chatty)
+        town.start("b", Answers, {"log": log, "think": 0.1})
+        await town.ready("a", "b")
+        await asyncio.sleep(0.5)
+        began = asyncio.get_running_loop().time()
+        await leave(town, "a")
+        assert asyncio.get_running_loop().time() - began < 0.2
+        town.start("a", Idle)
+        await asyncio.sleep(20)
+        assert log[1:] == [f"b.1 got {number}" for number in range(100)]
+
+    in_town(scenario)
+
+
 def test_what_belongs_to_a_call_under_way_still_reaches_who_hands_over(in_town: InTown) -> None:
     log: list[str] = []
 
