@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from meshvisor.shared.config.model import StartMethod
+from meshvisor.shared.config.model import StartMethod, TransportName
 
 from .run import Options, run
 
@@ -25,11 +25,20 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=1000.0, help="calls a second, in total (default: 1000)")
     parser.add_argument("--callers", type=int, default=3, help="who make them (default: 3)")
     parser.add_argument("--spawn", action="store_true", help="start each process anew instead of forking it")
+    parser.add_argument("--transport", choices=list(TransportName), default=TransportName.UNIX, help="default: unix")
+    parser.add_argument("--spares", type=int, default=1, help="how many are kept (default: 1)")
     asked = parser.parse_args()
     method = StartMethod.SPAWN if asked.spawn else StartMethod.ZYGOTE
     with tempfile.TemporaryDirectory(prefix="rolls-") as folder:
         try:
-            options = Options(asked.seconds, asked.rate, asked.callers, start_method=method)
+            options = Options(
+                asked.seconds,
+                asked.rate,
+                asked.callers,
+                start_method=method,
+                transport=TransportName(asked.transport),
+                spares=asked.spares,
+            )
             outcome = asyncio.run(run(Path(folder), options))
         except KeyboardInterrupt:
             return _INTERRUPTED

@@ -11,7 +11,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from meshvisor.shared.config.model import MeshConfig, MeshSection, StartMethod, SupervisorSection, WorkerConfig
+from meshvisor.shared.config.model import (
+    MeshConfig,
+    MeshSection,
+    StartMethod,
+    SupervisorSection,
+    TransportName,
+    WorkerConfig,
+)
 from meshvisor.shared.errors import SupervisorError
 from meshvisor.supervisor.supervisor import Supervisor
 
@@ -41,6 +48,8 @@ class Options:
     rate: float = 1000.0
     callers: int = 3
     start_method: StartMethod = StartMethod.ZYGOTE
+    transport: TransportName = TransportName.UNIX
+    spares: int = 1
     spoils: Sequence[Spoil] = ()
     """Changes of the code that are tried before all else, and are to be taken back without anybody's noticing."""
 
@@ -106,8 +115,8 @@ def config_of(folder: Path, options: Options, version: int = 0, start_timeout: f
         worker("caller", "Caller", options.callers, rate=options.rate / options.callers),
         worker("writer", "Writer", 1, rate=200),
     )
-    section = SupervisorSection(runtime_dir=folder / "run", max_restarts=0)
-    return MeshConfig(folder / "mesh.toml", MeshSection("rolls"), section, workers)
+    section = SupervisorSection(runtime_dir=folder / "run", max_restarts=0, spares=options.spares)
+    return MeshConfig(folder / "mesh.toml", MeshSection("rolls", transport=options.transport), section, workers)
 
 
 async def run(folder: Path, options: Options) -> Outcome:
