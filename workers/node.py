@@ -38,6 +38,7 @@ log = logging.getLogger("meshvisor.worker")
 
 _TURN = 0.002  # Seconds, and
 _ENTRIES = 256  # entries of the inbox, after which others get the loop.
+_REPLIES = (Result, Failed, Refused)
 _DEPARTURE = 0.75  # of the time for an orderly end is for what others have asked for.
 
 
@@ -368,7 +369,7 @@ class Node:
                 continue
             if isinstance(frame, Request):
                 self._serving.receive(link, frame)
-            elif isinstance(frame, Result | Failed | Refused):
+            elif isinstance(frame, _REPLIES):
                 self._caller.receive(link, frame)
             elif isinstance(frame, Cancel):
                 self._serving.cancel(link, frame.number)
