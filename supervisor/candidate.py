@@ -22,11 +22,13 @@ _PATIENCE = 5.0
 
 
 class Candidate:
-    """The owner of such a life, until a slot takes it. ``changed`` is called when it is prepared, or has ended."""
+    """The owner of such a life, until a slot takes it. ``changed`` is called when it is prepared, or has ended.
+
+    It is over when it was taken, or its process is dead.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, changed: Callable[[], None]) -> None:
         self.is_prepared = False
-        self.is_taken = False
         self.trouble = ""  # why it ended
         self.life: Life
         self._loop = loop
@@ -37,7 +39,7 @@ class Candidate:
 
     @property
     def is_over(self) -> bool:
-        """Whether there is no process any more."""
+        """Whether it is no candidate any more."""
         return self._over.is_set()
 
     @property
@@ -53,7 +55,6 @@ class Candidate:
 
     def take(self) -> Life:
         """Give its life away, to whoever calls ``take`` of that."""
-        self.is_taken = True
         self._alarm.cancel()
         self._over.set()
         return self.life

@@ -35,7 +35,7 @@ class Slot:
         self._identity = Identity(run.config.mesh, config, name, replica)
         self._teller = Teller(name, self.child, run.hub, run.herald, is_node=config.command is None)
         self._life: Life | None = None
-        self._candidate: Candidate | None = None  # who is to be its next life
+        self._candidates: list[Candidate] = []  # who prepares to be its next life
         self._has_handed_over = False  # and is not ready again: until then others keep what is for it
         self.last_words = ""  # why its last process ended
         self._last_trouble = ""
@@ -62,7 +62,7 @@ class Slot:
     def pids(self) -> set[int]:
         """All processes that are ours to reap: the slot's, and those that look after it."""
         own = self._life.pids if self._life else set()
-        return own if self._candidate is None else own | self._candidate.life.pids
+        return own.union(*(candidate.life.pids for candidate in self._candidates))
 
     @property
     def can_hand_over(self) -> bool:
@@ -109,20 +109,19 @@ class Slot:
         candidate = Candidate(self._run.loop, self._run.changed)
         identity = replace(self._identity, mesh=self._run.config.mesh, config=self.config)
         life = Life(self._run, identity.next(self.child.incarnation + 1), self._output, candidate, is_candidate=True)
-        self._candidate = candidate
+        self._candidates.append(candidate)
         candidate.begin(life, self.config.start_timeout)
         return candidate
 
     def hand_over(self) -> None:
-        """Have its process finish what it has, and the candidate take its place."""
+        """Have its process finish what it has, and a candidate take its place."""
         self.ready_by = None
         self._has_handed_over = True
         self._obey(self.child.hand_over)
 
     def forget(self, candidate: Candidate) -> None:
         """Think no more of a candidate, which is over."""
-        if self._candidate is candidate:
-            self._candidate = None
+        self._candidates.remove(candidate)
 
     def hold(self) -> None:
         """Stop as an operator wants it: nothing but an operator starts it again."""
@@ -229,16 +228,15 @@ class Slot:
         self._life.begin()
 
     def _takes_candidate(self) -> bool:
-        """Have the candidate be the next life, if there is one that is fit for that."""
-        candidate = self._candidate
-        if candidate is None or candidate.is_over or not (candidate.is_prepared and self.child.is_on_trial):
-            return False
-        assert candidate.life.identity.incarnation == self.child.incarnation
-        self._candidate = None
-        self._last_trouble = ""
-        self._life = life = candidate.take()
-        life.take(self)
-        return True
+        """Have a candidate be the next life, if one is fit for that."""
+        for candidate in self._candidates if self.child.is_on_trial else ():
+            is_meant = candidate.life.identity.incarnation == self.child.incarnation
+            if is_meant and candidate.is_prepared and not candidate.is_over:
+                self._last_trouble = ""
+                self._life = life = candidate.take()
+                life.take(self)
+                return True
+        return False
 
     def _hand_over(self) -> None:
         self._announce(NodeStatus.HELD)

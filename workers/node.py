@@ -201,11 +201,10 @@ class Node:
             await self._part(deadline)
 
     async def _depart(self) -> None:
-        """Cancel ``run``, and finish what others have asked for, if there is time enough."""
+        """Finish what others have asked for, if there is time enough; ``run``, which that may need, goes on."""
         hooks = self._sender.hooks
         if hooks is None:
             return
-        self._cancel_run()
         self._mesh.refuse_newcomers()
         self._departure = departure = Departure(self._inbox, self._serving)
         departure.begin(self._mesh.links())
@@ -219,16 +218,12 @@ class Node:
             silent = f" ({', '.join(departure.silent)} did not answer)" if departure.silent else ""
             log.warning("not everything was finished within %.3g s of the order to hand over%s", patience, silent)
 
-    def _cancel_run(self) -> None:
-        # Once: it may need a while for its end.
-        if self._running is not None and not self._running.cancelling():
-            self._running.cancel()
-
     async def _end_hooks(self, deadline: float) -> None:
         """Cancel ``run``, and let the hook that is at work finish, for up to half of the time there is."""
         self._inbox.close()
         hooks = self._sender.hooks
-        self._cancel_run()
+        if self._running is not None:
+            self._running.cancel()
         tasks = [task for task in (self._running, hooks) if task is not None]
         if not tasks:
             return

@@ -254,6 +254,21 @@ def test_a_roll_goes_on_to_its_end_though_nobody_waits_for_it(after: float) -> N
     play(stage, story)
 
 
+def test_two_restarts_at_the_same_time_are_each_waited_for() -> None:
+    stage = Stage(node("a", replicas=2))
+
+    async def story() -> None:
+        rolls = [asyncio.create_task(stage.supervisor.restart(name)) for name in ("a", "a-0")]
+        await asyncio.sleep(0.01)
+        assert len(stage.slots["a-0"].pids) == 3
+        await asyncio.gather(*rolls)
+        assert stage.states == {"a-0": "ready", "a-1": "ready"}
+        assert incarnations(stage) == {"a-0": 2, "a-1": 2}
+        assert not stage.candidates
+
+    play(stage, story)
+
+
 async def reload(stage: Stage, **options: Any) -> None:
     config = stage.supervisor.config
     await stage.supervisor.reload(replace(config, workers=tuple(replace(one, **options) for one in config.workers)))

@@ -112,6 +112,36 @@ def test_calls_under_way_finish_and_new_ones_wait_for_the_successor(in_town: InT
     in_town(scenario)
 
 
+def test_a_method_that_needs_run_for_its_answer_gets_it(in_town: InTown) -> None:
+    class Queue(Server):
+        async def on_start(self) -> None:
+            self.waiting: asyncio.Queue[asyncio.Future[str]] = asyncio.Queue()
+
+        async def run(self) -> None:
+            while True:
+                answer = await self.waiting.get()
+                await asyncio.sleep(0.5)
+                answer.set_result("done")
+
+        @rpc
+        async def put(self) -> str:
+            answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+            await self.waiting.put(answer)
+            return await answer
+
+    async def scenario(town: Town) -> None:
+        town.start("a", Idle)
+        town.start("b", Queue, {"log": []})
+        await town.ready("a", "b")
+        a = town.residents["a"].node
+        calls = [asyncio.create_task(a.call("b", "put", (), {}, key=None, timeout=None, retry=False)) for _ in range(3)]
+        await asyncio.sleep(0.1)
+        await leave(town, "b")
+        assert await asyncio.gather(*calls) == ["done"] * 3
+
+    in_town(scenario)
+
+
 def test_a_group_goes_on_with_its_other_replicas_and_a_key_waits_for_its_own(in_town: InTown) -> None:
     async def scenario(town: Town) -> None:
         town.configure("s-0", "s-1", group="s")
