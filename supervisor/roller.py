@@ -5,9 +5,12 @@
        └── it cannot: the old one goes on, untouched       └── it fails: the slot waits, for whoever rolls it
 
 From the handover on the other nodes keep what is for the slot until it is ready again, by whichever process that is.
+Only one slot of a mesh is in that state at a time: two that hand over could wait for each other's successors.
 """
 
 from __future__ import annotations
+
+import asyncio
 
 from ..shared.errors import SupervisorError
 from .candidate import Candidate
@@ -21,6 +24,7 @@ class Roller:
 
     def __init__(self, conductor: Conductor) -> None:
         self._conductor = conductor
+        self._turn = asyncio.Lock()
 
     async def roll(self, slot: Slot) -> None:
         """Replace the process of ``slot``, which ``can_hand_over``, and wait until its successor is ready.
@@ -37,16 +41,20 @@ class Roller:
             await self._conductor.until(
                 lambda: candidate.is_prepared or candidate.is_over or not self._is_up(slot, incarnation)
             )
-            if self._is_up(slot, incarnation):
-                self._hand_over(slot, candidate)
-                await self._conductor.until_ready([slot], latest={slot.name: incarnation + 1})
-            else:
-                await self._conductor.until_ready([slot])
+            async with self._turn:
+                await self._put_in_place(slot, incarnation, candidate)
         finally:
             await candidate.dismiss()
             slot.forget(candidate)
         if self._conductor.outcome is not None:
             raise SupervisorError(f"{slot.name} was not replaced: {self._conductor.outcome.reason}")
+
+    async def _put_in_place(self, slot: Slot, incarnation: int, candidate: Candidate) -> None:
+        latest = {}
+        if self._is_up(slot, incarnation):
+            self._hand_over(slot, candidate)
+            latest[slot.name] = incarnation + 1
+        await self._conductor.until_ready([slot], latest=latest)
 
     def _hand_over(self, slot: Slot, candidate: Candidate) -> None:
         if candidate.is_over:

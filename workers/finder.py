@@ -41,10 +41,7 @@ class MeshOfNode(Protocol):
     def links(self) -> Sequence[Link]:
         """See ``Mesh.links``."""
 
-    def refuse_newcomers(self) -> None:
-        """See ``Mesh.refuse_newcomers``."""
-
-    async def close(self, drain: float = 0.0) -> None:
+    async def close(self, drain: float = 0.0, *, is_succeeded: bool = False) -> None:
         """See ``Mesh.close``."""
 
 

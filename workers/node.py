@@ -205,7 +205,6 @@ class Node:
         hooks = self._sender.hooks
         if hooks is None:
             return
-        self._mesh.refuse_newcomers()
         self._departure = departure = Departure(self._inbox, self._serving)
         departure.begin(self._mesh.links())
         waiting = asyncio.create_task(departure.wait())
@@ -241,7 +240,7 @@ class Node:
         now = asyncio.get_running_loop().time
         await self._serving.close(max(0.0, deadline - now()))
         self._finder.close()
-        await self._mesh.close(max(0.0, deadline - now()))
+        await self._mesh.close(max(0.0, deadline - now()), is_succeeded=self._departure is not None)
         self._loopback.close()
         self._caller.close(LinkClosed)
 

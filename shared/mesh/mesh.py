@@ -113,7 +113,6 @@ class Mesh:
         self._bound: tuple[str, ...] | None = None  # where it listens, once it does
         self._is_announced = False  # the roster lists this node itself as listening
         self._is_closing = False
-        self._is_leaving = False  # no link is made any more, but all that there are go on
         self._links_told = (-1, -1)
         self._is_telling = False
         self._acceptor = Acceptor(
@@ -201,15 +200,11 @@ class Mesh:
             finally:
                 peer.waiters.pop(waiter, None)
 
-    def refuse_newcomers(self) -> None:
-        """Make no link any more to an incarnation that is not linked yet: this node is about to leave."""
-        self._is_leaving = True
-
-    async def close(self, drain: float = 0.0) -> None:
+    async def close(self, drain: float = 0.0, *, is_succeeded: bool = False) -> None:
         """Drain for up to ``drain`` seconds what was accepted, say goodbye, and end everything.
 
-        After ``refuse_newcomers`` it is enough that what was accepted has arrived: whoever handles it may wait for the
-        successor of this node.
+        If this node ``is_succeeded`` by another process, it is enough that what was accepted has arrived: whoever
+        handles it may wait for the successor.
         """
         self._is_closing = True
         if self._unsubscribe is not None:
@@ -219,11 +214,11 @@ class Mesh:
             peer.cancel_dial()
             peer.wake()
         if drain > 0:
-            behind = [handle for handle in self.links() if not (self._is_leaving and handle.is_attached)]
+            behind = [handle for handle in self.links() if not (is_succeeded and handle.is_attached)]
             await asyncio.gather(*(handle.drain(drain) for handle in behind))
         await self._acceptor.close()
         handles = [peer.handle for peer in self._everybody() if peer.handle is not None and not peer.is_doomed]
-        parting = max(drain, _PARTING) if self._is_leaving else _PARTING
+        parting = max(drain, _PARTING) if is_succeeded else _PARTING
         await asyncio.gather(*(handle.part(parting) for handle in handles))
         for peer in self._everybody():
             self._finish(peer, closing=True)
@@ -363,8 +358,6 @@ class Mesh:
             self._plan_dial(peer, NEWCOMER_GRACE / 4)
             return
         peer.patience = 0
-        if self._is_leaving and peer.handle is None:
-            return
         is_linked = peer.handle is not None and (peer.handle.is_attached or peer.is_doomed)
         if self._bound is not None and not self._is_closing and not is_linked and peer.record.is_listening:
             peer.dial = asyncio.create_task(self._dial(peer))
@@ -449,8 +442,6 @@ class Mesh:
         identity = peer.identify(offer.peer)
         if not peer.standing.is_current(identity, peer.handle.incarnation if peer.handle else 0):
             return Refuse(RefusalCode.STALE, f"incarnation {peer.record.incarnation} of {node} is the current one")
-        if self._is_leaving and (peer.handle is None or peer.handle.epoch != identity.epoch):
-            return Refuse(RefusalCode.CLOSING)
         if self._own_dial_wins(peer):
             return Refuse(RefusalCode.DUPLICATE, "both sides dialled, and the lower node id wins")
         if offer.session != session_id(self._me, identity):

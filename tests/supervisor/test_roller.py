@@ -269,6 +269,17 @@ def test_two_restarts_at_the_same_time_are_each_waited_for() -> None:
     play(stage, story)
 
 
+def test_only_one_slot_hands_over_at_a_time() -> None:
+    stage = Stage(node("a"), node("b"))
+
+    async def story() -> None:
+        await asyncio.gather(stage.supervisor.restart("a"), stage.supervisor.restart("b"))
+        assert [at for at, _, _ in stage.log] == pytest.approx([1.02, 1.07, 1.07, 1.12, 1.17, 1.17])
+        assert stage.of("asked") == ["a", "b"]
+
+    play(stage, story)
+
+
 async def reload(stage: Stage, **options: Any) -> None:
     config = stage.supervisor.config
     await stage.supervisor.reload(replace(config, workers=tuple(replace(one, **options) for one in config.workers)))

@@ -351,11 +351,11 @@ def test_a_call_that_comes_too_late_is_refused_and_made_again(in_town: InTown) -
         a._hold = lambda link: None  # it does not know
         closed = b.mesh.close
 
-        async def close(drain: float = 0.0) -> None:
+        async def close(drain: float = 0.0, *, is_succeeded: bool = False) -> None:
             call = asyncio.create_task(a.call("b", "slow", (0.0,), {}, key=None, timeout=None, retry=False))
             await asyncio.sleep(0.1)
             calls.append(call)
-            await closed(drain)
+            await closed(drain, is_succeeded=is_succeeded)
 
         calls: list[asyncio.Task[str]] = []
         b.mesh.close = close
@@ -369,23 +369,50 @@ def test_a_call_that_comes_too_late_is_refused_and_made_again(in_town: InTown) -
     in_town(scenario)
 
 
-def test_who_was_not_told_of_a_handover_before_its_link_came_up_is_told_then(in_town: InTown) -> None:
+def test_who_comes_in_the_middle_of_a_handover_is_told_of_it(in_town: InTown) -> None:
+    log: list[str] = []
+
     async def scenario(town: Town) -> None:
         town.start("a", Idle)
-        town.start("b", Server, {"log": []})
+        b = town.start("b", Server, {"log": log})
         await town.ready("a", "b")
-        a, b = town.residents["a"].node, town.residents["b"].node
+        a = town.residents["a"].node
         busy = asyncio.create_task(a.call("b", "slow", (1.0,), {}, key=None, timeout=None, retry=False))
         await asyncio.sleep(0.1)
-        b.hand_over()
+        b.node.hand_over()
         await asyncio.sleep(0.1)
         c = town.start("c", Idle)
-        await asyncio.sleep(0.4)
-        assert c.mesh.link("b") is None
+        while c.mesh.link("b") is None:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.01)
+        sending = asyncio.create_task(c.node.send("b", b"for the next one", None, None))
         assert await town.ended("b") == 0
         assert await busy == "b.1"
+        town.start("b", Server, {"log": log})
+        await sending
+        await asyncio.sleep(0.1)
+        assert log[-2:] == ["b.2 starts", "b.2 got for the next one"]
+
+    in_town(scenario)
+
+
+def test_who_hands_over_still_reaches_the_successors_of_others(in_town: InTown) -> None:
+    log: list[str] = []
+
+    class Last(Idle):
+        async def on_stop(self) -> None:
+            log.append(await self.call("b", "now"))
+
+    async def scenario(town: Town) -> None:
+        town.start("a", Last)
         town.start("b", Server, {"log": []})
-        await town.ready("a", "b", "c")
+        await town.ready("a", "b")
+        leaving = asyncio.create_task(leave(town, "b"))
+        town.residents["a"].node.hand_over()
+        await leaving
+        town.start("b", Server, {"log": []})
+        assert await town.ended("a") == 0
+        assert log == ["b.2"]
 
     in_town(scenario)
 
