@@ -18,7 +18,7 @@ def test_a_thousand_calls_a_second_do_not_notice_that_every_worker_is_replaced(t
     outcome = asyncio.run(run(tmp_path, Options(seconds=1.0)))
     assert outcome.faults == []
     assert outcome.account.lives.total() >= 24  # each of the eight was replaced by a restart, and by a reload
-    assert len(outcome.account.done) > 500
+    assert len(outcome.account.done) > 300
 
 
 @pytest.mark.slow
@@ -29,7 +29,7 @@ def test_code_that_does_not_work_is_taken_back_and_callers_do_not_notice(tmp_pat
         "cannot be imported: application: NameError: name 'no_such_name' is not defined",
         "server-0 was not replaced: ValueError: spoilt constructor",
         "server-0 did not become ready: ValueError: spoilt on_start",
-        "server-0 did not become ready: its start took longer than 1 s",
+        "server-0 did not become ready: its start took longer than 1.5 s",
     ]
 
 

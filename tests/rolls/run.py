@@ -25,7 +25,7 @@ from meshvisor.supervisor.supervisor import Supervisor
 from .checks import Account, account
 
 _APPLICATION = Path(__file__).with_name("application.py")
-_HANG = 1.0
+_HANG = 1.5
 """Seconds that spoilt code may take to become ready."""
 _SETTLING = 0.2
 """Seconds of calls before the first roll and after the last one."""
@@ -94,7 +94,7 @@ class Outcome:
 def config_of(folder: Path, options: Options, version: int = 0, start_timeout: float = 10.0) -> MeshConfig:
     """Return the mesh; each ``version`` of it has other settings, so that all processes are to be replaced.
 
-    ``start_timeout`` is that of the servers.
+    Each other one goes by another transport, too. ``start_timeout`` is that of the servers.
     """
 
     def worker(name: str, role: str, replicas: int, **settings: Any) -> WorkerConfig:
@@ -116,7 +116,9 @@ def config_of(folder: Path, options: Options, version: int = 0, start_timeout: f
         worker("writer", "Writer", 1, rate=200),
     )
     section = SupervisorSection(runtime_dir=folder / "run", max_restarts=0, spares=options.spares)
-    return MeshConfig(folder / "mesh.toml", MeshSection("rolls", transport=options.transport), section, workers)
+    transports = [options.transport, *(transport for transport in TransportName if transport != options.transport)]
+    mesh = MeshSection("rolls", transport=transports[version % 2])
+    return MeshConfig(folder / "mesh.toml", mesh, section, workers)
 
 
 async def run(folder: Path, options: Options) -> Outcome:
