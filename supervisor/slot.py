@@ -230,7 +230,7 @@ class Slot:
             links_up=told.up,
             links_total=told.total,
             totals=report.totals if report else LinkTotals(),
-            links=tuple(row.status() for row in report.links) if report else (),
+            links=report.links if report else (),
         )
 
     def figures(self) -> SlotFigures:

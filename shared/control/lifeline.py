@@ -40,7 +40,7 @@ import msgspec
 
 from ..core.roster import NodeRecord
 from ..errors import MeshError
-from .links import LinkRow, LinkTotals
+from .links import LinkStatus, LinkTotals
 
 MAX_MESSAGE = 64 * 1024 * 1024
 """The longest message accepted, in bytes; settings and rosters are far below it."""
@@ -180,7 +180,7 @@ class LinkReport(msgspec.Struct, frozen=True, tag="link-report", array_like=True
 
     number: int
     totals: LinkTotals
-    links: tuple[LinkRow, ...]
+    links: tuple[LinkStatus, ...]
 
 
 class Failure(msgspec.Struct, frozen=True, tag="failure", array_like=True, forbid_unknown_fields=True):

@@ -22,7 +22,7 @@ from typing import Protocol
 
 import msgspec
 
-from ..control.links import LinkRow, LinkTotals
+from ..control.links import LinkStatus, LinkTotals
 from ..core.endpoint import Endpoint
 from ..core.handshake import Identity, Offer, RefusalCode
 from ..core.liveness import Heartbeat
@@ -178,7 +178,7 @@ class Mesh:
                 sent += went
         return received, sent
 
-    def report(self, *, each: bool = True) -> tuple[LinkTotals, tuple[LinkRow, ...]]:
+    def report(self, *, each: bool = True) -> tuple[LinkTotals, tuple[LinkStatus, ...]]:
         """Return what all links carried so far, and how ``each`` is that there is, or should be."""
         peers = self._peers.values()
         if not each:

@@ -33,7 +33,7 @@ from meshvisor.shared.control.lifeline import (
     supervisor_end,
     worker_end,
 )
-from meshvisor.shared.control.links import LinkRow, LinkTotals
+from meshvisor.shared.control.links import LinkStatus, LinkTotals
 from meshvisor.shared.core.roster import NodeRecord, NodeStatus
 from meshvisor.shared.core.states import ConnectionState
 
@@ -56,7 +56,7 @@ ASSIGNMENT = Assignment(
 
 RESERVE = Reserve("~spare-1", 2**64 - 1, ("unix:/run/~spare-1.sock",), bytes(32), (RECORD,), descriptors=("board",))
 
-LINK = LinkRow("counter-2", 1, ConnectionState.DEGRADED, 1.5, 0.001, failure="broken", failed=2.5)
+LINK = LinkStatus("counter-2", 1, ConnectionState.DEGRADED, 1.5, 0.001, failure="broken", failed=2.5)
 
 TO_WORKER: list[ToWorker] = [
     ASSIGNMENT,
