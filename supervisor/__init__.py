@@ -39,7 +39,8 @@ Reading order, from what decides to what acts:
     notify, foreground              one mesh with the signals, the terminal and the control socket of a process
     links, scales, matrix,          pure: the links of a mesh as pairs, as a table, as text,
       overview, graph                and for Graphviz
-    status, blacklist, check,       what the other commands do
-      lookup, init, naming
+    status, outcome, happenings,    what the other commands do
+      blacklist, check, lookup,
+      init, naming
     commands, cli                   the command line
 """

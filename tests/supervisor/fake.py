@@ -98,9 +98,10 @@ class FakeSupervisor:
         return f"where {slot} is"
 
     async def start(self, name: str) -> None:
-        await self._change("start", name)
         if name == "bad":
+            self.asked.append(("start", name))
             raise SupervisorError("bad did not become ready: exit status 3")
+        await self._change("start", name)
 
     async def stop(self, name: str) -> None:
         await self._change("stop", name)
