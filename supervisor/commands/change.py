@@ -144,7 +144,7 @@ def _teller(as_json: bool) -> Callable[[Step], None] | None:
 
 def _tell(client: Client, done: Done | None, begun: str, *, as_json: bool, **facts: Any) -> None:
     """Tell how it has ended, or that it has ``begun``."""
-    from ..outcome import sentence, slots
+    from ..outcome import slots, unchanged
 
     if as_json:
         steps = [
@@ -156,9 +156,8 @@ def _tell(client: Client, done: Done | None, begun: str, *, as_json: bool, **fac
     elif done is None:
         click.echo(begun)
     else:
-        for step in done.steps:
-            if step.seconds is None:
-                click.echo(sentence(step))
+        for line in unchanged(done.steps):
+            click.echo(line)
         if sum(step.seconds is not None for step in done.steps) > 1:
             click.echo(f"{slots(len(done.steps))} in {_duration(done.seconds)}")
 
