@@ -28,7 +28,11 @@ Reading order, from what decides to what acts:
     renewal, changeover             what an operator changes: the code, the slots, the configuration
     hoard                           descriptors kept for the day on which there are none
     hub, supervisor                 the mesh as a whole, and as a library
+      member, embedding             in a program that is a node itself
     survey                          how the links of all workers are, when somebody asks
+    figures, gauge                  what is measured of a mesh, when somebody asks
+      metrics, exposition           the table of metrics, and the text for Prometheus
+      outlet, scrape                where they are served, over HTTP
     difference, progress            pure: what a reload would change; how far a change has come
     operations                      changes that operators ask for, carried out to the end
     pump, gate, feed                sockets of ZeroMQ in our loop, who gets in, and events for whoever listens
@@ -36,11 +40,13 @@ Reading order, from what decides to what acts:
     style, cells, labels, columns   texts on a terminal
       output, jsonlines, writer     what ``run`` shows, and how it gets out without being waited for
     trail, logbook, lines           what the slots have printed, read again out of rotated files
+    sources, autoreload             files that change, and what ``run --watch`` does about it
     notify, foreground              one mesh with the signals, the terminal and the control socket of a process
     links, scales, matrix,          pure: the links of a mesh as pairs, as a table, as text,
       overview, graph                and for Graphviz
+    top                             the live view, a package of its own
     status, outcome, happenings,    what the other commands do
       blacklist, check, lookup,
-      init, naming
+      init, naming, remains
     commands, cli                   the command line
 """

@@ -11,6 +11,7 @@ from typing import Protocol
 from ..shared.config.model import MeshConfig
 from ..shared.control.requests import Reload
 from . import jsonlines
+from .autoreload import AutoReload
 from .control import ControlServer
 from .event import Event
 from .feed import Feed
@@ -39,17 +40,19 @@ class Display(Protocol):
     def close(self) -> None: ...
 
 
-def run(config: MeshConfig, *, as_json: bool = False) -> int:
-    """Run ``config`` until it is over and return the exit status; ``as_json``: show objects, not text.
+def run(config: MeshConfig, *, as_json: bool = False, watch: bool = False) -> int:
+    """Run ``config`` until it is over and return the exit status.
+
+    ``as_json``: show objects, not text. ``watch``: go over to changed files as they change.
 
     Raises:
         SupervisorError: If the mesh cannot be started.
     """
-    return asyncio.run(_Foreground(config, as_json=as_json).run())
+    return asyncio.run(_Foreground(config, as_json=as_json, watch=watch).run())
 
 
 class _Foreground:
-    def __init__(self, config: MeshConfig, *, as_json: bool) -> None:
+    def __init__(self, config: MeshConfig, *, as_json: bool, watch: bool) -> None:
         self._terminals = [descriptor for descriptor in (0, 1, 2) if os.isatty(descriptor)]
         self._writer = Writer(_STDOUT, dropped=jsonlines.dropped) if as_json else Writer(_STDOUT)
         self._output: Display = JsonOutput(self._writer.write) if as_json else _text(config, self._writer)
@@ -57,6 +60,8 @@ class _Foreground:
         self._supervisor = Supervisor(config, adopt=True)
         self._operations = Operations(self._supervisor, self._output.note)
         self._feed = Feed()
+        begin, note = self._operations.begin, self._output.note
+        self._watch = AutoReload(self._supervisor, begin, note) if watch else None
         self._stops_asked = 0
         self._is_started = False
 
@@ -84,12 +89,16 @@ class _Foreground:
         control = ControlServer(self._supervisor, self._operations, self._feed, self._supervisor.directory)
         try:
             control.start()
+            if self._watch is not None:
+                self._watch.start()
             return await self._supervisor.wait()
         except BaseException:
             self._supervisor.request_kill()
             await self._supervisor.wait()
             raise
         finally:
+            if self._watch is not None:
+                await self._watch.close()
             await self._operations.close()
             control.close()
 

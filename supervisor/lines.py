@@ -54,7 +54,10 @@ class Source:
         And after these, with ``followed_by``, of what comes, as long as that descriptor has somebody at its other end.
         """
         with closing(Logbook(self.log_dir, self.selection)) as book:
-            entries = iter(book.all() if lines is None else book.latest(lines))
+            if lines is None:
+                entries = book.all() if followed_by is not None else book.all(time.time())
+            else:
+                entries = iter(book.latest(lines))
             while batch := list(islice(entries, _BATCH)):
                 yield batch
             if followed_by is not None:

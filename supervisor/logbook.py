@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import heapq
+import math
 import os
 import re
 import select
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import takewhile
 from operator import attrgetter
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from .trail import Entry, SlotTrail
 
 _LOG = re.compile(r"([a-z][a-z0-9_-]*)\.log(?:\.\d+)?")
 _TIME = attrgetter("at")
+_BATCH = 1000  # entries of one slot: so much is in memory at once, however fast it prints
 
 
 def slots_with_logs(log_dir: Path) -> list[str]:
@@ -64,9 +67,10 @@ class Logbook:
         for trail in self._trails.values():
             trail.close()
 
-    def all(self) -> Iterator[Entry]:
-        """Yield all that is kept, the oldest first."""
-        return heapq.merge(*(trail.entries() for trail in self._trails.values()), key=_TIME)
+    def all(self, until: float = math.inf) -> Iterator[Entry]:
+        """Yield all that is kept, the oldest first, ``until`` that time: who prints all the time comes to no end."""
+        found = heapq.merge(*(trail.entries() for trail in self._trails.values()), key=_TIME)
+        return takewhile(lambda entry: entry.at <= until, found)
 
     def latest(self, lines: int) -> Iterable[Entry]:
         """Return the last so many lines of all slots together, the oldest first."""
@@ -83,25 +87,28 @@ class Logbook:
                 return
             with watch:
                 # What was written before the watch is found by looking; also in files that nobody knew.
-                yield self._news(None)
+                yield from self._news(None)
                 try:
                     while watch.wait():
-                        if entries := self._news(watch.names()):
-                            yield entries
+                        yield from self._news(watch.names())
                     return
                 except DirectoryGone:
                     self.close()
 
-    def _news(self, names: set[str] | None) -> list[Entry]:
-        """Return what is new in the files of these names (None: in any)."""
+    def _news(self, names: set[str] | None) -> Iterator[list[Entry]]:
+        """Yield what is new in the files of these names (None: in any), a batch at a time."""
         if names is None:
             self._discover()
             changed = list(self._trails)
         else:
             changed = sorted({match[1] for name in names if (match := _LOG.fullmatch(name))})
             self._add(changed)
-        entries = [e for slot in changed if slot in self._trails for e in self._trails[slot].entries()]
-        return sorted(entries, key=_TIME)
+        reading = [self._trails[slot] for slot in changed if slot in self._trails]
+        while reading:
+            found = [(trail, trail.some(_BATCH)) for trail in reading]
+            if entries := sorted((entry for _, some in found for entry in some), key=_TIME):
+                yield entries
+            reading = [trail for trail, some in found if len(some) == _BATCH]
 
     def _discover(self) -> None:
         self._add(slots_with_logs(self._log_dir))

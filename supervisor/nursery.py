@@ -207,6 +207,16 @@ class Nursery:
         found = [file for cradle in list(self._cradles.values()) for file in await self._changed_files(cradle)]
         return tuple(dict.fromkeys(found))
 
+    async def changed_files_of(self, config: WorkerConfig) -> tuple[str, ...] | None:
+        """Return the files that have changed since the zygote for ``config`` has imported them.
+
+        None: there is none that could tell, because its workers are spawned, or because it lacks a module.
+        """
+        cradle = self._cradles.get(place_of(config)) if config.start_method is StartMethod.ZYGOTE else None
+        if cradle is None or cradle.state is not State.READY or cradle.skipped:
+            return None
+        return tuple(await self._changed_files(cradle))
+
     async def settle(self) -> None:
         """End the zygotes that were replaced: there is no way back any more."""
         self._former = None

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 
 import msgspec
@@ -190,14 +190,23 @@ class SlotTrail:
         self._slot = slot
         self._trail = Trail(log_dir / f"{slot}.log")
         self._at = 0.0
+        self._going_on = self.entries()
 
     def close(self) -> None:
         """Close what is open; the next reading begins anew."""
         self._trail.close()
+        self._going_on = self.entries()
 
     def entries(self) -> Iterator[Entry]:
         """Yield what there is behind the present place, in order, and stay behind it."""
         return map(self._parsed, self._trail.lines())
+
+    def some(self, most: int) -> list[Entry]:
+        """Return the next entries, at most so many: whoever prints may print as fast as one reads."""
+        found = list(islice(self._going_on, most))
+        if len(found) < most:
+            self._going_on = self.entries()
+        return found
 
     def tail(self, lines: int) -> list[Entry]:
         """Return the last so many lines, in order, and go on behind them."""

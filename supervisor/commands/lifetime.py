@@ -16,7 +16,8 @@ from .options import USAGE, client_of, json_option, mesh_options
 @click.option(
     "--log-format", type=click.Choice(["text", "json"]), default="text", help="One JSON object a line, or text."
 )
-def run(file: str, log_format: str) -> int:
+@click.option("--watch", is_flag=True, help="Restart the workers whose source files change, and reload FILE.")
+def run(file: str, log_format: str, watch: bool) -> int:
     """Run the mesh of FILE (default: mesh.toml) in the foreground.
 
     The first Ctrl-C stops it cleanly, the second at once.
@@ -24,7 +25,7 @@ def run(file: str, log_format: str) -> int:
     from ...shared.config import load_config
     from ..foreground import run as run_in_foreground
 
-    return run_in_foreground(load_config(file), as_json=log_format == "json")
+    return run_in_foreground(load_config(file), as_json=log_format == "json", watch=watch)
 
 
 @click.command()

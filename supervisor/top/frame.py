@@ -13,7 +13,7 @@ import msgspec
 from ..client import Client
 from .facts import Facts, Observer
 from .marks import Marks
-from .matrix import Health, Matrix, matrix_of
+from .matrix import Matrix, matrix_of
 from .past import Past
 from .picture import View, picture
 
@@ -39,7 +39,7 @@ def look(base: Path, name: str, log_dir: Path) -> tuple[Facts, Matrix]:
         observer.status(client.status(), time.monotonic())
     observer.incidents(past.more())
     past.close()
-    return observer.facts(time.monotonic(), time.time()), matrix_of(links.nodes)
+    return observer.facts(time.monotonic(), time.time()), matrix_of(links)
 
 
 def as_text(facts: Facts, matrix: Matrix, marks: Marks) -> str:
@@ -63,14 +63,14 @@ def as_json(facts: Facts, matrix: Matrix) -> str:
         }
         for slot in facts.slots
     ]
-    counts = {health.value: matrix.count(health) for health in Health}
+    links = matrix.summary
     found: dict[str, Any] = {
         "mesh": facts.mesh,
         "pid": facts.pid,
         "state": facts.state,
         "uptime": facts.uptime,
         "workers": workers,
-        "links": {"total": len(matrix.pairs()), **counts},
+        "links": {"wanted": links.wanted, "up": links.up, "doubted": links.doubted},
         "incidents": facts.incidents[:_INCIDENTS],
     }
     return msgspec.json.encode(found).decode()

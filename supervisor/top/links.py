@@ -2,44 +2,55 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import itemgetter
+
 from rich.text import Text
 
 from ..cells import shorten
-from .facts import Facts
+from ..links import Condition
 from .figures import span
 from .marks import Marks
-from .matrix import Health, Matrix, folded
+from .matrix import Matrix, Summary
 
 _WIDEST_NAME = 20
+_HEAT = ((0.002, "<3ms"), (0.02, "<30ms"), (0.2, "<300ms"), (2.0, "slower"))
+_TROUBLES = {
+    Condition.MENDING: "being mended",
+    Condition.COMING: "being dialled",
+    Condition.MISSING: "not there",
+    Condition.UNKNOWN: "not known",
+    Condition.NONE: "not wanted",
+}
 
 
-def links_panel(facts: Facts, matrix: Matrix, marks: Marks, width: int, height: int | None) -> list[Text] | None:
+def links_panel(matrix: Matrix, marks: Marks, width: int, height: int | None) -> list[Text] | None:
     """Return the lines of the panel, as detailed as there is room; None if there is not even room for the workers."""
-    head = _head(matrix)
-    groups = {node.name: node.worker for node in facts.nodes}
-    smaller = folded(matrix, groups) if set(matrix.names) <= set(groups) else matrix
-    for one, cell_width in ((matrix, 2), (matrix, 1), (smaller, 2)):
-        lines = _rows(one, marks, width, cell_width)
-        if lines is None:
+    summary = matrix.summary
+    head, legend = _head(summary, width), _legend(summary, marks, width)
+    for one, cell_width in ((matrix, 2), (matrix, 1), (matrix.by_worker, 2)):
+        if height is not None and len(one.names) + 2 > height:
             continue
-        panel = [head, *lines]
-        if height is None or len(panel) + 1 <= height:
-            return [*panel, _legend(marks, width)]
-        if len(panel) <= height:
-            return panel
+        if (lines := _rows(one, marks, width, cell_width)) is not None:
+            panel = [head, *lines, legend]
+            return panel if height is None else panel[:height]
     return None
 
 
-def _head(matrix: Matrix) -> Text:
-    wanted = len(matrix.pairs()) - matrix.count(Health.OVER)
-    line = Text(" LINKS", style="dim")
-    line.append(f"  {matrix.count(Health.UP)} of {wanted} up", style="default")
-    if troubled := matrix.count(Health.DOWN, Health.COMING):
-        line.append(f", {troubled} not", style="red")
-    if suspect := matrix.count(Health.SUSPECT):
-        line.append(f", {suspect} suspect", style="yellow")
-    if rtts := matrix.rtts():
-        line.append(f"   round trip {span(rtts[0])} to {span(rtts[-1])}, median {span(rtts[len(rtts) // 2])}")
+def _head(found: Summary, width: int) -> Text:
+    """Return what all links are together, as far as there is room."""
+    line = Text()
+    line.append(" LINKS", style="dim")
+    line.append(f"  {found.up} of {found.wanted} up")
+    if missing := found.wanted - found.up:
+        line.append(f", {missing} not", style="red")
+    if found.doubted:
+        line.append(f", {found.doubted} in doubt", style="yellow")
+    if rtts := found.rtts:
+        middle, longest = span(rtts[len(rtts) // 2]), span(rtts[-1])
+        for text in (f"   round trip {span(rtts[0])} to {longest}, half within {middle}", f"   half within {middle}"):
+            if line.cell_len + len(text) <= width:
+                return line.append(text, style="dim")
     return line
 
 
@@ -56,28 +67,25 @@ def _rows(matrix: Matrix, marks: Marks, width: int, cell_width: int) -> list[Tex
         top.append(f"{number % 10:<{cell_width}}")
     lines = [top]
     for number, (name, cells) in enumerate(zip(matrix.names, matrix.cells, strict=True)):
-        line = Text(f" {number:>{digits}} ", style="dim")
-        line.append(f"{shorten(name, name_width, marks.cut):{name_width}} ", style="default")
-        for cell in cells:
-            sign, style = marks.cell(cell)
-            line.append(f"{sign:<{cell_width}}", style=style)
+        line = Text()
+        line.append(f" {number:>{digits}} ", style="dim")
+        line.append(f"{shorten(name, name_width, marks.cut):{name_width}} ")
+        for style, run in groupby(map(marks.cell, cells), itemgetter(1)):
+            line.append("".join(f"{sign:<{cell_width}}" for sign, _ in run), style=style)
         lines.append(line)
     return lines
 
 
-def _legend(marks: Marks, width: int) -> Text:
-    line = Text(" ")
-    for rtt, text in ((0.0001, "<0.5ms"), (0.003, "<5ms"), (0.015, "<20ms"), (0.1, "slower")):
-        line.append(*marks.heat(rtt))
-        line.append(f" {text}  ", style="dim")
-    others = (
-        (Health.SUSPECT, "suspect"),
-        (Health.COMING, "dialled"),
-        (Health.DOWN, "down"),
-        (Health.OVER, "off"),
-    )
-    for health, text in others:
-        line.append(*marks.trouble(health))
-        line.append(f" {text}  ", style="dim")
-    line.rstrip()
+def _legend(found: Summary, marks: Marks, width: int) -> Text:
+    """Return what the signs mean, as many of them as there is room for; trouble is explained where there is any."""
+    signs = [(*marks.heat(rtt), text) for rtt, text in _HEAT]
+    if found.doubted:
+        signs.append((*marks.doubt, "in doubt"))
+    signs += [(*marks.trouble(one), text) for one, text in _TROUBLES.items() if one in found.conditions]
+    line = Text()
+    for sign, style, text in signs:
+        if line.cell_len + 3 + len(sign) + len(text) > width:
+            break
+        line.append(f"{'  ' if line.plain else ' '}{sign}", style=style)
+        line.append(f" {text}", style="dim")
     return line

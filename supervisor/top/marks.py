@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
-from .matrix import Cell, Health
+from ..links import Condition
+from .matrix import Cell
 
-# Up to so many seconds each, from "as fast as it gets on one machine" to "far away, or in trouble".
-HEAT = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
-_COLOURS = ("#3a8f5c", "#55a860", "#86bb5e", "#c0c957", "#e3bf4c", "#e69a3e", "#dd6f3a", "#d04a4a")
+# Up to so many seconds each. The round trip of a handshake, the only one that is measured within one machine, takes
+# milliseconds while a mesh forms: that is no trouble, and green.
+HEAT = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+_COLOURS = ("#2f8f5b", "#43a566", "#67b56a", "#9cc465", "#d8c653", "#e3a03f", "#dd6f3a", "#d04a4a")
 _UNKNOWN = "#3f6f55"
 _SHADES = "░░▒▒▓▓██"
 _DIGITS = "12345678"
 
-_UNICODE = {Health.SUSPECT: "◪", Health.COMING: "◌", Health.DOWN: "✕", Health.OVER: "·"}
-_ASCII = {Health.SUSPECT: "?", Health.COMING: "o", Health.DOWN: "x", Health.OVER: "."}
-_STYLES = {Health.SUSPECT: "bold yellow", Health.COMING: "cyan", Health.DOWN: "bold red", Health.OVER: "dim"}
+# What is not simply up, with the signs of `supervise mesh`: with and without Unicode, and the style.
+_TROUBLE = {
+    Condition.MENDING: ("~", "~", "bold yellow"),
+    Condition.COMING: ("○", "o", "cyan"),
+    Condition.MISSING: ("x", "x", "bold red"),
+    Condition.UNKNOWN: ("?", "?", "bold yellow"),
+    Condition.NONE: ("-", "-", "dim"),
+}
+_DOUBT = ("◪", "!", "bold yellow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +58,22 @@ class Marks:
         """Return the sign for a link, and its style."""
         if cell is None:
             return ("╲" if self.unicode else "\\", "dim")
-        return self.heat(cell.rtt) if cell.health is Health.UP else self.trouble(cell.health)
+        if cell.is_doubted:
+            return self.doubt
+        return self.heat(cell.rtt) if cell.condition is Condition.UP else self.trouble(cell.condition)
 
-    def trouble(self, health: Health) -> tuple[str, str]:
-        """Return the sign for a link that is not simply up, and its style."""
-        return (_UNICODE if self.unicode else _ASCII)[health], _STYLES[health]
+    @property
+    def doubt(self) -> tuple[str, str]:
+        """The sign for a link that is in doubt, and its style."""
+        return _DOUBT[0 if self.unicode else 1], _DOUBT[2]
+
+    def trouble(self, condition: Condition) -> tuple[str, str]:
+        """Return the sign for a link that is not up, and its style."""
+        return _TROUBLE[condition][0 if self.unicode else 1], _TROUBLE[condition][2]
 
     def heat(self, rtt: float | None) -> tuple[str, str]:
         """Return the sign for a link that is up, and its style."""
-        level = None if rtt is None else sum(rtt >= limit for limit in HEAT)
+        level = None if rtt is None else bisect_right(HEAT, rtt)
         style = _UNKNOWN if level is None else _COLOURS[level]
         if self.unicode and self.colour:
             return "■", style

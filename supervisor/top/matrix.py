@@ -1,53 +1,53 @@
-"""The links of a mesh as a matrix: what each node knows of each other, both ends taken together. Pure."""
+"""The links of a mesh as a matrix of cells. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from functools import cached_property
 from itertools import combinations
 
-from ...shared.control.links import LinkStatus
-from ...shared.core.states import ConnectionState
-from ..snapshot import Answer, NodeLinks
+from ..links import Condition, Pair, Pairs, worse
+from ..snapshot import Answer, MeshLinks, NodeLinks, WorkerState
 
-SUSPICIOUS = 1.0
-"""From this phi on a link is shown as suspect: about one silence of this length in ten is harmless."""
-
-_UP = frozenset({ConnectionState.ESTABLISHED, ConnectionState.SWITCHING})
-_COMING = frozenset({ConnectionState.CONNECTING, ConnectionState.HANDSHAKE, ConnectionState.RECONNECTING})
-
-
-class Health(Enum):
-    """How a link is, from what is no trouble to what is."""
-
-    OVER = "over"  # one of the two is not running, and nobody dials
-    UP = "up"
-    SUSPECT = "suspect"  # it is there, and silent or slow
-    COMING = "coming"  # somebody dials
-    DOWN = "down"
+DOUBTFUL = 1.0
+"""The phi from which on a link is doubted: of silences as long as that, one in ten is harmless."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One link. ``rtt`` is in seconds, as the end that measured it has it."""
+    """One link. ``rtt`` is in seconds; ``is_doubted``: it is up, but an end is late, or suspicious of the other."""
 
-    health: Health
+    condition: Condition
     rtt: float | None = None
+    is_doubted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
+class Summary:
+    """The links that are wanted, how many are up, and in doubt; ``rtts`` are the shortest first.
+
+    ``conditions`` are those that occur.
+    """
+
+    wanted: int
+    up: int
+    doubted: int
+    rtts: tuple[float, ...]
+    conditions: frozenset[Condition]
+
+
+@dataclass(frozen=True, eq=False)
 class Matrix:
-    """``cells[i][j]`` is the link of the nodes ``names[i]`` and ``names[j]``; None on the diagonal."""
+    """``cells[i][j]`` is the link of the nodes ``names[i]`` and ``names[j]``; None on the diagonal.
 
-    names: tuple[str, ...]
-    cells: tuple[tuple[Cell | None, ...], ...]
+    ``workers`` are whose slots these are. What it is altogether is found out once, and looked at each second.
+    """
 
-    def count(self, *healths: Health) -> int:
-        """Return how many links are in one of these ways."""
-        return sum(cell.health in healths for _, _, cell in self.pairs())
+    names: tuple[str, ...] = ()
+    workers: tuple[str, ...] = ()
+    cells: tuple[tuple[Cell | None, ...], ...] = ()
 
-    def pairs(self) -> list[tuple[str, str, Cell]]:
+    def each(self) -> list[tuple[str, str, Cell]]:
         """Return each link once, with the names of its ends."""
         found = []
         for (i, one), (j, other) in combinations(enumerate(self.names), 2):
@@ -55,55 +55,46 @@ class Matrix:
                 found.append((one, other, cell))
         return found
 
-    def rtts(self) -> list[float]:
-        """Return the round trips that are known, the shortest first."""
-        return sorted(cell.rtt for _, _, cell in self.pairs() if cell.rtt is not None)
+    @cached_property
+    def summary(self) -> Summary:
+        """Return how many there are in which way."""
+        cells = [cell for _, _, cell in self.each() if cell.condition is not Condition.NONE]
+        up = [cell for cell in cells if cell.condition is Condition.UP]
+        rtts = sorted(cell.rtt for cell in up if cell.rtt is not None)
+        conditions = frozenset(cell.condition for _, _, cell in self.each())
+        return Summary(len(cells), len(up), sum(cell.is_doubted for cell in up), tuple(rtts), conditions)
+
+    @cached_property
+    def by_worker(self) -> Matrix:
+        """The worst link of all between two workers; those within one are on the diagonal."""
+        groups = dict(zip(self.names, self.workers, strict=True))
+        worst: dict[tuple[str, str], Cell] = {}
+        for one, other, cell in self.each():
+            for key in {(groups[one], groups[other]), (groups[other], groups[one])}:
+                worst[key] = _worse(worst[key], cell) if key in worst else cell
+        names = tuple(dict.fromkeys(self.workers))
+        return Matrix(names, names, tuple(tuple(worst.get((one, other)) for other in names) for one in names))
 
 
-def matrix_of(nodes: Sequence[NodeLinks]) -> Matrix:
-    """Return the matrix of ``nodes``, in their order."""
-    ends = {node.name: {link.peer: link for link in node.links} for node in nodes}
+def matrix_of(links: MeshLinks) -> Matrix:
+    """Return the matrix of all nodes, in their order."""
+    pairs, nodes = Pairs(links), links.nodes
     rows: list[list[Cell | None]] = [[None] * len(nodes) for _ in nodes]
     for (i, one), (j, other) in combinations(enumerate(nodes), 2):
-        both = (ends[one.name].get(other.name), ends[other.name].get(one.name))
-        found = [end for end in both if end is not None]
-        rtt = min((end.srtt for end in found if end.srtt is not None), default=None)
-        rows[i][j] = rows[j][i] = Cell(_health(one, other, found), rtt)
-    return Matrix(tuple(node.name for node in nodes), tuple(map(tuple, rows)))
-
-
-def folded(matrix: Matrix, groups: Mapping[str, str]) -> Matrix:
-    """Return the matrix of the groups that ``groups`` has for each name: the worst link of all between two of them.
-
-    The links within a group are on the diagonal.
-    """
-    worst: dict[tuple[str, str], Cell] = {}
-    for one, other, cell in matrix.pairs():
-        for key in {(groups[one], groups[other]), (groups[other], groups[one])}:
-            worst[key] = cell if key not in worst else _worse(worst[key], cell)
-    names = tuple(dict.fromkeys(groups[name] for name in matrix.names))
-    return Matrix(names, tuple(tuple(worst.get((one, other)) for other in names) for one in names))
+        pair = pairs[one.name, other.name]
+        rows[i][j] = rows[j][i] = Cell(pair.condition, pair.rtt, _is_doubted(pair, one, other))
+    names, workers = tuple(node.name for node in nodes), tuple(node.worker for node in nodes)
+    return Matrix(names, workers, tuple(map(tuple, rows)))
 
 
 def _worse(one: Cell, other: Cell) -> Cell:
-    order = list(Health)
-    if one.health is not other.health:
-        return max(one, other, key=lambda cell: order.index(cell.health))
-    return max(one, other, key=lambda cell: cell.rtt or 0.0)
+    rtt = max((cell.rtt for cell in (one, other) if cell.rtt is not None), default=None)
+    return Cell(worse(one.condition, other.condition), rtt, one.is_doubted or other.is_doubted)
 
 
-def _health(one: NodeLinks, other: NodeLinks, ends: Sequence[LinkStatus]) -> Health:
-    """Return how a link is; it is as well as the end that finds it worse, of those that can say anything."""
-    states = {end.state for end in ends}
-    if Answer.ABSENT in (one.answer, other.answer) and not states & _UP:
-        return Health.OVER
-    if not states:
-        return Health.DOWN
-    if states <= _UP:
-        is_doubted = Answer.SILENT in (one.answer, other.answer) or any(end.phi >= SUSPICIOUS for end in ends)
-        return Health.SUSPECT if is_doubted else Health.UP
-    if ConnectionState.DEGRADED in states or states & _UP:
-        return Health.SUSPECT
-    if states & _COMING:
-        return Health.COMING
-    return Health.OVER if states == {ConnectionState.CLOSED} else Health.DOWN
+def _is_doubted(pair: Pair, one: NodeLinks, other: NodeLinks) -> bool:
+    """Return whether a link that is up may not be: the board's word on both ends, and that of the ends that ping."""
+    if pair.condition is not Condition.UP:
+        return False
+    is_late = WorkerState.SUSPECT in (one.state, other.state) or Answer.SILENT in (one.answer, other.answer)
+    return is_late or any(end is not None and end.phi >= DOUBTFUL for end in pair.ends)

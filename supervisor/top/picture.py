@@ -19,13 +19,13 @@ from .facts import Facts
 from .figures import ago, rate
 from .links import links_panel
 from .marks import Marks
-from .matrix import Health, Matrix
+from .matrix import Matrix
 from .table import Table
 
 KEYS = "↑↓ select  r restart  s stop  S start  l logs  w why  m links  ? help  q quit"
 PLAIN_KEYS = KEYS.replace("↑↓", "j/k")
 _WIDE = 132  # from here on the matrix stands beside the slots
-_SLOTS_WIDTH = 100  # then, at most
+_SLOTS_WIDTH, _LINKS_WIDTH = 110, 40  # then: at most, and at least
 _GAP = 3
 _FEW_INCIDENTS = 4
 _SILENCE = 3.0  # seconds without an answer that are worth a word
@@ -49,7 +49,7 @@ def picture(facts: Facts, matrix: Matrix, view: View, marks: Marks, width: int, 
     body = body or _stacked(facts, matrix, view, marks, width, room)
     if room is not None:
         body = [*body[:room], *[Text()] * (room - len(body))]
-    return [fitted(line, width) for line in (*head, *body, *foot)]
+    return [fitted(line, width) for line in (*head, *body, *foot)][:height]
 
 
 def scrolled(facts: Facts, view: View, width: int, height: int, matrix: Matrix, marks: Marks) -> View:
@@ -85,8 +85,9 @@ def _foot(view: View, marks: Marks) -> Text:
 
 def _beside(facts: Facts, matrix: Matrix, view: View, marks: Marks, width: int, room: int | None) -> list[Text] | None:
     """Return the slots with the links at their right; None, if that is no gain."""
-    left = min(_SLOTS_WIDTH, width - _GAP - 40)
-    panel = links_panel(facts, matrix, marks, width - left - _GAP, None if room is None else room - 1)
+    left = Table(facts, marks, min(_SLOTS_WIDTH, width - _GAP - _LINKS_WIDTH)).width
+    few = min(_FEW_INCIDENTS, len(facts.incidents) + 1)
+    panel = links_panel(matrix, marks, width - left - _GAP, None if room is None else room - 1 - few)
     if len(matrix.names) < 2 or panel is None:
         return None
     rows = _slot_rows(facts, matrix, marks, width, room)
@@ -105,7 +106,7 @@ def _stacked(facts: Facts, matrix: Matrix, view: View, marks: Marks, width: int,
     rows = _slot_rows(facts, matrix, marks, width, room)
     slots = _slots(facts, view, marks, width, rows)
     left = None if room is None else room - len(slots) - 1 - min(_FEW_INCIDENTS, len(facts.incidents) + 1) - 1
-    panel = links_panel(facts, matrix, marks, width, left) if len(matrix.names) > 1 else None
+    panel = links_panel(matrix, marks, width, left) if len(matrix.names) > 1 else None
     above = [*slots, _below_slots(facts, view, rows)]
     if panel:
         above += [*panel, Text()]
@@ -145,9 +146,8 @@ def _figures(facts: Facts, matrix: Matrix) -> list[str]:
     figures = [f"{ready} of {len(facts.slots)} ready", f"up {ago(facts.uptime)}"]
     if any(slot.received is not None for slot in facts.slots):
         figures.append(f"{rate(sum(slot.received or 0.0 for slot in facts.slots))} msg/s")
-    if len(matrix.names) > 1:
-        wanted = len(matrix.pairs()) - matrix.count(Health.OVER)
-        figures.append(f"{matrix.count(Health.UP, Health.SUSPECT)} of {wanted} links")
+    if (links := matrix.summary).wanted:
+        figures.append(f"{links.up} of {links.wanted} links")
     return figures
 
 

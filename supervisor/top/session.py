@@ -56,13 +56,15 @@ class Session:
         self._conversation = Conversation(base, name)
         self._observer = Observer(name)
         self._past = Past(log_dir)
-        self._matrix = Matrix((), ())
+        self._matrix = Matrix()
         self._view = View()
         self._doubted: Action | None = None
         self._page: Page | None = None
         self._log: SlotTrail | None = None
         self._log_lines: deque[Text] = deque(maxlen=_LOG_LINES)
         self._next_look = self._next_links = 0.0
+        self._heard_at = 0.0
+        self._is_stale = True  # what is shown
         self._is_over = False
         self._ended_by: signal.Signals | None = None
 
@@ -84,15 +86,18 @@ class Session:
         now = time.monotonic()
         if now >= self._next_look:
             self._look(now)
-        self._draw()
+        if self._is_stale:
+            self._draw()
         self._wait(max(0.0, self._next_look - time.monotonic()))
         typed = self._screen.read()
+        self._is_stale = bool(typed or self._screen.signals)
         self._obey_signals()
         for key in keys_of(typed):
             self._pressed(key)
         if self._conversation.is_open and not self._conversation.listen():
             self._conversation.end()
             self._observer.gone()
+            self._is_stale = True
 
     def _wait(self, seconds: float) -> None:
         poll = select.poll()
@@ -103,7 +108,8 @@ class Session:
     # Looking.
 
     def _look(self, now: float) -> None:
-        """Ask for what is to be seen; the answers are drawn when they are there."""
+        """Ask for what is to be seen; the answer is drawn when it is there, and that there is none by the next time."""
+        self._is_stale |= now - self._heard_at > _PERIOD or self._page is not None
         self._next_look = now + (_LOG_PERIOD if self._log is not None else _PERIOD)
         self._observer.incidents(self._past.more())
         if self._log is not None:
@@ -118,10 +124,12 @@ class Session:
         now = time.monotonic()
         if isinstance(answer, StatusReport):
             self._observer.status(msgspec.json.decode(answer.status, type=MeshStatus), now)
+            self._heard_at, self._is_stale = now, self._page is None
         elif isinstance(answer, LinksReport):
             links = msgspec.json.decode(answer.links, type=MeshLinks)
             self._observer.links(links, now)
-            self._matrix = matrix_of(links.nodes)
+            self._is_stale = self._is_stale or not self._matrix.names
+            self._matrix = matrix_of(links)
         return False
 
     def _draw(self) -> None:
@@ -202,6 +210,7 @@ class Session:
     def _done(self, action: Action, answer: Answer) -> bool:
         text, more = told(action, answer)
         self._say(text)
+        self._is_stale = True
         self._next_look = 0.0
         return more
 
@@ -224,11 +233,8 @@ class Session:
             self._log = None
 
     def _links(self, width: int) -> Sequence[Text]:
-        facts = self._observer.facts(time.monotonic(), time.time())
         nothing = [Text(" there are no links")]
-        return (
-            (links_panel(facts, self._matrix, self._marks, width, None) or nothing) if self._matrix.names else nothing
-        )
+        return (links_panel(self._matrix, self._marks, width, None) or nothing) if self._matrix.names else nothing
 
     def _story(self, slot: str, width: int) -> Sequence[Text]:
         facts = self._observer.facts(time.monotonic(), time.time())

@@ -50,8 +50,9 @@ class Table:
         self._width = width
         names = max((len(slot.name) for slot in facts.slots), default=4)
         self._columns = self._chosen(width - 2 - max(_NARROWEST_NAME, min(names, _WIDEST_NAME)))
-        taken = sum(column.width + 1 for column in self._columns) + self._sparks + 1
-        self._name_width = max(4, min(names, _WIDEST_NAME, width - 2 - taken))
+        taken = 2 + sum(column.width + 1 for column in self._columns) + self._sparks + 1
+        self._name_width = max(4, min(names, _WIDEST_NAME, width - taken))
+        self.width = taken + self._name_width
 
     def head(self) -> Text:
         """Return the line above."""
@@ -74,7 +75,7 @@ class Table:
             line.append(_aligned(column, text), style=style)
         if self._sparks:
             line.append(" ")
-            line.append(*self._spark(slot))
+            line.append(self._spark(slot))
         if is_selected:
             line.pad_right(self._width - line.cell_len)
             line.stylize_before(_SELECTED)
@@ -114,9 +115,12 @@ class Table:
             return f"in {ago(slot.waits)}", "yellow"
         return "-", "dim"
 
-    def _spark(self, slot: SlotFacts) -> Cell:
+    def _spark(self, slot: SlotFacts) -> Text:
         counts = buckets(slot.incidents, self._facts.at, self._sparks)
-        return spark(counts, unicode=self._marks.unicode), "red" if any(counts) else "dim"
+        line = Text()
+        for count, bar in zip(counts, spark(counts, unicode=self._marks.unicode), strict=True):
+            line.append(bar, style="red" if count else "dim")
+        return line
 
 
 def _aligned(column: _Column, text: str) -> str:

@@ -56,10 +56,12 @@ class Session:
 class Run:
     """``supervise run`` in the background, and what it has shown so far."""
 
-    def __init__(self, session: Session, stdout: int = subprocess.PIPE, **options: Any) -> None:
+    def __init__(
+        self, session: Session, stdout: int = subprocess.PIPE, arguments: tuple[str, ...] = (), **options: Any
+    ) -> None:
         self.shown = ""
         self.process = subprocess.Popen(
-            [*SUPERVISE, "run"],
+            [*SUPERVISE, "run", *arguments],
             cwd=session.folder,
             env=session.environment,
             stdin=subprocess.DEVNULL,
@@ -483,6 +485,7 @@ def test_a_secret_that_others_can_read_is_a_fault_and_one_of_our_own_is_used(ses
 # logs, and run for programs.
 
 
+@pytest.mark.slow
 def test_logs_are_followed_over_restarts_of_the_mesh_until_ctrl_c(session: Session) -> None:
     session.write(MESH + '[workers.a]\ncommand = ["sh", "-c", "echo up; exec sleep 600"]\nreplicas = 2\n')
     following = subprocess.Popen(
@@ -533,3 +536,32 @@ def test_run_can_show_objects_instead_of_text(session: Session) -> None:
     assert [one["event"] for one in objects if "event" in one][:2] == ["mesh-started", "slot-starting"]
     assert [(one["slot"], one["stream"], one["text"]) for one in objects if "stream" in one] == [("a", "stdout", "up")]
     assert objects[-1]["event"] == "mesh-stopped"
+
+
+@pytest.mark.slow
+def test_run_restarts_the_workers_whose_code_has_changed(session: Session) -> None:
+    pytest.importorskip("watchfiles")
+    program = "import asyncio\nfrom meshvisor import Worker\n\n\nclass A(Worker):\n    async def run(self):\n"
+    program += "        print('version {}')\n        await asyncio.Event().wait()\n"
+    session.write(program.format(1), "app.py")
+    session.write(MESH + '[workers.a]\nclass = "app:A"\n' + SLEEPER)
+    run = session.run(arguments=("--watch",))
+    run.until("the mesh is ready")
+    session.write("x = (\n", "app.py")
+    run.until("the restart failed: the code in ")
+    session.write(program.format(2), "app.py")
+    run.until("a       │ version 2")
+    run.until("a restarted in ")
+    session.supervise("shutdown")
+    assert run.end() == (0, "")
+    assert "sleeper • is ready again" not in run.shown
+
+
+def test_watching_needs_watchfiles(session: Session) -> None:
+    session.write(MESH + SLEEPER)
+    session.write("raise ImportError\n", "watchfiles.py")
+    session.environment["PYTHONPATH"] = str(session.folder)
+    refused = session.supervise("run", "--watch")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    text = "supervise: --watch needs watchfiles, which is not installed: pip install 'meshvisor[watch]'\n"
+    assert refused.stderr == text

@@ -82,12 +82,11 @@ def test_a_folder_that_is_not_there_yet_or_not_any_more_is_waited_for(tmp_path: 
     folder.mkdir()
     book = Logbook(folder, Selection([], KNOWN))
     news = book.follow(reader)
-    assert next(news) == []
     write(folder, "web", (1, "one"))
     assert shown(next(news)) == [("web", "one")]
     shutil.rmtree(folder)
     write(folder, "web", (2, "two"))
-    assert shown(next(batch for batch in news if batch)) == [("web", "two")]
+    assert shown(next(news)) == [("web", "two")]
     book.close()
 
 
@@ -103,3 +102,21 @@ def test_following_ends_with_its_reader(tmp_path: Path) -> None:
     missing = Logbook(tmp_path / "nowhere" / "at all", Selection([], KNOWN))
     assert list(missing.follow(theirs)) == []
     os.close(theirs)
+
+
+def test_a_flood_is_read_a_batch_at_a_time_and_whole(tmp_path: Path, reader: int) -> None:
+    write(tmp_path, "web", *((1, str(number)) for number in range(2500)))
+    write(tmp_path, "calm", (2, "calm"))
+    book = Logbook(tmp_path, Selection([], []))
+    news = book.follow(reader)
+    batches = [shown(next(news)) for _ in range(3)]
+    assert [len(batch) for batch in batches] == [1001, 1000, 500]
+    assert [text for batch in batches for slot, text in batch if slot == "web"] == [str(n) for n in range(2500)]
+    book.close()
+
+
+def test_all_ends_where_it_began_however_much_is_printed_meanwhile(tmp_path: Path) -> None:
+    write(tmp_path, "web", (1, "one"), (2, "two"), (3, "three"))
+    book = Logbook(tmp_path, Selection([], []))
+    assert shown(book.all(2.0)) == [("web", "one"), ("web", "two")]
+    book.close()
