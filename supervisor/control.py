@@ -189,7 +189,7 @@ class ControlServer:
         if self._socket is None or self._pump is None:
             return False
         try:
-            self._socket.send_multipart([*route, requests.encode_reply(request, answer)], zmq.NOBLOCK)
+            self._socket.send_multipart([*route, _message(request, answer)], zmq.NOBLOCK)
         except zmq.Again:
             return True
         except zmq.ZMQError:  # the client is gone
@@ -215,7 +215,7 @@ class ControlServer:
         self._owed.add(timer)
 
     def _welcome(self, question: requests.Hello) -> Answer:
-        return Welcome(self._supervisor.status().mesh, os.getpid(), _release())
+        return Welcome(self._directory.path.name, os.getpid(), _release())
 
     def _name(self, question: requests.GetNames) -> Answer:
         return KnownNames(self._supervisor.names())
@@ -238,6 +238,13 @@ class ControlServer:
 
     async def _trace(self, question: requests.Why) -> Answer:
         return Traces(await self._supervisor.traces(question.slot))
+
+
+def _message(request: int, answer: Answer) -> bytes:
+    try:
+        return requests.encode_reply(request, answer)
+    except UnicodeEncodeError:  # names of files, and what programs print, can be any bytes
+        return requests.encode_reply(request, Refused(Refusal.FAILED, "there is something in it that is no text"))
 
 
 @cache

@@ -163,7 +163,7 @@ def of_another_version(folder: Path) -> Iterator[None]:
         directory.close()
 
 
-@pytest.mark.parametrize("arguments", [line for line in LIVE if line[0] not in ("blacklist", "events")], ids=" ".join)
+@pytest.mark.parametrize("arguments", [line for line in LIVE if line[0] != "blacklist"], ids=" ".join)
 def test_with_a_mesh_of_another_version(arguments: list[str], folder: Path, give: Give) -> None:
     with of_another_version(folder):
         status, said = give(arguments)

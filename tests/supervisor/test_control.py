@@ -222,6 +222,19 @@ def test_a_request_that_fails_is_refused_with_the_reason(
         serve(ask)
 
 
+def test_an_answer_that_is_no_text_is_a_refusal(
+    serve: Serve[object], directory: RuntimeDirectory, supervisor: FakeSupervisor
+) -> None:
+    supervisor.trouble = "caf\udce9"
+
+    def ask() -> None:
+        with client_of(directory) as client:
+            client.status()
+
+    with pytest.raises(SupervisorError, match="no text"):
+        serve(ask)
+
+
 def test_garbage_is_answered_and_the_next_request_is_served(serve: Serve[object], directory: RuntimeDirectory) -> None:
     hello = encode_request(3, Hello(), time.monotonic() + 10)
     messages = [[b"\xff"], [b"x" * 100_000], [b"a", b"b", hello], [hello]]
