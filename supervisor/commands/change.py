@@ -110,7 +110,7 @@ def reload(dry_run: bool, file: str | None, name: str | None, wait: bool, as_jso
 
         def found(difference: Difference) -> None:
             changes.append(difference)
-            if not as_json and not difference.refused:
+            if not (as_json or difference.refused or difference.is_empty):
                 _show(difference)
 
         done = client.reload(wait=wait, told=_teller(as_json), found=found)
@@ -118,7 +118,9 @@ def reload(dry_run: bool, file: str | None, name: str | None, wait: bool, as_jso
             _tell(client, done, "", as_json=True, changes=_as_json(changes[0]))
         elif done is None:
             click.echo("reloading")
-        elif not changes[0].is_empty:
+        elif changes[0].is_empty:
+            _show(changes[0])
+        else:
             click.echo(f"reloaded in {_duration(done.seconds)}")
     return 0
 
