@@ -48,7 +48,8 @@ Reading order, from what decides to what acts:
     links, scales, matrix,          pure: the links of a mesh as pairs, as a table, as text,
       overview, graph                and for Graphviz
     top                             the live view, a package of its own
-    status, blacklist, check,       what the other commands do
-      lookup, init, naming, remains
+    status, outcome, happenings,    what the other commands do
+      blacklist, check, lookup,
+      init, naming, remains
     commands, cli                   the command line
 """

@@ -147,6 +147,7 @@ class Client:
 
     def follow(self) -> Following:
         """Return the latest events and then, as long as the mesh runs and this is open, those that follow."""
+        self.recent()  # else one of another version, which publishes in another way, would be waited for in vain
         socket = self._context.socket(zmq.SUB)
         self._set_up(socket, "events")
         self._sockets.append(socket)

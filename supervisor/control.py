@@ -13,7 +13,6 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from functools import cache, partial
 from importlib.metadata import version
 from typing import Any, Protocol
@@ -49,6 +48,8 @@ _QUEUE = 64  # messages waiting in each direction, per client
 _LARGEST_MESSAGE = 1024 * 1024  # beyond it ZeroMQ cuts the client off; from MAX_REQUEST on it is answered
 _MOST_FRAMES = 8
 _MOST_PENDING = 16
+_MOST_OWED = 64
+_AGAIN = 0.5  # seconds until the end of a change is told again to a client that did not take it
 _LINGER = 200  # milliseconds in which the last answers may still go out
 
 
@@ -86,6 +87,7 @@ class ControlServer:
         self._pump: Pump | None = None
         self._is_skipping = False
         self._pending: set[asyncio.Task[None]] = set()
+        self._owed: set[asyncio.TimerHandle] = set()  # ends of changes that clients do not take now
         self._handlers: dict[type[Any], Callable[[Any], Answer | Awaitable[Answer]]] = {
             requests.Hello: self._welcome,
             requests.GetStatus: self._report,
@@ -103,6 +105,7 @@ class ControlServer:
         self._socket = socket = context.socket(zmq.ROUTER)
         try:
             socket.set(zmq.LINGER, _LINGER)
+            socket.set(zmq.ROUTER_MANDATORY, 1)  # say so if an answer cannot be sent
             socket.set(zmq.SNDHWM, _QUEUE)
             socket.set(zmq.RCVHWM, _QUEUE)
             socket.set(zmq.MAXMSGSIZE, _LARGEST_MESSAGE)
@@ -117,6 +120,8 @@ class ControlServer:
         """Stop answering, when what was answered is out or ``_LINGER`` has passed; again: no effect."""
         for task in self._pending:
             task.cancel()
+        for timer in self._owed:
+            timer.cancel()
         self._feed.close()
         for part in (self._pump, self._gate):
             if part is not None:
@@ -149,7 +154,7 @@ class ControlServer:
             self._reply(route, error.id, Refused(error.why, error.text))
             return
         if isinstance(question, requests.Change):
-            self._operations.begin(question, partial(self._reply, route, request))
+            self._operations.begin(question, partial(self._tell, route, request))
             return
         answer = self._answer(question)
         if not isinstance(answer, Awaitable):
@@ -179,15 +184,38 @@ class ControlServer:
             answer = refused(error)
         self._reply(route, request, answer)
 
-    def _reply(self, route: list[bytes], request: int, answer: Answer) -> None:
+    def _reply(self, route: list[bytes], request: int, answer: Answer) -> bool:
+        """Send an answer, if its client takes it; return whether it would be worth another try."""
         if self._socket is None or self._pump is None:
+            return False
+        try:
+            self._socket.send_multipart([*route, _message(request, answer)], zmq.NOBLOCK)
+        except zmq.Again:
+            return True
+        except zmq.ZMQError:  # the client is gone
+            return False
+        finally:
+            self._pump.look()
+        return False
+
+    def _tell(self, route: list[bytes], request: int, answer: Answer) -> None:
+        """Tell what becomes of a change. A step may be lost, the end may not: its client waits as long as we live."""
+        if self._reply(route, request, answer) and not isinstance(answer, requests.Step):
+            self._owe(partial(self._tell, route, request, answer))
+
+    def _owe(self, again: Callable[[], None]) -> None:
+        if len(self._owed) >= _MOST_OWED:
             return
-        with suppress(zmq.ZMQError):  # the client is gone, or does not read what it asked for
-            self._socket.send_multipart([*route, requests.encode_reply(request, answer)], zmq.NOBLOCK)
-        self._pump.look()
+
+        def try_again() -> None:
+            self._owed.discard(timer)
+            again()
+
+        timer = asyncio.get_running_loop().call_later(_AGAIN, try_again)
+        self._owed.add(timer)
 
     def _welcome(self, question: requests.Hello) -> Answer:
-        return Welcome(self._supervisor.status().mesh, os.getpid(), _release())
+        return Welcome(self._directory.path.name, os.getpid(), _release())
 
     def _name(self, question: requests.GetNames) -> Answer:
         return KnownNames(self._supervisor.names())
@@ -210,6 +238,13 @@ class ControlServer:
 
     async def _trace(self, question: requests.Why) -> Answer:
         return Traces(await self._supervisor.traces(question.slot))
+
+
+def _message(request: int, answer: Answer) -> bytes:
+    try:
+        return requests.encode_reply(request, answer)
+    except UnicodeEncodeError:  # names of files, and what programs print, can be any bytes
+        return requests.encode_reply(request, Refused(Refusal.FAILED, "there is something in it that is no text"))
 
 
 @cache

@@ -51,9 +51,9 @@ class Changeable(Protocol):
     @property
     def config(self) -> MeshConfig: ...
 
-    async def start(self, name: str) -> None: ...
+    def start(self, name: str) -> Coroutine[None, None, None]: ...
 
-    async def stop(self, name: str) -> None: ...
+    def stop(self, name: str) -> Coroutine[None, None, None]: ...
 
     async def restart(self, name: str, *, at_once: bool = ...) -> None: ...
 
@@ -111,10 +111,16 @@ class Operations:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    def _own(self, work: Coroutine[None, None, None]) -> None:
+    def _own(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name="meshvisor-operation")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at: of several that fail only the first is told
 
     def _concerned(self, change: Change) -> list[str]:
         """Return the slots that a change names: all names are looked at before anything is done.
@@ -145,8 +151,16 @@ class Operations:
         if isinstance(change, Restart):
             work = _in_turn(supervisor.restart(name, at_once=change.at_once) for name in names)
         else:
-            work = _together(map(supervisor.start if isinstance(change, Start) else supervisor.stop, names))
+            work = self._together(map(supervisor.start if isinstance(change, Start) else supervisor.stop, names))
         await self._follow(work, slots.__contains__, names, tell)
+
+    async def _together(self, work: Iterable[Coroutine[None, None, None]]) -> None:
+        """Wait for all, or for the first that fails; the others go on."""
+        tasks = [self._own(one) for one in work]
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in tasks:
+            if task in done:
+                task.result()
 
     async def _reload(self, change: Reload, tell: Tell) -> None:
         note = self._note if not change.dry_run else _say_nothing
@@ -200,13 +214,6 @@ def _any_of(workers: Iterable[str]) -> Callable[[str], bool]:
 async def _in_turn(work: Iterable[Awaitable[None]]) -> None:
     for one in work:
         await one
-
-
-async def _together(work: Iterable[Awaitable[None]]) -> None:
-    """Wait for all; raise the first error when none goes on any more."""
-    for outcome in await asyncio.gather(*work, return_exceptions=True):
-        if isinstance(outcome, BaseException):
-            raise outcome
 
 
 def refused(error: Exception) -> Refused:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -40,6 +41,15 @@ def sentence(step: Step) -> str:
         return f"{step.slot} was {step.state} already{life}"
     life = f"incarnation {step.incarnation}, " if step.state == "ready" else ""
     return f"{step.slot} {'has' if step.state == 'failed' else 'is'} {step.state} ({life}{duration(step.seconds)})"
+
+
+def unchanged(steps: Iterable[Step]) -> list[str]:
+    """Return a line for each slot that was as wanted before; of very many, their number."""
+    still = [step for step in steps if step.seconds is None]
+    if len(still) <= _MOST_SLOTS:
+        return [sentence(step) for step in still]
+    counts = Counter(step.state for step in still)
+    return [f"{slots(count)} {'was' if count == 1 else 'were'} {state} already" for state, count in counts.items()]
 
 
 def slots(count: int) -> str:

@@ -7,7 +7,7 @@ from enum import StrEnum
 import msgspec
 
 from ..shared.control.links import LinkStatus, LinkTotals
-from ..shared.memory.board import Stage
+from ..shared.core.stage import Stage
 from ..shared.memory.entry import Penalty
 
 

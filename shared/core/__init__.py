@@ -15,5 +15,5 @@ A tour, in the order in which the parts need each other:
     penalties, retry        endpoints that failed; back-off, budget, rates
     choice, dialplan        which endpoints are dialled now, and when each
     roster, peering         who is in the mesh; who dials whom, and who is over
-    states                  what a manager can say of itself
+    states, stage           what a manager can say of itself, and what a node can
 """

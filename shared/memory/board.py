@@ -26,10 +26,10 @@ import os
 import threading
 import time
 from dataclasses import dataclass
-from enum import StrEnum
 
 import msgspec
 
+from ..core.stage import Stage as Stage
 from ..errors import SegmentError
 from .record import Records, record_words
 from .segment import FIRST_FREE, HEADER_WORDS, WORD, Layout, Segment
@@ -61,15 +61,6 @@ _LINKS_SHIFT, _LINKS = 8, 0xFFFF
 _LAG_SHIFT, _LAG = 24, 0xFFFFFFFF
 
 _MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-
-
-class Stage(StrEnum):
-    """How far a node is in its life, by its own account."""
-
-    STARTING = "starting"
-    LISTENING = "listening"
-    READY = "ready"
-    STOPPING = "stopping"
 
 
 _STAGES = tuple(Stage)

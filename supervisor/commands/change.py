@@ -110,7 +110,7 @@ def reload(dry_run: bool, file: str | None, name: str | None, wait: bool, as_jso
 
         def found(difference: Difference) -> None:
             changes.append(difference)
-            if not as_json and not difference.refused:
+            if not (as_json or difference.refused or difference.is_empty):
                 _show(difference)
 
         done = client.reload(wait=wait, told=_teller(as_json), found=found)
@@ -118,7 +118,9 @@ def reload(dry_run: bool, file: str | None, name: str | None, wait: bool, as_jso
             _tell(client, done, "", as_json=True, changes=_as_json(changes[0]))
         elif done is None:
             click.echo("reloading")
-        elif not changes[0].is_empty:
+        elif changes[0].is_empty:
+            _show(changes[0])
+        else:
             click.echo(f"reloaded in {_duration(done.seconds)}")
     return 0
 
@@ -144,7 +146,7 @@ def _teller(as_json: bool) -> Callable[[Step], None] | None:
 
 def _tell(client: Client, done: Done | None, begun: str, *, as_json: bool, **facts: Any) -> None:
     """Tell how it has ended, or that it has ``begun``."""
-    from ..outcome import sentence, slots
+    from ..outcome import slots, unchanged
 
     if as_json:
         steps = [
@@ -156,9 +158,8 @@ def _tell(client: Client, done: Done | None, begun: str, *, as_json: bool, **fac
     elif done is None:
         click.echo(begun)
     else:
-        for step in done.steps:
-            if step.seconds is None:
-                click.echo(sentence(step))
+        for line in unchanged(done.steps):
+            click.echo(line)
         if sum(step.seconds is not None for step in done.steps) > 1:
             click.echo(f"{slots(len(done.steps))} in {_duration(done.seconds)}")
 

@@ -163,7 +163,7 @@ def of_another_version(folder: Path) -> Iterator[None]:
         directory.close()
 
 
-@pytest.mark.parametrize("arguments", [line for line in LIVE if line[0] not in ("blacklist", "events")], ids=" ".join)
+@pytest.mark.parametrize("arguments", [line for line in LIVE if line[0] != "blacklist"], ids=" ".join)
 def test_with_a_mesh_of_another_version(arguments: list[str], folder: Path, give: Give) -> None:
     with of_another_version(folder):
         status, said = give(arguments)
@@ -428,8 +428,17 @@ def test_the_status_imports_little(mesh: OutsideMesh) -> None:
     ended = subprocess.run([sys.executable, "-c", program], cwd=mesh.folder, check=True, capture_output=True, text=True)
     modules = set(ended.stdout.splitlines()[-1].split())
     heavy = {"asyncio", "rich", "psutil", "difflib", "ssl", "prometheus_client", "importlib.metadata"}
-    ours = {f"meshvisor.{name}" for name in ("shared.config.rules", "shared.config.model", "shared.memory.blacklist")}
-    assert modules & (heavy | ours | {"meshvisor.supervisor.supervisor"}) == set()
+    ours = {
+        f"meshvisor.{name}"
+        for name in (
+            "shared.config.rules",
+            "shared.config.model",
+            "shared.memory.blacklist",
+            "shared.memory.board",
+            "supervisor.supervisor",
+        )
+    }
+    assert modules & (heavy | ours) == set()
     assert "meshvisor.supervisor.status" in modules
 
 

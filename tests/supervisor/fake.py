@@ -69,6 +69,7 @@ class FakeSupervisor:
         self.tracing = 0
         self.asked: list[tuple[object, ...]] = []
         self.cancelled = 0
+        self.loop: asyncio.AbstractEventLoop | None = None  # of the first change
         self.config = mesh(*(WorkerConfig(name, Path("/"), command=("x",)) for name in ("a", "bad")))
         self.states = dict.fromkeys(("a", "b-0", "b-1", "bad"), WorkerState.READY)
         self._held: asyncio.Event | None = None
@@ -125,9 +126,10 @@ class FakeSupervisor:
         return f"where {slot} is"
 
     async def start(self, name: str) -> None:
-        await self._change("start", name)
         if name == "bad":
+            self.asked.append(("start", name))
             raise SupervisorError("bad did not become ready: exit status 3")
+        await self._change("start", name)
 
     async def stop(self, name: str) -> None:
         await self._change("stop", name)
@@ -155,6 +157,7 @@ class FakeSupervisor:
 
     async def _change(self, *asked: object) -> None:
         self.asked.append(asked)
+        self.loop = asyncio.get_running_loop()
         try:
             if self._held is not None:
                 await self._held.wait()

@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import zmq
 from tests.supervisor.fake import FIGURES, LINKS, STATUS, FakeSupervisor
 
 from meshvisor.shared.control.requests import (
+    Accepted,
     Done,
     Hello,
     Refusal,
@@ -224,6 +226,19 @@ def test_a_request_that_fails_is_refused_with_the_reason(
         serve(ask)
 
 
+def test_an_answer_that_is_no_text_is_a_refusal(
+    serve: Serve[object], directory: RuntimeDirectory, supervisor: FakeSupervisor
+) -> None:
+    supervisor.trouble = "caf\udce9"
+
+    def ask() -> None:
+        with client_of(directory) as client:
+            client.status()
+
+    with pytest.raises(SupervisorError, match="no text"):
+        serve(ask)
+
+
 def test_garbage_is_answered_and_the_next_request_is_served(serve: Serve[object], directory: RuntimeDirectory) -> None:
     hello = encode_request(3, Hello(), time.monotonic() + 10)
     messages = [[b"\xff"], [b"x" * 100_000], [b"a", b"b", hello], [hello]]
@@ -308,6 +323,41 @@ def test_a_change_goes_on_when_its_client_is_gone(
 
     serve(ask)
     assert supervisor.asked == [("restart", "a", False)]
+
+
+def test_a_client_that_was_stopped_for_a_while_still_hears_the_end(
+    serve: Serve[Any], directory: RuntimeDirectory, supervisor: FakeSupervisor
+) -> None:
+    supervisor.hold()
+
+    def ask() -> list[object]:
+        with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
+            peer.set(zmq.LINGER, 0)
+            peer.set(zmq.RCVTIMEO, 10_000)
+            peer.set(zmq.RCVHWM, 1)
+            peer.connect(f"ipc://{directory.control_path}")
+            peer.send(encode_request(1, Restart(("a",)), time.monotonic() + 10))
+            assert decode_reply(peer.recv()).body == Accepted()
+            while (loop := supervisor.loop) is None:
+                time.sleep(0.001)
+            is_over = threading.Event()
+
+            def flood() -> None:
+                for number in range(20_000):
+                    supervisor.publish("slot-ready", "a", number)
+                supervisor.finish()
+                loop.call_later(0.1, is_over.set)
+
+            loop.call_soon_threadsafe(flood)
+            assert is_over.wait(10)
+            answers: list[object] = [decode_reply(peer.recv()).body]
+            while isinstance(answers[-1], Step):
+                answers.append(decode_reply(peer.recv()).body)
+            return answers
+
+    *steps, done = serve(ask)
+    assert isinstance(done, Done)
+    assert 0 < len(steps) < 20_000
 
 
 def test_a_change_that_arrives_after_its_deadline_is_not_made(

@@ -8,7 +8,7 @@ from tests.supervisor.fake import mesh
 from meshvisor.shared.config.model import Backoff, Ready, WorkerConfig
 from meshvisor.shared.control.requests import Difference, KeyChange, Step
 from meshvisor.supervisor.difference import difference
-from meshvisor.supervisor.outcome import differences, sentence
+from meshvisor.supervisor.outcome import differences, sentence, unchanged
 
 
 def command(name: str, **options: object) -> WorkerConfig:
@@ -134,4 +134,14 @@ def test_steps_read_well() -> None:
         "counter-1 is stopped (1.2 s)",
         "counter-1 was stopped already",
         "counter-1 has failed (200 ms)",
+    ]
+
+
+def test_of_very_many_slots_with_nothing_to_do_the_number_is_told() -> None:
+    ready = [Step(f"a-{number}", "ready", 1, None) for number in range(9)]
+    moved = Step("b", "ready", 2, 0.5)
+    assert unchanged([*ready[:2], moved]) == [sentence(step) for step in ready[:2]]
+    assert unchanged([*ready, moved, Step("c", "stopped", 1, None)]) == [
+        "9 slots were ready already",
+        "1 slot was stopped already",
     ]
