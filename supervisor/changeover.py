@@ -109,6 +109,13 @@ class Changeover:
         """Return ``config`` as a reload takes it: what was scaled stays so unless the file has another number now."""
         return keeping_scale(config, self._run.config, self._in_file)
 
+    def take_over(self, config: MeshConfig) -> MeshConfig:
+        """Return the same for the reload that follows: what the file has another number of is scaled no more."""
+        kept = self.keeping_scale(config)
+        in_file = {worker.name: worker.replicas for worker in config.workers}
+        self._in_file = {name: number for name, number in self._in_file.items() if in_file.get(name) == number}
+        return kept
+
     async def reload(self, config: MeshConfig, changes: Changes) -> list[Slot]:
         """Go over to ``config``, which differs by ``changes`` from what there is; return the slots that are new.
 
@@ -130,8 +137,6 @@ class Changeover:
             leaving += self._dismiss(name)
             self._fleet.forget_worker(name)
         self._fleet.sort(workers)
-        for name in (*changes.rescaled, *changes.removed):
-            self._in_file.pop(name, None)
         more, less = self._resize_all([workers[name] for name in changes.rescaled])
         new, leaving = new + more, leaving + less
         # Up to here nothing has waited: whoever looks at the mesh sees it before the change, or after.

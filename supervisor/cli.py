@@ -98,6 +98,8 @@ def _report(error: Exception, *, as_json: bool) -> int:
         text, code = error.format_message(), error.exit_code
     elif isinstance(error, MeshError):
         text, code = str(error), _code_of(error)
+    elif isinstance(error, OSError):  # no room for a file, no descriptor left: the system's business, not a mistake
+        text, code = str(error), FAILED
     else:
         raise error
     if as_json:

@@ -61,10 +61,8 @@ def _between(path: str, old: Any, new: Any) -> Iterator[KeyChange]:
 def _as_written(value: Any) -> Any:
     """Return a value of the configuration as one of JSON's types, its keys as in the file."""
     if is_dataclass(value):
-        return {
-            _WRITTEN.get(field.name, field.name): _field(field.name, getattr(value, field.name))
-            for field in fields(value)
-        }
+        table = {field.name: _field(field.name, getattr(value, field.name)) for field in fields(value)}
+        return {_WRITTEN.get(name, name): one for name, one in table.items() if one is not None}
     if isinstance(value, Mapping):
         return {str(key): _as_written(one) for key, one in value.items()}
     if isinstance(value, frozenset):

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 
 from ..shared.control.requests import Happened
+from .cells import clean
 from .event import Event, describe
-from .style import DIM, GREEN, RED, YELLOW, paint
-
-_ALARMING = frozenset({"slot-hung", "limit-exceeded", "log-lost", "dropped", "zygote-died", "guardian-died"})
+from .output import colour_of
+from .style import DIM, paint
 
 
 def as_event(happened: Happened) -> Event:
@@ -39,19 +39,12 @@ def as_line(happened: Happened, *, colour: bool = False) -> str:
         text = describe(event)
     except (KeyError, TypeError, AttributeError):  # of a release that tells other facts of it
         text = f"{event.slot} {event.event}".strip()
-    text = "".join(char if char.isprintable() else " " for char in text)
-    return f"{paint(_when(event.at), DIM, on=colour)}  {paint(text, _colour(event), on=colour)}"
+    hue = colour_of(event)
+    said = paint(clean(text), hue if hue != DIM else None, on=colour)
+    return f"{paint(_when(event.at), DIM, on=colour)}  {said}"
 
 
 def _when(at: float) -> str:
     moment, now = time.localtime(at), time.localtime()
     day = "" if moment[:3] == now[:3] else time.strftime("%Y-%m-%d ", moment)
     return f"{day}{time.strftime('%H:%M:%S', moment)}.{int(at % 1 * 1000):03d}"
-
-
-def _colour(event: Event) -> str | None:
-    if event.event == "slot-exited":
-        return None if event.details.get("cause") == "stopped" else RED
-    if event.event in _ALARMING:
-        return YELLOW
-    return GREEN if event.event == "slot-ready" and "after" in event.details else None

@@ -39,7 +39,7 @@ from .progress import Progress
 from .snapshot import WorkerStatus
 from .spawn import reason_of
 
-_MOST = 16
+_MOST = 64
 
 Tell = Callable[[Answer], None]
 """Passes an answer on to whoever asked; must not block or raise."""
@@ -179,7 +179,7 @@ class Operations:
         """Carry ``work`` out, and tell each step, then the end, with how the slots are that ``names`` mean."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        progress = Progress(concerns, tell)
+        progress = Progress(concerns, tell, begun)
         unsubscribe = self._supervisor.subscribe(lambda event: progress.heard(event, loop.time()))
         try:
             await work

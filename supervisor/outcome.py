@@ -94,7 +94,9 @@ def _written(key: str, value: Any) -> str:
         return duration(value)
     if isinstance(value, int) and key in _SIZES:
         return memory(value)
+    if isinstance(value, int) and key == "umask":
+        return f'"{value:03o}"'
     text = json.dumps(value, ensure_ascii=False)
     if not text.isprintable():
         text = json.dumps(value)
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."

@@ -14,26 +14,27 @@ _BEGUN = ("slot-starting", "slot-stopping", "slot-candidate")
 
 
 class Progress:
-    """The steps of one change, of the slots that ``concerns`` says; ``told`` hears each as it is made.
+    """The steps of one change that begins at ``now``, of the slots that ``concerns`` says; ``told`` hears each.
 
     The time of a step is that from the first thing that happened to the slot: of slots that are restarted one after the
-    other, each has its own.
+    other, each has its own. What had begun before the change counts from the change on.
     """
 
-    def __init__(self, concerns: Callable[[str], bool], told: Callable[[Step], None]) -> None:
+    def __init__(self, concerns: Callable[[str], bool], told: Callable[[Step], None], now: float) -> None:
+        self._now = now
         self._concerns = concerns
         self._told = told
         self._begun: dict[str, float] = {}
         self._steps: dict[str, Step] = {}
 
     def heard(self, event: Event, now: float) -> None:
-        """Take in what happened at ``now``, in seconds of any clock."""
+        """Take in what happened at ``now``, on the same clock."""
         if not event.slot or not self._concerns(event.slot):
             return
         if event.event in _BEGUN:
             self._begun.setdefault(event.slot, now)
         elif state := _ARRIVED.get(event.event):
-            since = self._begun.pop(event.slot, now)
+            since = self._begun.pop(event.slot, self._now)
             step = Step(event.slot, state, event.incarnation, round(max(0.0, now - since), 6))
             self._steps[event.slot] = step
             self._told(step)

@@ -199,7 +199,7 @@ class Supervisor:
             raise SupervisorError("; ".join(refused))
         async with self._renewing.trial(config):
             self._check_running()
-            config = self._changing.keeping_scale(config)
+            config = self._changing.take_over(config)
             changes = compare(self.config, config)
             new = await self._changing.reload(config, changes)
         await self._conductor.until_ready(new)

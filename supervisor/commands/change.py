@@ -13,6 +13,8 @@ import click
 from .options import client_of, json_option, located, mesh_options, slot_names, wait_option, worker_names
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ...shared.control.requests import Difference, Done, Step
     from ..client import Client
 
@@ -25,9 +27,9 @@ _names = click.argument("names", metavar="NAME...", nargs=-1, required=True, she
 @wait_option
 @json_option
 def start(names: tuple[str, ...], file: str | None, name: str | None, wait: bool, as_json: bool) -> None:
-    """Start slots, or all of a worker, and wait until they are ready.
+    """Start slots, or all of a worker.
 
-    A NAME is a slot, or else a worker. What is up stays up. What starts runs the code on disk.
+    A NAME is a slot, or else a worker. What is up stays up. What starts runs the code on disk. Done when all are ready.
     """
     with client_of(file, name) as client, _going_on("start", wait=wait):
         done = client.start(*names, wait=wait, told=_teller(as_json))
@@ -40,9 +42,9 @@ def start(names: tuple[str, ...], file: str | None, name: str | None, wait: bool
 @wait_option
 @json_option
 def stop(names: tuple[str, ...], file: str | None, name: str | None, wait: bool, as_json: bool) -> None:
-    """Stop slots, or all of a worker, and wait until they are down.
+    """Stop slots, or all of a worker.
 
-    A NAME is a slot, or else a worker. They stay down until they are started.
+    A NAME is a slot, or else a worker. They stay down until they are started. Done when all are down.
     """
     with client_of(file, name) as client, _going_on("stop", wait=wait):
         done = client.stop(*names, wait=wait, told=_teller(as_json))
@@ -58,10 +60,10 @@ def stop(names: tuple[str, ...], file: str | None, name: str | None, wait: bool,
 def restart(
     names: tuple[str, ...], at_once: bool, file: str | None, name: str | None, wait: bool, as_json: bool
 ) -> None:
-    """Restart slots, or all of a worker, one after the other, and wait until they are ready.
+    """Restart slots, or all of a worker.
 
-    A NAME is a slot, or else a worker. They run the code on disk; if one does not become ready with it, it goes back to
-    the code before, and those after it are left as they are.
+    A NAME is a slot, or else a worker. They restart one after the other, with the code on disk; if one does not become
+    ready with it, it goes back to the code before, and those after it are left as they are. Done when all are ready.
     """
     with client_of(file, name) as client, _going_on("restart", wait=wait):
         done = client.restart(*names, at_once=at_once, wait=wait, told=_teller(as_json))
@@ -74,9 +76,10 @@ def restart(
 @wait_option
 @json_option
 def scale(replicas: tuple[str, ...], file: str | None, name: str | None, wait: bool, as_json: bool) -> None:
-    """Have N slots for the worker NAME; the highest numbers go first.
+    """Have N slots for the worker NAME.
 
-    It lasts until a reload that changes the worker's replicas, or the end of the run.
+    Those with the highest numbers go first. It lasts until a reload that changes the worker's replicas, or the end of
+    the run.
     """
     wanted = _replicas(replicas)
     with client_of(file, name) as client, _going_on("scaling", wait=wait):
@@ -95,10 +98,10 @@ def scale(replicas: tuple[str, ...], file: str | None, name: str | None, wait: b
 @wait_option
 @json_option
 def reload(dry_run: bool, file: str | None, name: str | None, wait: bool, as_json: bool) -> int:
-    """Go over to what the mesh's file says now, without stopping what has not changed.
+    """Go over to what the mesh's file says now.
 
     Changed rules count from now on. Other changes restart the processes that they concern, one after the other; if one
-    does not become ready, all of them go back. A file with faults changes nothing (status 2), as SIGHUP does.
+    does not become ready, all of them go back. A file with faults changes nothing (status 2). SIGHUP does the same.
     """
     with client_of(file, name) as client, _own_file(file, name), _going_on("reload", wait=wait):
         if dry_run:
@@ -196,9 +199,10 @@ def _going_on(what: str, *, wait: bool) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        if wait:
-            click.echo(f"supervise: the {what} goes on without being waited for", err=True)
-        raise
+        if not wait:
+            raise
+        click.echo(f"\nsupervise: the {what} goes on without being waited for", err=True)  # below the terminal's ^C
+        raise click.Abort from None
 
 
 # Understanding.
@@ -230,10 +234,17 @@ def _own_file(file: str | None, name: str | None) -> Iterator[None]:
 
     base, mesh, given = located(file, name)
     own = running_file(base, mesh)
-    if given is not None and own is not None and own.exists() and not own.samefile(given):
+    if given is not None and own is not None and not _is_same(own, given):
         text = f"the mesh {mesh!r} runs by {own}, which is what it reloads, and not by {given}"
         raise click.UsageError(text, click.get_current_context())
     try:
         yield
     except ConfigError as error:
         raise ConfigError(str(given or error.file), error.faults) from None
+
+
+def _is_same(own: Path, given: Path) -> bool:
+    try:
+        return own.samefile(given)
+    except OSError:  # it has been removed: then that is what the supervisor has to say
+        return True

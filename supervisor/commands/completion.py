@@ -10,14 +10,15 @@ _VARIABLE = "_SUPERVISE_COMPLETE"
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print what makes SHELL complete commands, options, and the names of slots and workers that run.
+    """Print a script that completes in SHELL.
+
+    It completes commands, options and values, and the names of slots and workers that run. To have it from the next
+    shell on:
 
     \b
     bash:  supervise completion bash > ~/.local/share/bash-completion/completions/supervise
     zsh:   echo 'eval "$(supervise completion zsh)"' >> ~/.zshrc
     fish:  supervise completion fish > ~/.config/fish/completions/supervise.fish
-
-    It counts from the next shell on.
     """
     from click.shell_completion import ShellComplete, get_completion_class
 

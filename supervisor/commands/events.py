@@ -7,60 +7,33 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import client_of, json_option, mesh_name
+from .options import Following, client_of, following_options, json_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...shared.control.requests import Happened
 
-_FOLLOW = ""
 
-
-@click.command()
-@click.option("-n", "count", type=click.IntRange(0), default=20, help="Begin with so many of the latest (default: 20).")
-@click.option("--follow", is_flag=True, help="Then go on with what happens, until the mesh has stopped.")
-@click.option("--file", "files", metavar="FILE", type=click.Path(), multiple=True, help="The mesh of this file.")
-@click.option(
-    "-f",
-    "short",
-    metavar="[FILE]",
-    type=click.Path(),
-    multiple=True,
-    is_flag=False,
-    flag_value=_FOLLOW,
-    help="Alone, short for --follow; with FILE, short for --file.",
-)
-@mesh_name
-@click.option("--all", "everything", is_flag=True, help="Also what the events around it tell already (as with --json).")
+@click.command(cls=Following)
+@click.option("-n", "count", metavar="N", type=click.IntRange(0), default=20, help="Begin with the latest N (20).")
+@click.option("--all", "everything", is_flag=True, help="Also what other events tell already; as with --json.")
+@following_options
 @json_option
-def events(
-    count: int,
-    follow: bool,
-    files: tuple[str, ...],
-    short: tuple[str, ...],
-    name: str | None,
-    everything: bool,
-    as_json: bool,
-) -> None:
-    """Show what has happened in a running mesh, and with -f what happens, one event a line.
+def events(count: int, everything: bool, follow: bool, file: str | None, name: str | None, as_json: bool) -> None:
+    """Show what has happened in a running mesh.
 
-    With --json each line is an object. A reader that is too slow is told, by an event "dropped", how many it missed.
+    One event a line; with -f also those that follow, until the mesh has stopped. With --json each line is an object. A
+    reader that is too slow is told, by an event "dropped", how many it missed.
     """
-    named = [*files, *(file for file in short if file != _FOLLOW)]
-    if len(named) > 1:
-        raise click.UsageError("more than one file is named", click.get_current_context())
+    everything = everything or as_json
     show = _shower(as_json=as_json)
-    with client_of(named[0] if named else None, name) as client:
-        if not follow and _FOLLOW not in short:
-            for event in _latest(client.recent(), count, everything=everything or as_json):
-                show(event)
-            return
-        following = client.follow()
-        for event in _latest(following.recent, count, everything=everything or as_json):
+    with client_of(file, name) as client:
+        following = client.follow() if follow else None
+        for event in _latest(following.recent if following else client.recent(), count, everything=everything):
             show(event)
-        for event in following:
-            if everything or as_json or not _is_minor(event):
+        for event in following or ():
+            if everything or not _is_minor(event):
                 show(event)
 
 

@@ -72,7 +72,7 @@ class Following(click.Command):
 
     def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
         """Take a ``-f FILE`` for a ``--file FILE``."""
-        following = [*arguments[1:], ""]
+        following = [*arguments, ""][1:]
         return super().parse_args(
             context,
             [

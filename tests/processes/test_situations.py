@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import zmq
+from click.shell_completion import ShellComplete
 from tests.outside.mesh import OutsideMesh
 
 from meshvisor.supervisor import cli, client
@@ -34,7 +37,7 @@ COMMANDS: dict[str, list[tuple[list[str], bool]]] = {
     "restart": [(["restart", "b"], True), (["restart", "b", "--at-once"], True)],
     "scale": [(["scale", "b", "2"], True), (["scale", "a=1", "b=2", "--no-wait"], True)],
     "reload": [(["reload"], True), (["reload", "--dry-run"], True)],
-    "logs": [(["logs", "a"], False)],
+    "logs": [(["logs"], False), (["logs", "a", "-n", "3"], False)],
     "events": [(["events", "-n", "3"], True), (["events", "--follow", "-n", "3"], True)],
     "why": [(["why"], False), (["why", "a", "--now"], True)],
     "mesh": [(["mesh"], True)],
@@ -233,7 +236,7 @@ def test_with_a_name_that_is_none(
         (["scale", "a=1", "a=2"], 2, "a is named twice"),
         (["start"], 2, "Missing argument 'NAME...'"),
         (["events", "-n", "-1"], 2, "Invalid value for '-n'"),
-        (["events", "-f", "x.toml", "--file", "y.toml"], 2, "more than one file is named"),
+        (["events", "-f", "-f", "x.toml", "--name", "y"], 2, "give one of them"),
         (["completion", "csh"], 2, "Invalid value"),
         (["reload", "-f", "copy.toml"], 2, "the mesh 'demo' runs by"),
     ],
@@ -341,6 +344,95 @@ def test_a_slot_that_misses_its_goal_is_status_1_with_the_reason(
         assert execute(["reload"]) == 0
 
 
+def test_who_does_not_wait_any_longer_is_told_that_it_goes_on(
+    mesh: OutsideMesh, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of(mesh, monkeypatch)
+
+    def interrupted(self: object, *names: str, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(client.Client, "restart", interrupted)
+    assert execute(["restart", "a"]) == 130
+    assert capsys.readouterr().err == "\nsupervise: the restart goes on without being waited for\n"
+
+
+# What the shell completes.
+
+
+def completed(*words: str) -> list[str]:
+    shell = ShellComplete(cli.supervise, {}, "supervise", "_SUPERVISE_COMPLETE")
+    return [item.value for item in shell.get_completions(list(words[:-1]), words[-1])]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["rest"], ["restart"]),
+        (["restart", ""], ["a", "b", "b-0", "b-1"]),
+        (["stop", "a", "b-"], ["b-0", "b-1"]),
+        (["scale", ""], ["a", "b"]),
+        (["why", "b-1"], ["b-1"]),
+        (["start", "--no"], ["--no-wait"]),
+        (["blacklist", "add", "x", "--severity", "h"], ["hard"]),
+        (["completion", ""], ["bash", "zsh", "fish"]),
+        (["start", "-f", "elsewhere.toml", ""], []),
+        (["start", "--name", "elsewhere", ""], []),
+    ],
+)
+def test_names_and_values_are_completed(
+    words: list[str], expected: list[str], mesh: OutsideMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of(mesh, monkeypatch)
+    assert completed(*words) == expected
+
+
+def test_the_name_of_a_mesh_is_completed(mesh: OutsideMesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MESHVISOR_RUNTIME_DIR", str(mesh.runtime))
+    (mesh.runtime / "dead").mkdir(exist_ok=True)
+    assert completed("status", "--name", "d") == ["demo"]
+
+
+def test_nothing_is_completed_and_nothing_said_without_an_answer(
+    stopped: OutsideMesh, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert completed("restart", "") == []
+    monkeypatch.chdir("/")
+    assert completed("restart", "") == []
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_names_the_command(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["completion", shell]) == 0
+    assert "_SUPERVISE_COMPLETE=" in capsys.readouterr().out
+
+
+def test_bash_completes(mesh: OutsideMesh) -> None:
+    folder = Path(sys.executable).parent
+    script = "source <(supervise completion bash); COMP_WORDS=(supervise restart b-); COMP_CWORD=2;"
+    script += ' _supervise_completion supervise; echo "${COMPREPLY[@]}"'
+    environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+    ended = subprocess.run(
+        ["bash", "-c", script], cwd=mesh.folder, env=environment, check=False, capture_output=True, text=True
+    )
+    assert (ended.stdout, ended.stderr) == ("b-0 b-1\n", "")
+
+
+# What it costs to ask.
+
+
+def test_the_status_imports_little(mesh: OutsideMesh) -> None:
+    """DESIGN, section 6: 150 ms. What is not imported is what that takes."""
+    program = "import sys; from meshvisor.supervisor.cli import execute; execute(['status']); print(*sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", program], cwd=mesh.folder, check=True, capture_output=True, text=True)
+    modules = set(ended.stdout.splitlines()[-1].split())
+    heavy = {"asyncio", "rich", "psutil", "difflib", "ssl", "prometheus_client", "importlib.metadata"}
+    ours = {f"meshvisor.{name}" for name in ("shared.config.rules", "shared.config.model", "shared.memory.blacklist")}
+    assert modules & (heavy | ours | {"meshvisor.supervisor.supervisor"}) == set()
+    assert "meshvisor.supervisor.status" in modules
+
+
 # At its end.
 
 
@@ -358,9 +450,12 @@ def test_with_a_mesh_that_is_stopping(tmp_path: Path, give: Give, monkeypatch: p
                 assert status == 0
             else:
                 assert (status, said) == (1, "supervise: the mesh is stopping: shutdown was asked for\n"), arguments
-        mesh.signal(signal.SIGTERM)
-        mesh.signal(signal.SIGTERM)
-        assert mesh.wait(30) == 1
+        now = mesh.status()
+        assert now is not None
+        (pid,) = (worker.pid for worker in now.workers if worker.name == "stubborn")
+        assert pid is not None
+        os.killpg(pid, signal.SIGKILL)
+        assert mesh.wait(30) == 0
 
 
 def test_events_are_followed_until_the_mesh_has_stopped(

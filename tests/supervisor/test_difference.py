@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.supervisor.fake import mesh
 
-from meshvisor.shared.config.model import Backoff, WorkerConfig
+from meshvisor.shared.config.model import Backoff, Ready, WorkerConfig
 from meshvisor.shared.control.requests import Difference, KeyChange, Step
 from meshvisor.supervisor.difference import difference
 from meshvisor.supervisor.outcome import differences, sentence
@@ -55,6 +55,14 @@ def test_each_kind_of_change_has_its_place() -> None:
     assert (found.refused, found.is_empty) == ((), False)
 
 
+def test_of_a_table_that_comes_or_goes_only_what_is_set_counts() -> None:
+    tcp, file = Ready(tcp="localhost:1"), Ready(file=Path("/up"))
+    found = difference(mesh(A), mesh(command("a", ready=tcp)))
+    assert found.replaced == {"a": (KeyChange("ready", None, {"tcp": "localhost:1", "notify": False}),)}
+    found = difference(mesh(command("a", ready=tcp)), mesh(command("a", ready=file)))
+    assert found.replaced == {"a": (KeyChange("ready.tcp", "localhost:1", None), KeyChange("ready.file", None, "/up"))}
+
+
 def test_a_change_of_the_mesh_replaces_workers_and_no_commands() -> None:
     worker = WorkerConfig("w", Path("/"), class_path="m:W")
     before = mesh(A, worker)
@@ -74,7 +82,13 @@ def test_a_difference_reads_well() -> None:
         added={"new": ("new-0", "new-1"), "many": tuple(f"many-{number}" for number in range(12)), "none": ()},
         removed={"gone": ("gone",)},
         replaced={"a": (KeyChange("env.MODE", None, "fast"), KeyChange("command", ["x"], ["x", "y" * 80]))},
-        adjusted={"b": (KeyChange("stop_timeout", 5.0, 0.25), KeyChange("max_memory", 536870912, None))},
+        adjusted={
+            "b": (
+                KeyChange("stop_timeout", 5.0, 0.25),
+                KeyChange("max_memory", 536870912, None),
+                KeyChange("umask", 23, 63),
+            )
+        },
         rescaled={"c": (4, 1)},
         supervisor=(KeyChange("supervisor.max_restarts", 5, 10),),
         refused=("mesh.name cannot change while the mesh runs",),
@@ -86,11 +100,12 @@ def test_a_difference_reads_well() -> None:
         "- gone is removed: gone",
         "~ a is restarted:",
         '      env.MODE: (not set) -> "fast"',
-        '      command: ["x"] -> ["x", "' + "y" * 52 + "…",
+        '      command: ["x"] -> ["x", "' + "y" * 50 + "...",
         "~ c has 1 slot instead of 4",
         "~ b is adjusted, without a restart:",
         "      stop_timeout: 5.0 s -> 250 ms",
         "      max_memory: 512 MiB -> (not set)",
+        '      umask: "027" -> "077"',
         "~ [supervisor] is adjusted:",
         "      supervisor.max_restarts: 5 -> 10",
         "! mesh.name cannot change while the mesh runs",

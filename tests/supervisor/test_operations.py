@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.supervisor.fake import FakeSupervisor, mesh
+from tests.supervisor.stage import Part, Stage
 
 from meshvisor.shared.config import load_config
+from meshvisor.shared.config.model import WorkerConfig
 from meshvisor.shared.control.requests import (
     Accepted,
     Answer,
@@ -24,6 +27,7 @@ from meshvisor.shared.control.requests import (
     Step,
     Stop,
 )
+from meshvisor.shared.errors import SupervisorError
 from meshvisor.supervisor.operations import Operations
 from meshvisor.workers.testing import run_virtual
 
@@ -155,18 +159,18 @@ def test_they_begin_in_the_order_in_which_they_were_asked_for() -> None:
 def test_so_many_go_on_at_once_and_no_more() -> None:
     async def work(desk: Desk) -> None:
         desk.supervisor.hold()
-        for _ in range(17):
+        for _ in range(65):
             desk.begin(Stop(("a",)))
         await asyncio.sleep(1.0)
-        assert desk.told[:16] == [Accepted()] * 16
-        last = desk.told[16]
+        assert desk.told[:64] == [Accepted()] * 64
+        last = desk.told[64]
         assert isinstance(last, Refused)
         assert last.why is Refusal.BUSY
         desk.supervisor.finish()
         await desk.end()
         assert (await desk.carry_out(Stop(("a",))))[-2] == Accepted()
 
-    assert len(on_desk(work).supervisor.asked) == 17
+    assert len(on_desk(work).supervisor.asked) == 65
 
 
 def test_the_end_of_the_mesh_is_the_end_of_what_goes_on() -> None:
@@ -178,6 +182,117 @@ def test_the_end_of_the_mesh_is_the_end_of_what_goes_on() -> None:
         assert desk.operations.pending == 0
 
     assert on_desk(work).supervisor.cancelled == 1
+
+
+# Two operators at once, on a supervisor that is real but for its processes.
+
+
+def on_stage(part: Part, *changes: Change, pause: float = 0.01) -> tuple[dict[str, str], list[list[Answer]]]:
+    """Begin the changes one after the other, and return the states in the end, and what each was told."""
+    stage = Stage(*(WorkerConfig(name, Path("/"), command=("x",), stop_timeout=60.0) for name in ("a", "b")))
+    told: list[list[Answer]] = [[] for _ in changes]
+
+    async def story() -> dict[str, str]:
+        await stage.supervisor.start_all()
+        await asyncio.sleep(1.0)
+        stage.parts["a"] = part
+        operations = Operations(stage.supervisor)
+        for change, answers in zip(changes, told, strict=True):
+            operations.begin(change, answers.append)
+            await asyncio.sleep(pause)
+        while operations.pending:
+            await asyncio.sleep(0.01)
+        states = stage.states
+        stage.supervisor.request_kill()
+        await stage.supervisor.wait()
+        return states
+
+    with stage.opened():
+        return run_virtual(story()), told
+
+
+def outcome(answers: list[Answer]) -> str:
+    last = answers[-1]
+    return last.text if isinstance(last, Refused) else type(last).__name__
+
+
+def test_a_stop_overtakes_a_restart_that_does_not_get_on() -> None:
+    states, (first, second) = on_stage(Part(ready=None), Restart(("a",)), Stop(("a",)), pause=0.5)
+    assert states == {"a": "stopped", "b": "ready"}
+    assert outcome(first) == "a did not become ready: it was stopped"
+    assert outcome(second) == "Done"
+
+
+def test_a_start_overtakes_a_stop_that_takes_its_time() -> None:
+    states, (first, second) = on_stage(Part(), Restart(("a",)), Stop(("a",)), pause=0.5)
+    assert (states["a"], outcome(first), outcome(second)) == ("stopped", "Done", "Done")
+    states, (first, second) = on_stage(Part(), Stop(("a",)), Start(("a",)))
+    assert states == {"a": "ready", "b": "ready"}
+    assert outcome(first) == "a: started again while it stopped"
+    assert outcome(second) == "Done"
+
+
+def test_two_restarts_of_a_slot_are_both_done() -> None:
+    states, told = on_stage(Part(ready=0.2), Restart(("a",)), Restart(("a",)), Restart(("b",)))
+    assert (states, [outcome(answers) for answers in told]) == ({"a": "ready", "b": "ready"}, ["Done"] * 3)
+
+
+def test_the_latest_scale_counts_and_the_ones_before_come_to_an_end() -> None:
+    states, told = on_stage(Part(ready=0.2), Scale({"b": 3}), Scale({"b": 1}), Scale({"b": 2}))
+    assert states == {"a": "ready", "b": "ready", "b-1": "ready"}
+    assert outcome(told[2]) == "Done"
+    assert all(isinstance(answers[-1], Done | Refused) for answers in told)
+
+
+def test_nothing_is_scaled_unless_all_of_it_can_be() -> None:
+    stage = Stage(*(WorkerConfig(name, Path("/"), command=("x",)) for name in ("a", "b", "a-1")))
+
+    async def story() -> None:
+        await stage.supervisor.start_all()
+        await asyncio.sleep(1.0)
+        for replicas, text in [
+            ({"b": 3, "c": 1}, "there is no worker and no slot called 'c'"),
+            ({"b": 3, "a": 2}, "2 of a would need a slot a-1, which is a worker"),
+        ]:
+            with pytest.raises(SupervisorError, match=text):
+                await stage.supervisor.scale_all(replicas)
+        with pytest.raises(ValueError, match="from 0 to 1000"):
+            await stage.supervisor.scale_all({"b": 3, "a": -1})
+        assert list(stage.states) == ["a", "b", "a-1"]
+        stage.supervisor.request_stop()
+        await stage.supervisor.wait()
+
+    with stage.opened():
+        run_virtual(story())
+
+
+def test_what_was_scaled_stays_so_until_a_reload_has_another_number() -> None:
+    """DESIGN, section 4.4: it lasts until a reload that changes ``replicas``."""
+    stage = Stage(WorkerConfig("a", Path("/"), command=("x",), replicas=2))
+
+    async def story() -> None:
+        supervisor = stage.supervisor
+        await supervisor.start_all()
+        await asyncio.sleep(1.0)
+        in_file = supervisor.config
+        await supervisor.scale("a", 4)
+        await supervisor.scale("a", 3)
+        assert supervisor.difference(in_file).is_empty
+        assert (await supervisor.reload(in_file)).is_empty
+        assert list(stage.states) == ["a-0", "a-1", "a-2"]
+        one = replace(in_file, workers=(replace(in_file.workers[0], replicas=1),))
+        assert supervisor.difference(one).rescaled == {"a": (3, 1)}
+        assert (await supervisor.reload(one)).rescaled == {"a": (3, 1)}
+        assert list(stage.states) == ["a-0"]
+        assert (await supervisor.reload(in_file)).rescaled == {"a": (1, 2)}
+        await supervisor.scale("a", 1)
+        assert (await supervisor.reload(one)).is_empty  # the file says the same now, and counts again
+        assert (await supervisor.reload(in_file)).rescaled == {"a": (1, 2)}
+        supervisor.request_stop()
+        await supervisor.wait()
+
+    with stage.opened():
+        run_virtual(story())
 
 
 # Reloading.
@@ -255,11 +370,11 @@ def test_a_reload_that_is_one_too_many_is_noted_as_well() -> None:
     async def work(desk: Desk) -> None:
         desk.supervisor.config = mesh()
         desk.supervisor.hold()
-        for _ in range(16):
+        for _ in range(64):
             desk.begin(Stop(("a",)))
         desk.begin(Reload())
-        assert isinstance(desk.told[16], Refused)
+        assert isinstance(desk.told[64], Refused)
         desk.supervisor.finish()
         await desk.end()
 
-    assert on_desk(work).notes == ["not reloading: 16 changes are being carried out; try again in a moment"]
+    assert on_desk(work).notes == ["not reloading: 64 changes are being carried out; try again in a moment"]

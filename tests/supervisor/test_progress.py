@@ -16,7 +16,7 @@ def status(name: str, state: WorkerState = WorkerState.READY) -> WorkerStatus:
 
 def test_each_step_is_told_with_its_own_time() -> None:
     told: list[Step] = []
-    progress = Progress({"a", "b"}.__contains__, told.append)
+    progress = Progress({"a", "b"}.__contains__, told.append, 1.0)
     for now, name, slot in [
         (1.0, "slot-stopping", "a"),
         (1.5, "slot-exited", "a"),
@@ -32,21 +32,27 @@ def test_each_step_is_told_with_its_own_time() -> None:
 
 def test_what_happens_to_others_is_not_told() -> None:
     told: list[Step] = []
-    progress = Progress({"a"}.__contains__, told.append)
+    progress = Progress({"a"}.__contains__, told.append, 1.0)
     progress.heard(event("slot-ready", "b"), 1.0)
     progress.heard(event("mesh-ready", "", 0), 1.0)
     assert (told, progress.steps([])) == ([], ())
 
 
+def test_what_had_begun_before_counts_from_the_change_on() -> None:
+    progress = Progress({"a"}.__contains__, lambda step: None, 1.0)
+    progress.heard(event("slot-stopped", "a"), 3.0)
+    assert progress.steps([]) == (Step("a", "stopped", 2, 2.0),)
+
+
 def test_a_slot_with_nothing_to_do_is_as_it_was() -> None:
-    progress = Progress({"a", "b"}.__contains__, lambda step: None)
+    progress = Progress({"a", "b"}.__contains__, lambda step: None, 1.0)
     progress.heard(event("slot-ready", "a"), 1.0)
     steps = progress.steps([status("a"), status("b", WorkerState.STOPPED)])
     assert steps == (Step("a", "ready", 2, 0.0), Step("b", "stopped", 3, None))
 
 
 def test_only_the_latest_step_of_a_slot_counts_in_the_end() -> None:
-    progress = Progress({"a"}.__contains__, lambda step: None)
+    progress = Progress({"a"}.__contains__, lambda step: None, 1.0)
     progress.heard(event("slot-ready", "a", 2), 1.0)
     progress.heard(event("slot-starting", "a", 3), 4.0)
     progress.heard(event("slot-ready", "a", 3), 4.5)
