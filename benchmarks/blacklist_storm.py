@@ -6,8 +6,10 @@ only what it has found out by itself, then all share one blacklist. Fewer dials 
 number of sessions says that nobody was held up by it. All begin at the same instant, when nobody can know anything
 yet: dials are counted up to the end of the first penalty and from then on.
 
-Then the wake-up: subscribers spread over the same number of processes, how long after one ``set_penalty`` the last of
-them is called, median and worst of several. CLOCK_MONOTONIC is the same in all processes of a machine.
+Then the wake-up: 50 subscribers spread over processes, how long after one ``set_penalty`` the last of them is called,
+median and worst of several. The floor beside it are as many processes that wait on the same eventfd and look at the
+clock, and nothing else: what the kernel needs to wake so many interpreters. Both take turns. CLOCK_MONOTONIC is the
+same in all processes of a machine.
 """
 
 from __future__ import annotations
@@ -18,13 +20,16 @@ import contextlib
 import functools
 import json
 import os
+import select
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from meshvisor.shared.memory.blacklist import SharedBlacklist
 
@@ -35,6 +40,9 @@ REST = 0.2
 """Seconds between two sessions of a worker."""
 
 BODY = b"x" * 64
+
+PRINTS_AFTER = 0.05
+"""Seconds until a listener prints: while one process writes, another one would wait for its processor."""
 
 
 async def work(number: int, bad: str, good: str, seconds: float, memory: int, wake: int) -> None:
@@ -78,13 +86,25 @@ async def listen(memory: int, wake: int, count: int) -> None:
         called += 1
         if called == count:
             called = 0
-            # Later: while one process writes, another one waits for its processor.
-            loop.call_later(0.05, print_, time.monotonic_ns())
+            loop.call_later(PRINTS_AFTER, print_, time.monotonic_ns())
 
     for table in tables:
         table.subscribe(note)
     print("ready", flush=True)
     await asyncio.Event().wait()
+
+
+def wait(wake: int) -> None:
+    """Be the floor of ``listen``: print when this process was woken, for each change."""
+    poll = select.epoll()
+    poll.register(wake, select.EPOLLIN | select.EPOLLET)
+    poll.poll(0)
+    print("ready", flush=True)
+    while True:
+        poll.poll()
+        at = time.monotonic_ns()
+        time.sleep(PRINTS_AFTER)
+        print(at, flush=True)
 
 
 class Endpoints:
@@ -148,30 +168,42 @@ async def storm(workers: int, seconds: float, table: SharedBlacklist | None) -> 
         return first, len(endpoints.dials) - first, sum(int(answer or 0) for answer in answers)
 
 
-def wake(processes: int, subscribers: int, rounds: int) -> list[float]:
-    """Return how long after each change the last of all subscribers was called, in milliseconds."""
-    with SharedBlacklist.create(source="benchmark") as table:
-        descriptors = (table.fileno(), table.wake_fd)
-        command = [sys.executable, "-m", "benchmarks.blacklist_storm", "--role", "listener"]
-        command += ["--workers", str(subscribers // processes), "--descriptors", *map(str, descriptors)]
-        children = [
-            subprocess.Popen(command, stdout=subprocess.PIPE, text=True, pass_fds=descriptors) for _ in range(processes)
-        ]
-        lines = [child.stdout for child in children if child.stdout is not None]
-        for line in lines:
-            assert line.readline() == "ready\n"
-        latencies = []
+@contextlib.contextmanager
+def listeners(table: SharedBlacklist, role: str, processes: int, each: int) -> Iterator[list[IO[str]]]:
+    """Run processes of ``role`` with ``each`` subscribers each; yield what they print."""
+    descriptors = (table.fileno(), table.wake_fd)
+    command = [sys.executable, "-m", "benchmarks.blacklist_storm", "--role", role]
+    command += ["--workers", str(each), "--descriptors", *map(str, descriptors)]
+    children = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, pass_fds=descriptors) for _ in range(processes)
+    ]
+    lines = [child.stdout for child in children if child.stdout is not None]
+    for line in lines:
+        assert line.readline() == "ready\n"
+    yield lines
+    for child in children:
+        child.send_signal(signal.SIGTERM)
+        child.wait()
+        if child.stdout is not None:
+            child.stdout.close()
+
+
+def wake(processes: int, subscribers: int, rounds: int) -> dict[str, list[float]]:
+    """Return how long after each change the last of all was called, or woken, in milliseconds."""
+    latencies: dict[str, list[float]] = {"listener": [], "floor": []}
+    with contextlib.ExitStack() as stack:
+        each = subscribers // processes
+        places = {}
+        for role in latencies:
+            table = stack.enter_context(SharedBlacklist.create(source="benchmark"))
+            places[role] = table, stack.enter_context(listeners(table, role, processes, each))
         for number in range(rounds):
-            time.sleep(0.02)
-            at = time.monotonic_ns()
-            table.set_penalty("memory:bad", "hard", 100.0 + number)
-            latencies.append((max(int(line.readline()) for line in lines) - at) / 1e6)
-        for child in children:
-            child.send_signal(signal.SIGTERM)
-            child.wait()
-            if child.stdout is not None:
-                child.stdout.close()
-        return latencies
+            for role, (table, lines) in places.items():
+                time.sleep(0.02)
+                at = time.monotonic_ns()
+                table.set_penalty("memory:bad", "hard", 100.0 + number)
+                latencies[role].append((max(int(line.readline()) for line in lines) - at) / 1e6)
+    return latencies
 
 
 def compare(workers: int, seconds: float, rounds: int) -> None:
@@ -202,7 +234,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--role", choices=["worker", "listener"], help=argparse.SUPPRESS)
+    parser.add_argument("--role", choices=["worker", "listener", "floor"], help=argparse.SUPPRESS)
     parser.add_argument("--number", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--bad", default="", help=argparse.SUPPRESS)
     parser.add_argument("--good", default="", help=argparse.SUPPRESS)
@@ -213,15 +245,23 @@ def main() -> None:
         asyncio.run(work(given.number, given.bad, given.good, given.seconds, memory, wake_fd))
     elif given.role == "listener":
         asyncio.run(listen(memory, wake_fd, given.workers))
+    elif given.role == "floor":
+        wait(wake_fd)
     else:
         os.chdir(Path(__file__).resolve().parents[1])
         compare(given.workers, given.seconds, given.rounds)
         for processes in (5, 50):
-            latencies = sorted(wake(processes, 50, 100))
-            print(
-                f"50 subscribers in {processes} processes: the last is called {statistics.median(latencies):.2f} ms "
-                f"after the change (p99 {latencies[-2]:.2f}, worst {latencies[-1]:.2f})"
-            )
+            for role, latencies in wake(processes, 50, 100).items():
+                latencies.sort()
+                what = (
+                    f"50 subscribers in {processes} processes"
+                    if role == "listener"
+                    else f"floor, {processes} processes"
+                )
+                print(
+                    f"{what + ':':32} the last one after {statistics.median(latencies):.2f} ms "
+                    f"(p99 {latencies[-2]:.2f}, worst {latencies[-1]:.2f})"
+                )
 
 
 if __name__ == "__main__":

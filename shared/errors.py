@@ -15,6 +15,7 @@
     ├── CallError
     │   ├── CallTimeout        the reply did not come in time (also a TimeoutError)
     │   └── RemoteError        the method raised; the text holds the remote traceback
+    ├── PluginError            a plugin failed the application that hosts it (``.fault``: how)
     ├── RetryAfter             an adapter or a peer asks for a pause (``.seconds``)
     ├── SegmentError           shared memory that cannot be made, opened or used (``.segment``, ``.reason``)
     │   └── BlacklistError     the same, of a shared blacklist
@@ -27,6 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 
 class MeshError(Exception):
@@ -52,7 +54,10 @@ class Fault:
 
 
 class ConfigError(MeshError):
-    """A configuration that cannot be used; ``faults`` holds everything that is wrong with it, in the file's order."""
+    """A configuration that cannot be used; ``faults`` holds everything that is wrong with it, in the file's order.
+
+    ``file`` is empty, and lines are 0, for a configuration that a program has made.
+    """
 
     def __init__(self, file: str, faults: Sequence[Fault]) -> None:
         self.file = file
@@ -60,7 +65,7 @@ class ConfigError(MeshError):
         super().__init__(file, self.faults)
 
     def __str__(self) -> str:
-        return "\n".join(f"{self.file}:{fault.line}: {fault}" for fault in self.faults)
+        return "\n".join(f"{self.file}:{fault.line}: {fault}" if self.file else str(fault) for fault in self.faults)
 
 
 class LinkError(MeshError):
@@ -221,6 +226,41 @@ class RemoteError(CallError):
     def __str__(self) -> str:
         text = f"{self.target}.{self.method} raised {self.kind}: {self.message}"
         return f"{text}\n\nRemote traceback:\n{self.traceback.rstrip()}" if self.traceback else text
+
+
+class PluginFault(StrEnum):
+    """How a plugin failed."""
+
+    CRASHED = "crashed"  # its process ended by itself, or by a signal
+    HUNG = "hung"  # its event loop stood still, and it was killed
+    FROZEN = "frozen"  # it was stopped by a signal, and was killed
+    MEMORY = "memory"  # it grew beyond its limit, or memory ran out, and it was ended
+    FLOODED = "flooded"  # it said more to the host than it may, and was killed
+    START_TIMEOUT = "start-timeout"  # it was not ready in time, and was killed
+    STOPPED = "stopped"  # it is disabled, or was while it worked; or it has ended, and is not restarted
+    PARKED = "parked"  # it has failed too often, and is tried only now and then
+    FAILED = "failed"  # it has ended badly, and is not restarted
+    REFUSED = "refused"  # it is not what the host needs: its version, or what it offers
+    BAD_RESULT = "bad-result"  # it returned something else than was agreed
+
+
+class PluginError(MeshError):
+    """A plugin could not do what it was asked to; ``reason`` says it in words, ``traceback`` is the plugin's own.
+
+    What a method raises is a ``RemoteError``, as between workers, and one that takes too long a ``CallTimeout``: then
+    the plugin itself is well.
+    """
+
+    def __init__(self, plugin: str, fault: PluginFault, reason: str, traceback: str = "") -> None:
+        self.plugin = plugin
+        self.fault = fault
+        self.reason = reason
+        self.traceback = traceback
+        super().__init__(plugin, fault, reason, traceback)
+
+    def __str__(self) -> str:
+        text = f"plugin {self.plugin} {self.reason}"
+        return f"{text}\n\nWhere it was:\n{self.traceback.rstrip()}" if self.traceback else text
 
 
 class RetryAfter(MeshError):

@@ -28,7 +28,11 @@ Reading order, from what decides to what acts:
     renewal, changeover             what an operator changes: the code, the slots, the configuration
     hoard                           descriptors kept for the day on which there are none
     hub, supervisor                 the mesh as a whole, and as a library
+      member, embedding             in a program that is a node itself
     survey                          how the links of all workers are, when somebody asks
+    figures, gauge                  what is measured of a mesh, when somebody asks
+      metrics, exposition           the table of metrics, and the text for Prometheus
+      outlet, scrape                where they are served, over HTTP
     difference, progress            pure: what a reload would change; how far a change has come
     operations                      changes that operators ask for, carried out to the end
     pump, gate, feed                sockets of ZeroMQ in our loop, who gets in, and events for whoever listens

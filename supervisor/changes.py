@@ -29,7 +29,7 @@ POLICY = frozenset(
     }
 )
 # Keys that cannot change under a running supervisor: it found, locked and opened what they name when it started.
-_FIXED = {"mesh": ("name", "secret_file"), "supervisor": ("runtime_dir", "log_dir", "metrics")}
+_FIXED = {"mesh": ("name", "secret_file"), "supervisor": ("runtime_dir", "log_dir")}
 
 
 @dataclass(frozen=True, slots=True)

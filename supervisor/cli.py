@@ -32,6 +32,7 @@ COMMANDS = {
     "events": "events",
     "why": "history",
     "mesh": "mesh",
+    "metrics": "metrics",
     "blacklist": "blacklist",
     "shutdown": "lifetime",
     "completion": "completion",

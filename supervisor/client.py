@@ -24,7 +24,9 @@ from ..shared.control.requests import (
     Done,
     EventLog,
     Faulty,
+    FiguresReport,
     GetEvents,
+    GetFigures,
     GetLinks,
     GetNames,
     GetStatus,
@@ -53,6 +55,7 @@ from ..shared.control.requests import (
 from ..shared.errors import ConfigError, SupervisorError
 from .directory import NotRunning as NotRunning
 from .directory import find_running
+from .figures import MeshFigures
 from .following import Following
 from .naming import UnknownSlot
 from .snapshot import MeshLinks, MeshStatus
@@ -148,6 +151,13 @@ class Client:
         self._set_up(socket, "events")
         self._sockets.append(socket)
         return Following(socket, partial(self._receive, socket), self.recent, self._timeout)
+
+    def figures(self, *, each: bool = False) -> MeshFigures:
+        """Return what is measured of the mesh; see ``Supervisor.figures``."""
+        answer = self._ask(GetFigures(each))
+        if not isinstance(answer, FiguresReport):
+            raise _strange(answer)
+        return msgspec.json.decode(answer.figures, type=MeshFigures)
 
     def traces(self, slot: str) -> str:
         """Return where the process in ``slot`` is now: the tracebacks of all its threads.

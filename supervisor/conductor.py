@@ -31,6 +31,7 @@ class Conductor:
     ) -> None:
         self.outcome: strategy.Verdict | None = None
         self.was_ready = False
+        self.is_lasting = False  # the mesh goes on when every slot has ended
         self._fleet = fleet
         self._section = section
         self._publish = publish
@@ -114,7 +115,7 @@ class Conductor:
             section = self._section
             self._publish("limit-exceeded", max_restarts=section.max_restarts, window=section.max_restarts_window)
             self.end(strategy.Verdict(3, "the restart limit is exceeded"))
-        elif verdict := strategy.verdict([(slot.config, slot.child) for slot in self._fleet]):
+        elif not self.is_lasting and (verdict := strategy.verdict([(slot.config, slot.child) for slot in self._fleet])):
             self.end(verdict)
 
     def _take_down_siblings(self) -> None:

@@ -26,6 +26,7 @@ from ..shared.control.requests import (
     Accepted,
     Answer,
     EventLog,
+    FiguresReport,
     KnownNames,
     LinksReport,
     Refusal,
@@ -38,6 +39,7 @@ from ..shared.control.requests import (
 from ..shared.errors import MeshError, SupervisorError
 from .directory import RuntimeDirectory
 from .feed import Feed
+from .figures import MeshFigures
 from .gate import Gate
 from .operations import Operations, refused
 from .pump import Pump, Socket
@@ -62,6 +64,8 @@ class Controlled(Protocol):
     def traces(self, slot: str) -> Awaitable[str]: ...
 
     def links(self) -> Awaitable[MeshLinks]: ...
+
+    def figures(self, *, each: bool = ...) -> Awaitable[MeshFigures]: ...
 
 
 class ControlServer:
@@ -88,6 +92,7 @@ class ControlServer:
             requests.GetLinks: self._tell_links,
             requests.GetNames: self._name,
             requests.GetEvents: self._remember,
+            requests.GetFigures: self._tell_figures,
             requests.Shutdown: self._shut_down,
             requests.Why: self._trace,
         }
@@ -194,13 +199,10 @@ class ControlServer:
         return StatusReport(msgspec.Raw(msgspec.json.encode(self._supervisor.status())))
 
     async def _tell_links(self, question: requests.GetLinks) -> Answer:
-        links = await self._supervisor.links()
-        # The links of 100 workers are 2 MB: node by node, they are nobody's delay.
-        nodes = []
-        for node in links.nodes:
-            nodes.append(msgspec.Raw(msgspec.json.encode(node)))
-            await asyncio.sleep(0)
-        return LinksReport(msgspec.Raw(msgspec.json.encode({**msgspec.structs.asdict(links), "nodes": nodes})))
+        return LinksReport(await _encoded(await self._supervisor.links()))
+
+    async def _tell_figures(self, question: requests.GetFigures) -> Answer:
+        return FiguresReport(await _encoded(await self._supervisor.figures(each=question.each)))
 
     def _shut_down(self, question: requests.Shutdown) -> Answer:
         self._supervisor.request_stop("shutdown was asked for")
@@ -213,6 +215,15 @@ class ControlServer:
 @cache
 def _release() -> str:
     return version("meshvisor")
+
+
+async def _encoded(facts: MeshLinks | MeshFigures) -> msgspec.Raw:
+    """Return ``facts`` as JSON. The links of 100 workers are 2 MB of it: made node by node, they are nobody's delay."""
+    nodes = []
+    for node in facts.nodes:
+        nodes.append(msgspec.Raw(msgspec.json.encode(node)))
+        await asyncio.sleep(0)
+    return msgspec.Raw(msgspec.json.encode({**msgspec.structs.asdict(facts), "nodes": nodes}))
 
 
 def _forget(answer: Awaitable[Answer]) -> None:

@@ -127,10 +127,11 @@ def _slot_ready(event: Event) -> str:
 
 
 def _slot_exited(event: Event) -> str:
-    return f"{event.slot} {_end(event)}{_consequence(event)}"
+    return f"{event.slot} {how_it_ended(event)}{_consequence(event)}"
 
 
-def _end(event: Event) -> str:
+def how_it_ended(event: Event) -> str:
+    """Return the end that a ``slot-exited`` tells of, in words that go on from the slot's name."""
     details = event.details
     text, uptime = details.get("text", ""), duration(details["uptime"])
     if details["cause"] == "start-timeout":

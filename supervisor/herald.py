@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
+from typing import Protocol
 
 from ..shared.core.roster import NodeRecord, Roster
-from .lifeline import Lifeline
+
+
+class Hearer(Protocol):
+    """A node, as far as it is told: a worker, by its ``Lifeline``, or a ``Member``."""
+
+    def tell(self, records: Iterable[NodeRecord], /) -> None:
+        """Hear what changed."""
 
 
 class Herald:
-    """Keeps the roster and the lifelines of the workers that hear of it."""
+    """Keeps the roster, and knows who hears of it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._roster = Roster()
-        self._lifelines: set[Lifeline] = set()
+        self._hearers: set[Hearer] = set()
         self._news: dict[str, NodeRecord] = {}
 
     @property
@@ -22,13 +30,13 @@ class Herald:
         """The whole roster as of now."""
         return tuple(self._roster)
 
-    def enroll(self, lifeline: Lifeline) -> None:
-        """Tell a worker, which has got ``records``, of every change from now on."""
-        self._lifelines.add(lifeline)
+    def enroll(self, hearer: Hearer) -> None:
+        """Tell a node, which has got ``records``, of every change from now on."""
+        self._hearers.add(hearer)
 
-    def dismiss(self, lifeline: Lifeline) -> None:
-        """Forget a worker that is gone."""
-        self._lifelines.discard(lifeline)
+    def dismiss(self, hearer: Hearer) -> None:
+        """Forget a node that is gone."""
+        self._hearers.discard(hearer)
 
     def announce(self, record: NodeRecord) -> None:
         """Take a record over; who is enrolled hears of it at the end of this turn of the loop."""
@@ -40,5 +48,5 @@ class Herald:
 
     def _tell(self) -> None:
         news, self._news = tuple(self._news.values()), {}
-        for lifeline in self._lifelines:
-            lifeline.tell(news)
+        for hearer in self._hearers:
+            hearer.tell(news)

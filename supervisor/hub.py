@@ -69,13 +69,15 @@ class EventStream:
             return Event(time.time(), "dropped", details={"count": count})
         return self._events.popleft()
 
-    def put(self, event: Event) -> None:
-        """Add ``event``; the oldest goes if there is no room."""
-        if len(self._events) >= _STREAM_LIMIT:
+    def put(self, event: Event) -> bool:
+        """Add ``event``; return whether the oldest had to go, for want of room."""
+        is_full = len(self._events) >= _STREAM_LIMIT
+        if is_full:
             self._events.popleft()
             self._dropped += 1
         self._events.append(event)
         self._wake()
+        return is_full
 
     def end(self) -> None:
         """Nothing more comes."""
@@ -93,6 +95,8 @@ class Hub:
     def __init__(self) -> None:
         self.events: Listeners[[Event]] = Listeners()
         self.output: Listeners[[str, str, str]] = Listeners()
+        self.dropped = 0
+        """How many events readers have lost because they were too slow."""
         self._streams: weakref.WeakSet[EventStream] = weakref.WeakSet()
         self._ended = False
 
@@ -101,7 +105,7 @@ class Hub:
         happened = Event(time.time(), event, slot, incarnation, details)
         self.events.notify(happened)
         for stream in tuple(self._streams):
-            stream.put(happened)
+            self.dropped += stream.put(happened)
         return happened
 
     def stream(self) -> EventStream:

@@ -103,6 +103,7 @@ class Identity:
             descriptors=tuple(descriptors),
             board_index=place,
             beat=mesh.beat,
+            sponsor=config.sponsor or "",
         )
 
     def record(self, status: NodeStatus, endpoints: tuple[str, ...] = (), why: str = "") -> NodeRecord:

@@ -158,24 +158,27 @@ class Life:
         """What it was waited for in vain."""
         return self._attendant.complaint if self._attendant else ""
 
+    @property
+    def age(self) -> float:
+        """For how many seconds there has been a process, or the wish for one; 0 if there is none any more."""
+        return 0.0 if self._usage is None else self._run.loop.time() - self._began_at
+
     def measure(self) -> tuple[float, float, int]:
         """Return its age in seconds, its share of a core in percent, and its memory in bytes."""
-        if self._usage is None:
-            return 0.0, 0.0, 0
-        age = self._run.loop.time() - self._began_at
-        return age, *self._usage.measure(age)
+        age = self.age
+        return (0.0, 0.0, 0) if self._usage is None else (age, *self._usage.measure(age))
 
     def entry(self) -> BoardEntry | None:
         """Return what it says of itself on the liveness board, if it does."""
         found = self._run.tables.board.read(self._place) if self._place >= 0 else None
         return found if found is not None and found.incarnation == self.identity.incarnation else None
 
-    def want_links(self, number: int, reported: Reported) -> bool:
+    def want_links(self, question: messages.LinksWanted, reported: Reported) -> bool:
         """Have a worker say how its links are; False, and nothing comes, if it owes an earlier answer still."""
         if self._lifeline is None or self._reported is not None:
             return False
         self._reported = reported
-        self._lifeline.want_links(number)
+        self._lifeline.want_links(question)
         return True
 
     # What its slot does with it.

@@ -38,7 +38,7 @@ class Lifeline:
         self._outgoing = b""
         self._descriptors: tuple[int, ...] = ()
         self._news: dict[str, NodeRecord] = {}
-        self._wanted: int | None = None
+        self._wanted: lifeline.LinksWanted | None = None
         self._stopping = False
         self._reading = True
         self._writing = False
@@ -63,9 +63,9 @@ class Lifeline:
         self._news.update((record.name, record) for record in records)
         self._flush()
 
-    def want_links(self, number: int) -> None:
-        """Ask for a ``LinkReport`` of that number. Whoever asks waits for it, or does without, before the next one."""
-        self._wanted = number
+    def want_links(self, question: lifeline.LinksWanted) -> None:
+        """Ask for a ``LinkReport``. Whoever asks waits for it before the next question, or does without."""
+        self._wanted = question
         self._flush()
 
     def stop(self) -> None:
@@ -112,7 +112,7 @@ class Lifeline:
             batch += lifeline.encode(lifeline.RosterNews(tuple(self._news.values())))
             self._news.clear()
         if self._wanted is not None:
-            batch += lifeline.encode(lifeline.LinksWanted(self._wanted))
+            batch += lifeline.encode(self._wanted)
             self._wanted = None
         if self._stopping:
             batch += lifeline.encode(lifeline.Stop())

@@ -115,6 +115,8 @@ class LogFile:
         slot: str = "",
         restored: Callable[[int], None] = lambda count: None,
     ) -> None:
+        self.lines = self.size = 0
+        """Lines, and bytes, that were written so far."""
         self._slot = slot
         self._is_json = options.format is LogFormat.JSON
         self._file = RotatedFile(path, max_size=options.max_size, keep=options.keep, lost=lost, restored=restored)
@@ -125,6 +127,8 @@ class LogFile:
         if kept:
             data = self._json(kept, incarnation) if self._is_json else self._text(kept)
             self._file.append(data, len(kept))
+            self.lines += len(kept)
+            self.size += len(data)
 
     def reconfigure(self, options: LogOptions) -> None:
         """Go on as ``options`` have it; what is written already stays as it is."""
@@ -226,8 +230,8 @@ class Output:
     """Everything that the processes of one slot print, over all its incarnations."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, log: LogFile, printed: Callable[[str, str], None]) -> None:
+        self.log = log
         self._loop = loop
-        self._log = log
         self._printed = printed
         self._pumps: list[Pump] = []
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
@@ -258,7 +262,7 @@ class Output:
 
     def reconfigure(self, options: LogOptions) -> None:
         """Keep the log as ``options`` have it from now on."""
-        self._log.reconfigure(options)
+        self.log.reconfigure(options)
 
     def drain(self) -> None:
         """Read what a process that died left in its pipes."""
@@ -269,10 +273,10 @@ class Output:
         """Read what is left, for the last time."""
         for pump in self._pumps:
             pump.finish()
-        self._log.close()
+        self.log.close()
 
     def _take(self, incarnation: int, tail: deque[str], heard: Callable[[str], None], lines: Lines) -> None:
-        self._log.write(lines, incarnation)
+        self.log.write(lines, incarnation)
         for kind, text in lines:
             if kind != PROGRESS:
                 tail.append(text[:_TAIL_WIDTH])

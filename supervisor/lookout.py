@@ -58,6 +58,10 @@ class Lookout:
     def _new_dog(self) -> Watchdog:
         return Watchdog(self._loop, self._board, self.beat, self._judged, self._suspected)
 
+    def take_lag(self) -> float:
+        """Return by how many seconds the supervisor's loop was late at worst since this was last asked."""
+        return self._dog.take_lag()
+
     def take_place(self) -> int:
         """Return a place on the board that nobody has, the lowest one; -1 if it is full."""
         if self._free:

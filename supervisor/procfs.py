@@ -11,20 +11,27 @@ import os
 from .verdict import Look, Others
 
 _TICK = 1.0 / os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 _SIZE = 4096
 _MOST_THREADS = 64  # looked at beside the loop's
 _EPOLL = frozenset({"ep_poll", "do_epoll_wait", "do_epoll_pwait"})  # by kernel: functions may be inlined into callers
 
 # Fields of stat, counted from behind the name (which may hold anything, parentheses too): proc_pid_stat(5) less 3.
-_STATE, _USER, _SYSTEM, _STARTED, _EXIT_CODE = 0, 11, 12, 19, 49
-_RSS = 21
-_PAGE = os.sysconf("SC_PAGE_SIZE")
+_STATE, _USER, _SYSTEM, _STARTED, _RESIDENT, _EXIT_CODE = 0, 11, 12, 19, 21, 49
 
 
 def start_time(pid: int) -> int | None:
     """Return when ``pid`` started, in ticks since the boot; None if there is no such process."""
     fields = _fields(f"/proc/{pid}/stat")
     return int(fields[_STARTED]) if fields else None
+
+
+def usage(pid: int) -> tuple[float, int] | None:
+    """Return the seconds of CPU and the resident bytes of a process that is not reaped yet; None if it is gone."""
+    fields = _fields(f"/proc/{pid}/stat")
+    if not fields:
+        return None
+    return (int(fields[_USER]) + int(fields[_SYSTEM])) * _TICK, int(fields[_RESIDENT]) * _PAGE
 
 
 def look(pid: int, tid: int, started: int, now: float) -> Look | None:
@@ -51,14 +58,6 @@ def look(pid: int, tid: int, started: int, now: float) -> Look | None:
         stop_signal=int(thread[_EXIT_CODE]) & 0x7F if state == "T" else 0,
         others=_others(pid, tid),
     )
-
-
-def cost(pid: int) -> tuple[float, int] | None:
-    """Return the seconds of CPU that a process has used, and its resident bytes; None if it cannot be looked at."""
-    fields = _fields(f"/proc/{pid}/stat")
-    if not fields:
-        return None
-    return (int(fields[_USER]) + int(fields[_SYSTEM])) * _TICK, int(fields[_RSS]) * _PAGE
 
 
 def sleeps_in(pid: int, tid: int) -> str:

@@ -10,12 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..shared.config.model import WorkerConfig
-from ..shared.control.lifeline import LinkReport, Links
+from ..shared.control.lifeline import LinkReport, Links, LinksWanted
 from ..shared.control.links import LinkTotals
 from ..shared.core.roster import NodeStatus
 from ..shared.core.states import UP, ConnectionState
+from . import procfs
 from .child import Action, Child, Ending, Exit, State
 from .event import Event
+from .figures import SlotFigures
 from .identity import Identity
 from .incidents import HISTORY, PastEnd, incident_of
 from .life import Life, MeshRun, Reported
@@ -168,16 +170,16 @@ class Slot:
             next_try=round(max(0.0, (child.deadline or 0.0) - self._now()), 3) if is_parked else None,
         )
 
-    def want_links(self, number: int, reported: Reported) -> bool:
+    def want_links(self, question: LinksWanted, reported: Reported) -> bool:
         """Have the worker in it say how its links are; False, and nothing comes, if it cannot be asked."""
-        return self.is_listening and self._life is not None and self._life.want_links(number, reported)
+        return self.is_listening and self._life is not None and self._life.want_links(question, reported)
 
     def links(self, report: LinkReport | None) -> NodeLinks:
         """Return the facts of this moment about its links; ``report`` is what the worker has just said of them."""
         child, life = self.child, self._life
         entry = life.entry() if life else None
         told = life.links if life else Links(0, 0)
-        if report is not None:
+        if report is not None and report.links:
             states = [row.state for row in report.links if row.state is not ConnectionState.CLOSED]
             told = Links(sum(state in UP for state in states), len(states))
         silent = Answer.SILENT if self.is_listening else Answer.ABSENT
@@ -196,6 +198,31 @@ class Slot:
             links_total=told.total,
             totals=report.totals if report else LinkTotals(),
             links=tuple(row.status() for row in report.links) if report else (),
+        )
+
+    def figures(self) -> SlotFigures:
+        """Return what is measured of it, at this moment."""
+        child, life = self.child, self._life
+        entry = life.entry() if life else None
+        cost = procfs.usage(life.pid) if life and life.pid else None
+        return SlotFigures(
+            name=self.name,
+            worker=self.config.name,
+            is_node=self.is_node,
+            state=child.view,
+            is_ready=child.state is State.READY,
+            incarnation=child.incarnation,
+            restarts=child.restarts,
+            uptime=life.age if life else 0.0,
+            cpu=cost[0] if cost else 0.0,
+            rss=cost[1] if cost else 0,
+            lag=entry.lateness(time.monotonic()) if entry else None,
+            messages_in=entry.messages_in if entry else 0,
+            messages_out=entry.messages_out if entry else 0,
+            links_up=life.links.up if life else 0,
+            links_total=life.links.total if life else 0,
+            log_lines=self._output.log.lines,
+            log_size=self._output.log.size,
         )
 
     # Actions.

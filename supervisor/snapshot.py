@@ -98,7 +98,7 @@ class Answer(StrEnum):
     ABSENT = "absent"  # it is no node now: there is no process, or it does not listen yet
 
 
-class NodeLinks(msgspec.Struct, frozen=True):
+class NodeLinks(msgspec.Struct, frozen=True, gc=False):
     """One worker and its ends of its links; those of a worker that is not FRESH are told by the others' ends alone.
 
     ``stage``, ``lag`` (seconds that its loop is behind), ``messages_in`` and ``messages_out`` are what it says on the

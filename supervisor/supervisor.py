@@ -20,7 +20,9 @@ from .conductor import Conductor
 from .difference import difference
 from .directory import RuntimeDirectory, base_directory
 from .event import Event
+from .figures import MeshFigures
 from .fleet import Fleet
+from .gauge import Gauge
 from .guard import Guard
 from .herald import Herald
 from .hoard import Hoard
@@ -30,8 +32,10 @@ from .incidents import IncidentLog
 from .leftovers import Mark, kill_orphans, kill_strays
 from .life import MeshRun
 from .lookout import Lookout
+from .member import Member
 from .memory import MemoryWatch, OomWatch
 from .nursery import Nursery
+from .outlet import Outlet
 from .reaper import check_kernel
 from .renewal import Renewal
 from .reserve import Reserve
@@ -57,7 +61,14 @@ class Supervisor:
 
     directory: RuntimeDirectory
 
-    def __init__(self, config: MeshConfig, *, adopt: bool = False) -> None:
+    def __init__(
+        self, config: MeshConfig, *, adopt: bool = False, guard: bool = False, member: Member | None = None
+    ) -> None:
+        """See the class. ``adopt`` (all children of this process are the mesh's) brings zygotes and a guardian.
+
+        ``guard`` brings the guardian alone, which ends whatever is left if this process is killed. With a ``member``
+        this process is a node itself, and the mesh does not end because every slot has.
+        """
         if not sys.platform.startswith("linux"):
             raise SupervisorError(f"meshvisor supervises on Linux only; this is {sys.platform}")
         self._config = config
@@ -65,6 +76,8 @@ class Supervisor:
         self._incidents = IncidentLog(config.log_dir, self._incidents_lost, self._incidents_restored)
         self._fleet = Fleet(self._make_slot)
         self._survey = Survey(self._fleet)
+        self._gauge = Gauge(config.mesh.name, self._fleet, self._hub, self._survey)
+        self._outlet = Outlet(lambda each: self.figures(each=each))
         self._conductor = Conductor(self._fleet, config.supervisor, self._publish, self._is_all_over)
         self._run: MeshRun | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -72,6 +85,9 @@ class Supervisor:
         self._begun = False
         self._mark: Mark | None = None
         self._adopt = adopt
+        self._is_guarded = guard or adopt
+        self._member = member
+        self._conductor.is_lasting = member is not None
         self._tables: Tables | None = None
         self._lookout: Lookout | None = None
         self._nursery: Nursery | None = None
@@ -135,6 +151,15 @@ class Supervisor:
             SupervisorError: If there is no such slot or worker, or if somebody starts it again before it is down.
         """
         await self._changing.stop(self._named(name))
+
+    def condemn(self, name: str, reason: str) -> None:
+        """Kill the process in a slot, or in all of a worker, for what it has done: an incident, as a crash is.
+
+        Raises:
+            SupervisorError: If there is no such slot or worker.
+        """
+        for slot in self._named(name):
+            slot.condemned(None, reason)
 
     async def restart(self, name: str, *, at_once: bool = False) -> None:
         """Restart a slot, or those of a worker one after the other (or ``at_once``), and wait until all are ready.
@@ -201,7 +226,8 @@ class Supervisor:
             self._check_running()
             config = self._changing.take_over(config)
             changes = compare(self.config, config)
-            new = await self._changing.reload(config, changes)
+            async with self._outlet.moving(config.supervisor.metrics, lambda: self.config.supervisor.metrics):
+                new = await self._changing.reload(config, changes)
         await self._conductor.until_ready(new)
         return changes
 
@@ -233,13 +259,17 @@ class Supervisor:
                 self._publish("leftovers-killed", pids=killed)
             workers = sum(worker.replicas for worker in self.config.workers if worker.command is None)
             self._tables = Tables(loop, self.directory.fd, name, workers)
+            await self._outlet.open(self.config.supervisor.metrics)
             self._run = self._make_run(loop, self._mark, self._tables)
             self._renewal = Renewal(loop, self._run.nursery, self._conductor, self._publish)
             self._hub.events.add(self._renewal.heard)
             self._changeover = Changeover(self._run, self._fleet, self._conductor, self._renewal, self._sweeps)
+            if self._member is not None:
+                self._member.join(self._run.herald, self.config.mesh, self.directory.path, self._run.secret)
             for worker in self.config.workers:
                 self._fleet.add(worker)
         except BaseException:
+            await self._outlet.close()
             self._close_tables()
             self.directory.close()
             raise
@@ -315,6 +345,16 @@ class Supervisor:
         """Return the names of the slots by those of their workers, in the order of the file."""
         return {name: tuple(slot.name for slot in slots) for name, slots in self._fleet.workers().items()}
 
+    async def figures(self, *, each: bool = False) -> MeshFigures:
+        """Measure the mesh, with ``each`` link of each worker or with what they carry together.
+
+        Raises:
+            SupervisorError: If it has not been started.
+        """
+        if self._tables is None or self._lookout is None:
+            raise SupervisorError("this supervisor has not been started")
+        return await self._gauge.read(self._tables, self._lookout, self._uptime(), each=each)
+
     async def traces(self, name: str) -> str:
         """Return where the threads of a slot's process are now; of all slots of a worker, if it is one.
 
@@ -349,6 +389,7 @@ class Supervisor:
     def _make_nursery(self, loop: asyncio.AbstractEventLoop, mark: Mark, reserve: Reserve) -> Nursery:
         if self._adopt:
             become_subreaper()
+        if self._is_guarded:
             self._guard = Guard(loop, mark, self._publish)
             self._guard.start()
         section = self.config.supervisor
@@ -407,6 +448,7 @@ class Supervisor:
     async def _wind_up(self, status: int) -> None:
         """Leave nothing behind: no process, no file, nobody who waits."""
         try:
+            await self._outlet.close()
             self._survey.close()
             for slot in self._fleet:
                 slot.close()

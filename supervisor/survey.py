@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol
 
-from ..shared.control.lifeline import LinkReport
+from ..shared.control.lifeline import LinkReport, LinksWanted
 from .snapshot import NodeLinks
 
 PATIENCE = 0.25
@@ -42,7 +42,7 @@ class Respondent(Protocol):
     @property
     def incarnation(self) -> int: ...
 
-    def want_links(self, number: int, reported: Callable[[LinkReport], None]) -> bool: ...
+    def want_links(self, question: LinksWanted, reported: Callable[[LinkReport], None]) -> bool: ...
 
     def links(self, report: LinkReport | None) -> NodeLinks: ...
 
@@ -52,7 +52,7 @@ class Survey:
 
     def __init__(self, slots: Iterable[Respondent]) -> None:
         self._slots = slots
-        self._number = 0
+        self._question = LinksWanted(0)
         self._result: asyncio.Future[tuple[NodeLinks, ...]] | None = None
         self._asked: dict[str, Respondent] = {}
         self._waiting: deque[str] = deque()  # who is still to be asked
@@ -60,14 +60,19 @@ class Survey:
         self._found: dict[str, NodeLinks] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    async def links(self) -> tuple[NodeLinks, ...]:
-        """Return how the links of all workers are, in the order of the slots.
+    async def links(self, *, each: bool = True) -> tuple[NodeLinks, ...]:
+        """Return how the links of all workers are, in the order of the slots; without ``each`` of them, their totals.
 
         It takes as long as the slowest worker, and at most ``PATIENCE`` seconds and 5 ms for each worker.
         """
+        while each and self._result is not None and not self._question.each:
+            result = self._result
+            await asyncio.shield(result)
+            if self._result is result:
+                self._forget()  # it does not say enough
         if self._result is None:
             self._result = asyncio.get_running_loop().create_future()
-            self._begin()
+            self._begin(LinksWanted(self._question.number + 1, each))
         return await asyncio.shield(self._result)
 
     def close(self) -> None:
@@ -76,8 +81,8 @@ class Survey:
             self._conclude()
         self._forget()
 
-    def _begin(self) -> None:
-        self._number += 1
+    def _begin(self, question: LinksWanted) -> None:
+        self._question = question
         self._asked = {slot.name: slot for slot in self._slots if slot.is_node}
         self._waiting.extend(self._asked)
         for _ in range(_AT_ONCE):
@@ -87,12 +92,12 @@ class Survey:
     def _ask_next(self) -> None:
         while self._waiting:
             name = self._waiting.popleft()
-            if self._asked[name].want_links(self._number, partial(self._heard, name)):
+            if self._asked[name].want_links(self._question, partial(self._heard, name)):
                 self._open.add(name)
                 return
 
     def _heard(self, name: str, report: LinkReport) -> None:
-        if report.number != self._number or name not in self._open:
+        if report.number != self._question.number or name not in self._open:
             return  # the answer to an earlier round
         self._open.remove(name)
         # Here and not at the end: so the work for a large mesh is spread over as many turns of the loop as it comes in.

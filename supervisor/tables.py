@@ -7,15 +7,18 @@ processes of the same user over ``attach.sock``; there is no file that could sta
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import suppress
 
 import msgspec
 
+from ..shared.core.penalties import FailureSeverity
 from ..shared.errors import BlacklistError
 from ..shared.memory.blacklist import SharedBlacklist
 from ..shared.memory.board import CAPACITY, LivenessBoard
 from ..shared.memory.entry import Penalty
 from .attach import AttachServer
+from .figures import BlacklistFigures
 
 
 class Tables:
@@ -56,6 +59,14 @@ class Tables:
             found = sorted(self.blacklist.active(), key=lambda penalty: penalty.remaining)
             return tuple(msgspec.structs.replace(penalty, remaining=round(penalty.remaining, 3)) for penalty in found)
         return ()
+
+    def figures(self) -> BlacklistFigures | None:
+        """Return how the blacklist is doing; None if it is closed."""
+        with suppress(BlacklistError):
+            facts, found = self.blacklist.statistics(), Counter(one.severity for one in self.blacklist.active())
+            entries = {severity: found[severity] for severity in FailureSeverity}
+            return BlacklistFigures(entries, facts.capacity, facts.evictions, facts.contended)
+        return None
 
     def close(self) -> None:
         """Serve nobody any more and let the memory go; those who have it mapped keep it."""

@@ -35,7 +35,7 @@ class Usage:
             self._measured_at = now - uptime
         elif now - self._looked_at < _SHORTEST:
             return self._cpu, self.rss
-        if (found := procfs.cost(self._pid)) is None:
+        if (found := procfs.usage(self._pid)) is None:
             return 0.0, 0
         cpu_time, self.rss = found
         self._looked_at = now

@@ -84,6 +84,7 @@ class Watchdog:
         self._look_at = look
         self._clock = clock
         self._pause = self._new_pause()
+        self._lag = 0.0
         self._watched: dict[int, _Watched] = {}
         self._late: set[int] = set()
         self._pace = beat
@@ -138,6 +139,11 @@ class Watchdog:
         if not self._watched:
             self.close()
 
+    def take_lag(self) -> float:
+        """Return by how many seconds the loop was late at worst since this was last asked; 0 if nobody is watched."""
+        lag, self._lag = self._lag, 0.0
+        return lag
+
     def close(self) -> None:
         """Watch nobody any more."""
         self._watched.clear()
@@ -158,6 +164,8 @@ class Watchdog:
 
     def _tick(self) -> None:
         timer, now = self._timer, self._clock()
+        if timer is not None:
+            self._lag = max(self._lag, self._loop.time() - timer.when())
         self._pause.tick(now)
         stamps = self._board.scan(self._count)
         self._next_at = now + self._pace

@@ -44,6 +44,7 @@ class Finder:
         self.mesh = mesh
         self._loopback = loopback
         self._router = Router(loopback.node_id)
+        self._fixed: dict[str, Link] = {}  # what some names mean, until something changes
         self._waiters: set[asyncio.Future[None]] = set()
         self._is_closed = False
 
@@ -54,6 +55,8 @@ class Finder:
             UnknownPeer, PeerUnavailable: If there is none to wait for.
             LinkClosed: If this node is at its end.
         """
+        if key is None and not avoid and (fixed := self._fixed.get(target)) is not None:
+            return fixed
         if self._is_closed:
             raise LinkClosed(target)
 
@@ -61,10 +64,16 @@ class Finder:
             link = self.mesh.link(record.name)
             return link is not None and (link.node_id, link.incarnation) not in avoid
 
-        name = self._router.choose(target, key, is_usable)
+        name = self._router.choose(target, key, is_usable if avoid else self._is_linked)
         if name is None:
             return None
-        return self._loopback if name == self._loopback.node_id else self.mesh.link(name)
+        link = self._loopback if name == self._loopback.node_id else self.mesh.link(name)
+        if link is not None and not avoid and self._router.is_fixed(target):
+            self._fixed[target] = link
+        return link
+
+    def _is_linked(self, record: NodeRecord) -> bool:
+        return self.mesh.link(record.name) is not None
 
     async def reach(self, target: str, key: Key | None = None, avoid: Lives = frozenset()) -> Link:
         """Wait for that link. Raises as ``find`` does, also while it waits."""
@@ -85,6 +94,7 @@ class Finder:
 
     def changed(self) -> None:
         """Let those who wait look again."""
+        self._fixed.clear()
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
 
 from ..shared.core.message import Message
+from ..shared.core.session import Body
 from ..shared.errors import PeerLeft, PeerLost
 
 
@@ -24,6 +26,13 @@ class Link(Protocol):
     node_id: str
     incarnation: int
 
+    @property
+    def calls_behind(self) -> int:
+        """See ``ConnectionHandle.calls_behind``."""
+
+    def when_calls_taken(self, callback: Callable[[], None]) -> None:
+        """See ``ConnectionHandle.when_calls_taken``."""
+
     async def send(self, body: bytes | bytearray | memoryview, timeout: float | None = None) -> int:
         """See ``ConnectionHandle.send``."""
 
@@ -32,6 +41,9 @@ class Link(Protocol):
 
     def post(self, body: bytes) -> int:
         """See ``ConnectionHandle.post``."""
+
+    def post_together(self, bodies: Sequence[Body]) -> None:
+        """See ``ConnectionHandle.post_together``."""
 
     def consumed(self, number: int) -> None:
         """See ``ConnectionHandle.consumed``."""

@@ -2,33 +2,47 @@
 
 A frame is a msgpack array whose first item is its type:
 
-    [1, number, method, [arguments], {named arguments}, seconds | nil]   Request
-    [2, number, value]                                                   Result
-    [3, number, kind, message, traceback]                                Failed
-    [4, number]                                                          Cancel
-    [5, [node, ...]]                                                     Probe
+    [1, number, method, seconds | nil, [argument, ...], {name: argument, ...}]    Request (the names may be left out)
+    [2, number, value]                                                            Result
+    [3, number, kind, message, traceback]                                         Failed
+    [4, number]                                                                   Cancel
+    [5, [node, ...]]                                                              Probe
+    [6, count]                                                                    Parts
 
 Numbers are the caller's own. ``seconds`` is how long the caller will still wait, as clocks differ between machines.
 A probe runs along nodes whose ``on_message`` waits for the next one's; one that comes back has found a cycle.
+Parts says that the next ``count`` bodies of the lane are no frames but large buffers, and belong to the frame after
+them; see ``buffers``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-REQUEST, RESULT, FAILED, CANCEL, PROBE = 1, 2, 3, 4, 5
+from ..shared.core.session import Body
+from .buffers import MAX_PARTS, Reading, Taking, buffer_hook, from_extension
+
+REQUEST, RESULT, FAILED, CANCEL, PROBE, PARTS = 1, 2, 3, 4, 5, 6
+
+LARGEST = 256 * 1024 * 1024
+"""Bytes that the parts of one frame may have together."""
 
 
-class Request(msgspec.Struct, array_like=True, tag=REQUEST, frozen=True):
+NO_NAMES = msgspec.Raw(b"\x80")
+"""What the named arguments of a call without any are."""
+
+
+class Request(msgspec.Struct, array_like=True, tag=REQUEST, frozen=True, gc=False):
     """Call ``method``; the arguments are left encoded until the method's own types are known."""
 
     number: int
     method: str
-    arguments: msgspec.Raw
-    named: msgspec.Raw
     seconds: float | None
+    arguments: msgspec.Raw
+    named: msgspec.Raw = NO_NAMES
 
 
 class Result(msgspec.Struct, array_like=True, tag=RESULT, frozen=True):
@@ -59,29 +73,85 @@ class Probe(msgspec.Struct, array_like=True, tag=PROBE, frozen=True):
     path: list[str]
 
 
-Frame = Request | Result | Failed | Cancel | Probe
+class Parts(msgspec.Struct, array_like=True, tag=PARTS, frozen=True):
+    """Bodies that are no frames follow, and then the frame that they are parts of."""
 
-_decoder: msgspec.msgpack.Decoder[Frame] = msgspec.msgpack.Decoder(Frame)
-
-
-def _plain(value: Any) -> Any:
-    # A Peer is a str with some knowledge; so may be a type of the user's.
-    if isinstance(value, str):
-        return str.__str__(value)
-    raise NotImplementedError(f"Encoding objects of type {type(value).__name__} is unsupported")
+    count: int
 
 
-encode = msgspec.msgpack.Encoder(enc_hook=_plain).encode
-"""Turn a tuple of a frame's items into its bytes."""
+class _Unread(msgspec.Struct, array_like=True, tag=RESULT, frozen=True):
+    """A Result whose value cannot be read."""
+
+    number: int
+    value: msgspec.Raw
 
 
-def decode(body: bytes | bytearray) -> Frame:
-    """Read a frame.
+Frame = Request | Result | Failed | Cancel | Probe | Parts
+
+_decoder: msgspec.msgpack.Decoder[Frame] = msgspec.msgpack.Decoder(Frame, ext_hook=from_extension)
+_unread_decoder = msgspec.msgpack.Decoder(_Unread)
+
+encode = msgspec.msgpack.Encoder(enc_hook=buffer_hook).encode
+"""Turn a tuple of a frame's items into its bytes.
+
+Raises ``LargeBuffer`` if there is an array in it that is better sent by ``encode_apart``.
+"""
+
+
+def encode_apart(items: tuple[Any, ...]) -> list[Body]:
+    """Return the bodies that make the frame of ``items``: its large buffers are not copied into it."""
+    taking = Taking()
+    frame = msgspec.msgpack.Encoder(enc_hook=taking.hook).encode(items)
+    if not taking.parts:
+        return [frame]
+    size = sum(len(part) for part in taking.parts)
+    if size > LARGEST:
+        raise ValueError(f"{size} bytes of buffers are more than the {LARGEST} that one call may carry")
+    return [encode((PARTS, len(taking.parts))), *taking.parts, frame]
+
+
+def decode(body: bytes | bytearray, parts: Sequence[bytes | bytearray] = ()) -> Frame:
+    """Read a frame to which ``parts`` belong. A Result with a value that cannot be read becomes a Failed.
 
     Raises:
         ValueError: If it is none.
     """
     try:
-        return _decoder.decode(body)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise ValueError(f"not a frame of the calls lane: {error}") from None
+        if not parts:
+            return _decoder.decode(body)
+        with Reading(parts):
+            return _decoder.decode(body)
+    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
+        failed = _failed(body, error)
+        if failed is None:
+            raise ValueError(f"not a frame of the calls lane: {error}") from None
+        return failed
+
+
+def _failed(body: bytes | bytearray, error: Exception) -> Failed | None:
+    try:
+        number = _unread_decoder.decode(body).number
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return Failed(number, "TypeError", f"the result cannot be read: {error}", "")
+
+
+class Gathering:
+    """The parts of a frame to come, while they arrive; ``count`` is what the other side has announced.
+
+    ``wants`` is how many more are to ``add``. If they are more than may be, none is kept: the frame does without.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.wants = max(count, 0)
+        self.parts: list[bytes | bytearray] = []
+        self._room = LARGEST if count <= MAX_PARTS else -1
+
+    def add(self, body: bytes | bytearray) -> None:
+        """Take in what arrived."""
+        self.wants -= 1
+        self._room -= len(body)
+        if self._room >= 0:
+            self.parts.append(body)
+        else:
+            self.parts.clear()

@@ -34,8 +34,8 @@ _ANCILLARY_SIZE = socket.CMSG_SPACE(MAX_DESCRIPTORS * _INT)
 class Lifeline:
     """Speaks to the supervisor: first blocking, until the first message; then on the loop, after ``attach``.
 
-    What goes out is bounded by its nature: each message is sent once, except for ``Links``, of which only the latest
-    waits.
+    What goes out is bounded by its nature: each message is sent once, or once for each question, except for ``Links``,
+    of which only the latest waits.
     """
 
     def __init__(self, sock: socket.socket) -> None:

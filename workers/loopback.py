@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from ..shared.core.frames import LARGE
+from ..shared.core.session import Body
 from ..shared.errors import LinkClosed, QueueFull, SendTimeout
 from .inbox import Link
 
 WINDOW_MESSAGES = 8192
 WINDOW_BYTES = 4 * 1024 * 1024
-_LARGE = 64 * 1024
 
 
 class Receiver(Protocol):
@@ -30,6 +32,7 @@ class Loopback:
     def __init__(self, node_id: str, incarnation: int, receiver: Receiver) -> None:
         self.node_id = node_id
         self.incarnation = incarnation
+        self.calls_behind = 0  # What is posted here has arrived.
         self._receiver = receiver
         self._sent = 0
         self._posted = 0
@@ -70,6 +73,16 @@ class Loopback:
         self._receiver.calls_received(self, [body])
         return self._posted
 
+    def post_together(self, bodies: Sequence[Body]) -> None:
+        """See ``ConnectionHandle.post_together``."""
+        if self._is_closed:
+            raise LinkClosed(self.node_id)
+        self._posted += len(bodies)
+        self._receiver.calls_received(self, [_copy(body) for body in bodies])
+
+    def when_calls_taken(self, callback: Callable[[], None]) -> None:
+        """See ``ConnectionHandle.when_calls_taken``."""
+
     def consumed(self, number: int) -> None:
         """See ``ConnectionHandle.consumed``."""
         while len(self._sizes) > self._sent - number:
@@ -88,15 +101,19 @@ class Loopback:
         return not self._sizes or (len(self._sizes) < WINDOW_MESSAGES and self._held + size <= WINDOW_BYTES)
 
     def _deliver(self, body: bytes | bytearray | memoryview) -> int:
-        # A copy, as over any link: the sender may go on to change its buffer.
         size = memoryview(body).nbytes
         self._sent += 1
         self._sizes.append(size)
         self._held += size
-        self._receiver.messages_received(self, self._sent, [bytearray(body) if size >= _LARGE else bytes(body)])
+        self._receiver.messages_received(self, self._sent, [_copy(body)])
         return self._sent
 
     def _wake(self) -> None:
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+
+def _copy(body: Body) -> bytes | bytearray:
+    """Return what would come out of any link: the sender may go on to change its buffer."""
+    return bytearray(body) if memoryview(body).nbytes >= LARGE else bytes(body)

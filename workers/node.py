@@ -13,23 +13,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ..shared.control.lifeline import Failure, FromWorker, Links, Listening, Ready
 from ..shared.core.message import Message
 from ..shared.core.roster import NodeRecord
 from ..shared.errors import LinkClosed, PeerLeft, PeerLost
+from .blocking import Blocking
 from .calls import Caller
 from .ending import Ending, Manner, exit_status, user_traceback
 from .finder import Finder, MeshOfNode
 from .inbox import Arrived, Inbox, Link, LinkDown, LinkUp
-from .lane import Cancel, Probe, Request, decode
+from .lane import Cancel, Failed, Gathering, Parts, Request, Result, decode
 from .loopback import Loopback
 from .peers import Peer, Peers, make_peer
 from .sender import Sender
 from .serving import Serving
 from .standstill import Standstill
+from .timers import keep_time
 from .worker import Worker, make_worker
 
 log = logging.getLogger("meshvisor.worker")
@@ -43,7 +46,8 @@ class Node:
 
     ``report`` is called with what the supervisor should hear, ``ending`` when the end has begun, whoever wanted it;
     ``lag_of`` is asked how far another node's loop is behind; ``drain_timeout`` (seconds) is how long an orderly end
-    may take. ``connect`` must follow before all else: a mesh needs its handler, and a node its mesh.
+    may take; ``sponsor`` is the node that has to consent to the worker before its ``on_start``. ``connect`` must follow
+    before all else: a mesh needs its handler, and a node its mesh.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Node:
         ending: Callable[[], None] = lambda: None,
         lag_of: Callable[[str], float | None] = lambda name: None,
         drain_timeout: float = 5.0,
+        sponsor: str = "",
     ) -> None:
         self.name = name
         self.incarnation = incarnation
@@ -65,13 +70,15 @@ class Node:
         self._tell_of_ending = ending
         self._lag_of = lag_of
         self._drain_timeout = drain_timeout
+        self._sponsor = sponsor
         self._inbox = Inbox()
         self._loopback = Loopback(name, incarnation, self)
         self._standstill = Standstill(name)
         self._ending: Ending | None = None
         self._ended = asyncio.Event()
         self._starting: asyncio.Task[bool] | None = None
-        self._running: asyncio.Task[bool] | None = None
+        self._running: list[asyncio.Task[Any]] = []  # `run` and the timers
+        self._gathering: dict[Link, Gathering] = {}  # what came of frames whose last body is still to come
         self._has_dropped = False
         self._hook = ""  # the one that is running
 
@@ -83,6 +90,8 @@ class Node:
         # What the worker asks for, without a layer in between: these are the busiest methods there are.
         self.send, self.broadcast = self._sender.send, self._sender.broadcast
         self.call = self._caller.call
+        self._blocking = Blocking()
+        self.run_blocking = self._blocking.run
         self._serving = Serving(self._exited)
         self.peers: Mapping[str, Peer] = Peers(
             self.name, mesh.roster, lambda name: mesh.link(name) is not None, self._lag_of
@@ -150,13 +159,23 @@ class Node:
         """Run ``on_start``; return whether it came to its own end."""
         if self._ended.is_set():
             return False
-        self._starting = asyncio.create_task(self._guard("on_start", worker.on_start()))
+        self._starting = asyncio.create_task(self._guard("on_start", self._on_start(worker)))
         try:
             return await self._starting
         except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # It is this node that is done away with, not its on_start that is broken off.
             return False
         finally:
             self._starting = None
+
+    async def _on_start(self, worker: Worker) -> None:
+        if self._sponsor:
+            from .introduction import introduce  # only plugins have one
+
+            await introduce(worker, self._sponsor)
+        await worker.on_start()
 
     def _serve(self, worker: Worker) -> None:
         """Begin with what waited for ``on_start``, and with ``run`` if the worker has one."""
@@ -164,13 +183,19 @@ class Node:
         self._serving.open(worker, worker._rpc_methods)
         self._sender.hooks = asyncio.create_task(self._guard("", self._dispatch(worker)))
         if type(worker).run is not Worker.run:
-            self._running = asyncio.create_task(self._run(worker))
+            self._running.append(asyncio.create_task(self._run(worker), name="run"))
+        for name, interval in worker._timers.items():
+            timer = keep_time(interval, partial(self._on_time, worker, name))
+            self._running.append(asyncio.create_task(timer, name=name))
 
     async def _run(self, worker: Worker) -> bool:
         is_done = await self._guard("run", worker.run())
         if is_done:
             self.stop()
         return is_done
+
+    async def _on_time(self, worker: Worker, name: str) -> bool:
+        return await self._guard(name, getattr(worker, name)())
 
     async def _finish(self, worker: Worker, is_started: bool) -> None:
         """Do what the manner of ending permits; each step may make it a worse one."""
@@ -183,18 +208,18 @@ class Node:
             await self._part(deadline)
 
     async def _end_hooks(self, deadline: float) -> None:
-        """Cancel ``run``, and let the hook that is at work finish, for up to half of the time there is."""
+        """Cancel ``run`` and the timers; let the hook that is at work finish, for up to half of the time there is."""
         self._inbox.close()
         hooks = self._sender.hooks
-        if self._running is not None:
-            self._running.cancel()
-        tasks = [task for task in (self._running, hooks) if task is not None]
+        for task in self._running:
+            task.cancel()
+        tasks = [*self._running, *([hooks] if hooks is not None else [])]
         if not tasks:
             return
         patience = max(0.0, deadline - asyncio.get_running_loop().time()) / 2
         _, late = await asyncio.wait(tasks, timeout=patience)
         for task in late:
-            name = self._hook if task is hooks else "run"
+            name = self._hook if task is hooks else task.get_name()
             log.warning("%s did not end within %.3g s of the stop and is cancelled", name, patience)
             task.cancel()
         if late:
@@ -211,10 +236,11 @@ class Node:
 
     def _abandon(self) -> None:
         """Leave no task behind, however this node came to its end."""
-        for task in (self._starting, self._running, self._sender.hooks):
+        for task in (self._starting, *self._running, self._sender.hooks):
             if task is not None:
                 task.cancel()
         self._serving.abandon()
+        self._blocking.close()
 
     # How hooks run, and what leaves them.
 
@@ -306,6 +332,7 @@ class Node:
         self._inbox.peer_down(link, reason)
         self._caller.link_lost(link, lambda: type(reason)(*reason.args))
         self._serving.link_lost(link)
+        self._gathering.pop(link, None)
         self._finder.changed()
 
     def messages_received(self, link: Link, first: int, bodies: list[bytes | bytearray]) -> None:
@@ -314,20 +341,31 @@ class Node:
 
     def calls_received(self, link: Link, bodies: list[bytes | bytearray]) -> None:
         """See ``MeshHandler.calls_received``."""
+        gathering = self._gathering.pop(link, None) if self._gathering else None
         for body in bodies:
+            if gathering is not None and gathering.wants:
+                gathering.add(body)
+                continue
+            parts: Sequence[bytes | bytearray] = ()
+            if gathering is not None:
+                parts, gathering = gathering.parts, None
             try:
-                frame = decode(body)
+                frame = decode(body, parts)
             except ValueError as error:
                 log.error("dropped what %s sent: %s", link.node_id, error)
                 continue
             if isinstance(frame, Request):
-                self._serving.receive(link, frame)
+                self._serving.receive(link, frame, parts)
+            elif isinstance(frame, (Result, Failed)):
+                self._caller.receive(link, frame)
             elif isinstance(frame, Cancel):
                 self._serving.cancel(link, frame.number)
-            elif isinstance(frame, Probe):
-                self._standstill.receive(frame)
+            elif isinstance(frame, Parts):
+                gathering = Gathering(frame.count)
             else:
-                self._caller.receive(link, frame)
+                self._standstill.receive(frame)
+        if gathering is not None:
+            self._gathering[link] = gathering
 
     def links_changed(self, up: int, total: int) -> None:
         """See ``MeshHandler.links_changed``."""

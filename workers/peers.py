@@ -6,27 +6,35 @@ from collections.abc import Callable, Iterator, Mapping
 
 from ..shared.core.roster import NodeRecord, NodeStatus, Roster
 
+_STATES = {NodeStatus.LISTENING: "starting", NodeStatus.READY: "ready"}
+
 
 class Peer(str):
     """Another node: its name, and what is known of it beside that.
 
     A peer is a string and can be used wherever a name can. ``group`` is its worker's name in mesh.toml;
-    ``incarnation`` counts its lives; ``up`` says whether it is linked, ``ready`` whether its ``on_start`` has
-    returned, both as of when the peer was looked at.
+    ``incarnation`` counts its lives; ``up`` says whether it is linked. ``state`` is what can be expected of it:
+    ``"down"`` (coming, or coming back), ``"starting"`` (its ``on_start`` has not returned), ``"ready"``, or why it is
+    not coming back by itself: ``"stopped"``, ``"failed"``, ``"parked"``. All as of when the peer was looked at.
     """
 
-    __slots__ = ("_lag_of", "group", "incarnation", "ready", "up")
+    __slots__ = ("_lag_of", "group", "incarnation", "state", "up")
 
     group: str
     incarnation: int
     up: bool
-    ready: bool
+    state: str
     _lag_of: Callable[[str], float | None]
 
     @property
     def name(self) -> str:
         """The name as a plain string."""
         return str.__str__(self)
+
+    @property
+    def ready(self) -> bool:
+        """Whether its ``on_start`` has returned: a group's replicas get messages and calls while they are."""
+        return self.state == "ready"
 
     @property
     def lag(self) -> float | None:
@@ -46,8 +54,14 @@ def make_peer(
     peer.incarnation = incarnation
     peer.up = up
     peer._lag_of = lag_of
-    peer.ready = record is not None and record.status is NodeStatus.READY and record.incarnation == incarnation
+    peer.state = _state(record) if record is not None and record.incarnation == incarnation else "down"
     return peer
+
+
+def _state(record: NodeRecord) -> str:
+    if record.status is NodeStatus.GONE:
+        return record.why or "stopped"
+    return _STATES.get(record.status, "down")
 
 
 class Peers(Mapping[str, Peer]):

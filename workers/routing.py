@@ -92,6 +92,10 @@ class Router:
             raise PeerUnavailable(target, others[0].why or "stopped")
         return None
 
+    def is_fixed(self, target: str) -> bool:
+        """Return whether ``target``, without a key, means one node only, for as long as the roster stays as it is."""
+        return len(self._others.get(target, ())) < 2
+
     def _node(self, name: str, is_usable: Callable[[NodeRecord], bool]) -> str | None:
         record = self._nodes.get(name)
         if record is None:

@@ -48,6 +48,7 @@ from .wiring import adapters_for, blacklist_of, options_of
 from .worker import Worker
 
 _FLUSH_TIMEOUT = 1.0
+_FIRST_TO_GO = "1000"  # of the kernel's scores, the highest; raising one's own takes no privilege
 
 log = logging.getLogger("meshvisor.worker")
 
@@ -136,6 +137,9 @@ def apply_limits(assignment: Assignment) -> None:
         wanted.append((f"nice to {nice}", lambda: os.setpriority(os.PRIO_PROCESS, 0, nice)))
     if assignment.umask is not None:
         os.umask(assignment.umask)
+    if assignment.sponsor:  # when memory runs out, the kernel shall end the plugin, and not the application
+        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write(_FIRST_TO_GO)
     for what, apply in wanted:
         try:
             apply()
@@ -183,6 +187,7 @@ async def _live(lifeline: Lifeline, assignment: Assignment, worker_class: type[W
         ending=presence.stopping,
         lag_of=presence.lag_of,
         drain_timeout=assignment.drain_timeout,
+        sponsor=assignment.sponsor,
     )
     mesh = spare.mesh if spare is not None else _mesh(lifeline, assignment, node)
     presence.count_messages(mesh.message_counts)
@@ -199,7 +204,7 @@ async def _live(lifeline: Lifeline, assignment: Assignment, worker_class: type[W
         elif isinstance(message, RosterNews):
             node.apply(message.records)
         elif isinstance(message, LinksWanted):
-            report(LinkReport(message.number, *mesh.report()))
+            report(LinkReport(message.number, *mesh.report(each=message.each)))
 
     lifeline.attach(on_message, _gone)
     if spare is not None and spare.is_stopped:

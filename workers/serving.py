@@ -1,36 +1,50 @@
 """The called side of calls: runs ``@rpc`` methods, many at a time, and answers.
 
-At most ``MAX_RUNNING`` run at once; further ones wait, bounded by what every caller may have under way. What comes in
-before ``open`` waits for it. A call whose caller gave up, or is gone, is cancelled.
+What is read in one turn of the loop is begun in the next, so that a call which is given up in the same breath never
+is. What is too much for one turn waits, in a line for each caller, and the lines take turns; that of a caller which
+leaves ``MAX_BEHIND`` bytes of replies untaken waits until it takes some. A plain method runs there and then, one that
+is ``async def`` in a task of its own: at most ``MAX_RUNNING`` of these at once. What comes in before ``open`` waits for
+it. A call whose caller gave up, or is gone, is cancelled; one whose time is up is not begun.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import math
 import sys
 import traceback
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
+from typing import Any, cast
 
 from ..shared.errors import LinkClosed, PeerLeft, PeerLost
-from .calls import MAX_IN_FLIGHT
+from .buffers import BYTES, UNSENDABLE, LargeBuffer, is_large, set_apart
+from .calls import MAX_IN_FLIGHT, Errand, errand
 from .inbox import Link
-from .lane import FAILED, RESULT, Request, encode
+from .lane import FAILED, RESULT, Request, encode, encode_apart
 from .rpc import RpcMethod, suggestion
 
 MAX_RUNNING = 1024
 """Methods that run at the same time."""
 
+MAX_BEHIND = 64 * 1024 * 1024
+"""Bytes of replies that may wait for their caller to take them; while more do, no further call of it is begun."""
+
 _STARTS_PER_TURN = 128
+_TURN = 0.002  # Seconds of plain methods, after which others get the loop.
 _FAIR = 2 * MAX_IN_FLIGHT  # A caller's own limit, and as many again that it gave up and we have not ended yet.
 _MAX_TRACEBACK = 64 * 1024
 
+# A task that can begins at once, and runs up to where it first waits: most methods never do.
+_EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+
 log = logging.getLogger("meshvisor.worker")
 
-_Call = tuple[Link, Request, float]
+Parts = Sequence[bytes | bytearray]
+_Waiting = tuple[Link, Request, Parts, float]  # float: the deadline
 
 
 class Serving:
@@ -41,14 +55,19 @@ class Serving:
         self._methods: Mapping[str, RpcMethod] = {}
         self._on_exit = on_exit
         self._loop = asyncio.get_running_loop()
-        # By link and number: the running task, or None while the call waits to be started.
+        self._now = self._loop.time
+        self._fresh: list[_Waiting] = []  # what was read in this turn
+        self._given_up: set[tuple[Link, int]] = set()  # and, of that, what was given up in it
+        # By caller and number: the running task, or None while the call waits in its caller's line.
         self._calls: dict[Link, dict[int, asyncio.Task[None] | None]] = {}
-        self._waiting: deque[_Call] = deque()
+        self._lines: dict[Link, deque[_Waiting]] = {}
+        self._turns: deque[Link] = deque()  # the callers that have a line, and take what they asked for
         self._running = 0
         self._is_open = False
-        self._is_scheduled = False
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._credit = 0  # how many calls may still be begun in this turn of the loop
+        self._turn_ends = -math.inf  # when it has been long enough
+        self._is_scheduled = False  # the next turn
+        self._idle: asyncio.Future[None] | None = None  # who waits until nothing waits or runs any more
 
     def open(self, worker: object, methods: Mapping[str, RpcMethod]) -> None:
         """Begin to run the ``methods`` of ``worker``, as called for until now and from now on."""
@@ -57,40 +76,42 @@ class Serving:
         self._is_open = True
         self._schedule()
 
-    def receive(self, link: Link, request: Request) -> None:
-        """Put a call in line. It is started from the loop, never from within whatever received it."""
-        calls = self._calls.setdefault(link, {})
-        if request.number in calls or len(calls) >= _FAIR:
-            _fail(link, request, "RuntimeError", f"{link.node_id} has too many calls under way here")
-            return
-        calls[request.number] = None
-        self._idle.clear()
-        deadline = math.inf if request.seconds is None else self._loop.time() + request.seconds
-        self._waiting.append((link, request, deadline))
-        self._schedule()
+    def receive(self, link: Link, request: Request, parts: Parts = ()) -> None:
+        """Take in a call. ``parts`` are its large buffers."""
+        deadline = math.inf if request.seconds is None else self._now() + request.seconds
+        self._fresh.append((link, request, parts, deadline))
+        if not self._is_scheduled:
+            self._schedule()
 
     def cancel(self, link: Link, number: int) -> None:
         """The caller does not wait for call ``number`` any more."""
         calls = self._calls.get(link)
         if calls is None or number not in calls:
+            if self._fresh:
+                self._given_up.add((link, number))
             return
         task = calls[number]
         if task is None:
             self._forget(link, number)
-        else:
-            task.cancel()
+            return
+        if inspect.getcoroutinestate(cast("Coroutine[Any, Any, None]", task.get_coro())) == inspect.CORO_CREATED:
+            self._finished(link, number)  # It is cancelled before its first step, and never gets to say so itself.
+        task.cancel()
 
     def link_lost(self, link: Link) -> None:
         """The caller is gone."""
+        self._lines.pop(link, None)
+        self._fresh = [waiting for waiting in self._fresh if waiting[0] is not link]
         for number in list(self._calls.get(link, ())):
             self.cancel(link, number)
 
     async def close(self, timeout: float) -> None:
         """Let what has been asked for finish, for up to ``timeout`` seconds, and cancel the rest."""
-        if self._is_open and timeout > 0:
+        if self._is_open and (self._calls or self._fresh) and timeout > 0:
+            self._idle = self._loop.create_future()
             try:
                 async with asyncio.timeout(timeout):
-                    await self._idle.wait()
+                    await self._idle
             except TimeoutError:
                 log.warning("%d calls are still running at the end; they are cancelled", self._running)
         tasks = self.abandon()
@@ -100,76 +121,167 @@ class Serving:
     def abandon(self) -> list[asyncio.Task[None]]:
         """Start nothing any more and cancel what runs; return it."""
         self._is_open = False
-        self._waiting.clear()
+        self._fresh.clear()
+        self._lines.clear()
+        self._turns.clear()
         tasks = [task for calls in self._calls.values() for task in calls.values() if task is not None]
         for task in tasks:
             task.cancel()
         return tasks
 
+    # Whose turn it is.
+
     def _schedule(self) -> None:
-        if self._is_open and self._waiting and not self._is_scheduled and self._running < MAX_RUNNING:
+        if not self._is_scheduled:
             self._is_scheduled = True
-            self._loop.call_soon(self._start_some)
+            self._loop.call_soon(self._turn)
 
-    def _start_some(self) -> None:
+    def _turn(self) -> None:
+        """Begin as many calls as one turn of the loop may see: fresh ones if nobody waits, else from the lines."""
         self._is_scheduled = False
-        for _ in range(min(_STARTS_PER_TURN, MAX_RUNNING - self._running)):
-            if not self._waiting:
-                return
-            self._start(*self._waiting.popleft())
-        self._schedule()
+        now = self._now()
+        self._credit = _STARTS_PER_TURN if self._is_open else 0
+        self._turn_ends = now + _TURN
+        fresh, self._fresh = self._fresh, []
+        for waiting in fresh:
+            link, request, parts, deadline = waiting
+            if self._given_up and (link, request.number) in self._given_up:
+                continue
+            if self._is_too_much(link, request):
+                continue
+            if self._turns or link in self._lines or not self._may_begin(now) or link.calls_behind > MAX_BEHIND:
+                self._line_up(waiting)
+            elif now < deadline:
+                self._begin(link, request, parts, deadline)
+                now = self._now()
+        self._given_up.clear()
+        self._serve_lines()
+        if self._turns and self._is_open and self._running < MAX_RUNNING:
+            self._schedule()  # else the next call that comes or ends will see to it
 
-    def _start(self, link: Link, request: Request, deadline: float) -> None:
+    def _may_begin(self, now: float) -> bool:
+        return self._credit > 0 and now < self._turn_ends and self._running < MAX_RUNNING
+
+    def _is_too_much(self, link: Link, request: Request) -> bool:
+        """Refuse what a caller asks for beyond any measure."""
         calls = self._calls.get(link)
-        if calls is None or request.number not in calls:
-            return  # Given up while it waited.
-        if deadline < self._loop.time():
-            self._forget(link, request.number)
+        if calls is None or (len(calls) < _FAIR and request.number not in calls):
+            return False
+        _refuse(link, request, "RuntimeError", f"{link.node_id} has too many calls under way here")
+        return True
+
+    def _serve_lines(self) -> None:
+        while self._turns and self._may_begin(now := self._now()):
+            link = self._turns.popleft()
+            line = self._lines.get(link)
+            if line is None:
+                continue  # The caller is gone.
+            if link.calls_behind > MAX_BEHIND:
+                link.when_calls_taken(partial(self._go_on, link))
+                continue
+            _, request, parts, deadline = line.popleft()
+            if line:
+                self._turns.append(link)
+            else:
+                del self._lines[link]
+            if request.number in self._calls.get(link, ()):  # else it was given up while it waited
+                self._forget(link, request.number)
+                if now < deadline:
+                    self._begin(link, request, parts, deadline)
+
+    def _go_on(self, link: Link) -> None:
+        """The caller takes its replies again."""
+        if link in self._lines:
+            self._turns.append(link)
+            self._schedule()
+
+    def _line_up(self, waiting: _Waiting) -> None:
+        link, request, _, _ = waiting
+        line = self._lines.get(link)
+        if line is None:
+            line = self._lines[link] = deque()
+            self._turns.append(link)
+        elif len(line) >= _FAIR:  # Most of it was given up.
+            _refuse(link, request, "RuntimeError", f"{link.node_id} has too many calls under way here")
             return
+        line.append(waiting)
+        self._enter(link, request.number, None)
+
+    # One call.
+
+    def _begin(self, link: Link, request: Request, parts: Parts, deadline: float) -> None:
         method = self._methods.get(request.method)
         if method is None:
             name = type(self._worker).__name__
             hint = suggestion(request.method, self._methods)
-            self._refuse(link, request, "AttributeError", f"{name} has no @rpc method {request.method!r}{hint}")
+            _refuse(link, request, "AttributeError", f"{name} has no @rpc method {request.method!r}{hint}")
             return
         try:
-            args, named = method.arguments(request.arguments, request.named)
+            args, named = method.arguments(request.arguments, request.named, parts)
         except TypeError as error:
-            self._refuse(link, request, "TypeError", str(error))
+            _refuse(link, request, "TypeError", str(error))
             return
-        self._running += 1
-        task = _spawn(self._loop, self._run(link, request, method, args, named))
-        if task.done():
-            self._finished(link, request.number)
+        self._credit -= 1
+        if method.is_plain:
+            self._call(link, request, method, args, named)
         else:
-            calls[request.number] = task
-            # Not in a `finally` of the task: one that is cancelled before its first step never gets there.
-            task.add_done_callback(lambda _: self._finished(link, request.number))
+            self._running += 1
+            coroutine = self._run(Errand(deadline), link, request, method, args, named)
+            task = asyncio.Task(coroutine, loop=self._loop, name=method.name, **_EAGER)
+            if not task.done():
+                self._enter(link, request.number, task)
 
-    def _finished(self, link: Link, number: int) -> None:
-        self._running -= 1
-        self._forget(link, number)
-        self._schedule()
-
-    def _refuse(self, link: Link, request: Request, kind: str, message: str) -> None:
-        self._forget(link, request.number)
-        _fail(link, request, kind, message)
-
-    async def _run(
+    def _call(
         self, link: Link, request: Request, method: RpcMethod, args: tuple[Any, ...], named: dict[str, Any]
     ) -> None:
+        try:
+            value = method.function(self._worker, *args, **named)
+        except asyncio.CancelledError as error:
+            _refuse(link, request, "CancelledError", str(error))
+        except SystemExit as stop:
+            self._on_exit(stop)
+        except Exception as error:
+            _refuse(link, request, _kind(error), str(error), _traceback(error))
+        else:
+            _answer(link, request, method, value)
+
+    async def _run(
+        self,
+        its_errand: Errand,
+        link: Link,
+        request: Request,
+        method: RpcMethod,
+        args: tuple[Any, ...],
+        named: dict[str, Any],
+    ) -> None:
+        errand.set(its_errand)
         try:
             value = await method.function(self._worker, *args, **named)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or not task.cancelling():  # Not by us: the method has cancelled itself.
-                _fail(link, request, "CancelledError", str(error))
+                _refuse(link, request, "CancelledError", str(error))
         except SystemExit as stop:
             self._on_exit(stop)
         except Exception as error:
-            _fail(link, request, _kind(error), str(error), _traceback(error))
+            _refuse(link, request, _kind(error), str(error), _traceback(error))
         else:
-            _answer(link, request, value)
+            _answer(link, request, method, value)
+        finally:
+            its_errand.deadline = math.inf
+            self._finished(link, request.number)
+
+    def _enter(self, link: Link, number: int, task: asyncio.Task[None] | None) -> None:
+        calls = self._calls.get(link)
+        if calls is None:
+            calls = self._calls[link] = {}
+        calls[number] = task
+
+    def _finished(self, link: Link, number: int) -> None:
+        self._running -= 1
+        self._forget(link, number)
+        if self._turns:
+            self._schedule()
 
     def _forget(self, link: Link, number: int) -> None:
         calls = self._calls.get(link)
@@ -177,38 +289,42 @@ class Serving:
             calls.pop(number, None)
             if not calls:
                 del self._calls[link]
-        if not self._calls:
-            self._idle.set()
+        if self._idle is not None and not self._calls and not self._fresh and not self._idle.done():
+            self._idle.set_result(None)
 
 
-if sys.version_info >= (3, 12):
-
-    def _spawn(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run ``coroutine`` as a task, at once up to where it first waits: most methods never do."""
-        return asyncio.Task(coroutine, loop=loop, eager_start=True)
-
-else:
-
-    def _spawn(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run ``coroutine`` as a task."""
-        return loop.create_task(coroutine)
-
-
-def _answer(link: Link, request: Request, value: Any) -> None:
+def _answer(link: Link, request: Request, method: RpcMethod, value: Any) -> None:
     try:
+        if type(value) is not method.returns and method.returns is not None:
+            value = method.checked(value)
+        if type(value) in BYTES and is_large(value):
+            raise LargeBuffer
         frame = encode((RESULT, request.number, value))
-    except (TypeError, ValueError, OverflowError, NotImplementedError, RecursionError) as error:
-        _fail(link, request, "TypeError", f"the result of {request.method} cannot be sent: {error}")
+    except LargeBuffer:
+        _answer_apart(link, request, value)
+        return
+    except UNSENDABLE as error:
+        _refuse(link, request, "TypeError", f"the result of {request.method} cannot be sent: {error}")
         return
     try:
         link.post(frame)
     except (PeerLost, PeerLeft, LinkClosed):
         pass  # Nobody is left to tell.
     except ValueError as error:
-        _fail(link, request, "ValueError", f"the result of {request.method} cannot be sent: {error}")
+        _refuse(link, request, "ValueError", f"the result of {request.method} cannot be sent: {error}")
 
 
-def _fail(link: Link, request: Request, kind: str, message: str, text: str = "") -> None:
+def _answer_apart(link: Link, request: Request, value: Any) -> None:
+    try:
+        link.post_together(encode_apart((RESULT, request.number, set_apart(value))))
+    except (PeerLost, PeerLeft, LinkClosed):
+        pass
+    except UNSENDABLE as error:
+        kind = "ValueError" if isinstance(error, ValueError) else "TypeError"
+        _refuse(link, request, kind, f"the result of {request.method} cannot be sent: {error}")
+
+
+def _refuse(link: Link, request: Request, kind: str, message: str, text: str = "") -> None:
     try:
         # Text may hold what UTF-8 does not (a surrogate from a file's name); the reply must not fail on it.
         items = (item.encode("utf-8", "backslashreplace").decode() for item in (kind, message, text))

@@ -61,6 +61,6 @@ class Spare:
         elif isinstance(message, Assignment):
             self._assignment.set_result(message)
         elif isinstance(message, LinksWanted):
-            self._lifeline.report(LinkReport(message.number, *self.mesh.report()))
+            self._lifeline.report(LinkReport(message.number, *self.mesh.report(each=message.each)))
         elif isinstance(message, Stop):
             self.is_stopped = True

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from ..shared.core.message import Message
 from ..shared.errors import PeerLeft, PeerLost
 from .peers import Peer
 from .routing import Key
-from .rpc import RpcMethod, rpc_methods
+from .rpc import RpcMethod, is_coroutine_function, rpc_methods
 from .rpc import rpc as rpc
+from .timers import every as every
+from .timers import timers
 
 if TYPE_CHECKING:
     from .node import Node
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 HOOKS = ("on_start", "run", "on_peer_up", "on_message", "on_peer_down", "on_stop")
 _ATTRIBUTES = ("name", "settings", "peers", "incarnation")
-_METHODS = ("send", "broadcast", "call", "stop")
+_METHODS = ("send", "broadcast", "call", "run_blocking", "stop")
 
 
 class Worker:
@@ -36,9 +41,21 @@ class Worker:
             async def run(self) -> None:
                 # The worker's own work, beside the hooks below, from when it is ready. Returning ends the
                 # process with status 0. Without `run` a worker lives until it is stopped.
-                while True:
-                    await asyncio.sleep(10)
-                    await self.send("sink", str(self.words).encode())
+                for path in self.settings.get("files", []):
+                    # What blocks, or computes for long, belongs into a thread: a loop that makes no turn
+                    # for `hang_timeout` is taken for hung, and the process is replaced.
+                    text = await self.run_blocking(Path(path).read_text)
+                    # A group's name means one of its ready replicas, with a key always the same one for that
+                    # key. With `retry` another one is asked if this one dies before it has answered.
+                    count = await self.call("counter", "count", text, timeout=5.0, retry=True)
+                    await self.send("sink", f"{path}: {count}".encode(), key=path)
+
+            @every("10s")
+            async def report(self) -> None:
+                # As soon as the worker is ready, and then at every tenth second; if it takes longer than
+                # that, the runs that would overlap are left out.
+                ready = sum(peer.ready for peer in self.peers.values())
+                await self.broadcast(f"{self.words} words; {ready} others are ready".encode())
 
             async def on_peer_up(self, peer: Peer) -> None:
                 # A link to one life of another node is up: once per life, before its first message.
@@ -54,27 +71,41 @@ class Worker:
                 print(f"{peer} is gone: {reason}")
 
             async def on_stop(self) -> None:
-                # The end was asked for: `run` was cancelled and no message is handed over any more. Sending
-                # and calling still work; what was sent is delivered after this, within the stop time-out.
+                # The end was asked for: `run` and the timers were cancelled and no message is handed over any
+                # more. Sending and calling still work; what was sent is delivered after this, and calls that
+                # are served here are finished, within the stop time-out.
                 await self.send("sink", b"bye")
 
             @rpc
-            async def count(self, text: str, smallest: int = 1) -> int:
-                # Others write `await self.call("counter", "count", text)`. Many may run at the same time.
+            def count(self, text: str, smallest: int = 1) -> int:
+                # What others call. Arguments are what the annotations say, or the caller gets an error that
+                # names the one that is not; so is the result. A plain `def` runs between two turns of the
+                # loop, and holds it up meanwhile: for what takes a moment.
                 return sum(len(word) >= smallest for word in text.split())
 
-    All hooks are optional. An exception that leaves one of them ends the process with status 1 and its traceback, and
-    the supervisor decides what follows; ``SystemExit(n)`` ends it with n. One that leaves an ``@rpc`` method goes to
-    the caller. A subclass needs no ``__init__``; one it has takes no arguments, need not call ``super().__init__()``
-    and may use what stands below, except for sending. Every name without an underscore that is not listed here is
-    the subclass's own:
+            @rpc
+            async def lengths(self, words: numpy.ndarray, language: str) -> numpy.ndarray:
+                # An `async def` may wait, and many run at the same time. It is cancelled when its caller gives
+                # up, and what it calls itself has no more time than that one still has. Large buffers and
+                # arrays are not copied on their way.
+                edges = await self.call("dictionary", "edges", language)
+                return (await self.run_blocking(numpy.histogram, words, edges))[0]
+
+    All hooks are optional. An exception that leaves one of them, or a timer, ends the process with status 1 and its
+    traceback, and the supervisor decides what follows; ``SystemExit(n)`` ends it with n. One that leaves an ``@rpc``
+    method goes to the caller.
+
+    A subclass needs no ``__init__``; one it has takes no arguments, need not call ``super().__init__()`` and may use
+    what stands below, except for sending. Every name without an underscore that is not listed here is the subclass's
+    own:
 
     - ``name``, ``settings``, ``peers``, ``incarnation``
-    - ``send``, ``broadcast``, ``call``, ``stop``
+    - ``send``, ``broadcast``, ``call``, ``run_blocking``, ``stop``
     """
 
     _node: Node | None = None
     _rpc_methods: ClassVar[Mapping[str, RpcMethod]] = {}
+    _timers: ClassVar[Mapping[str, float]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -83,13 +114,16 @@ class Worker:
                 raise TypeError(f"{cls.__qualname__}.{name} would hide the worker's own {name}; choose another name")
         for name in HOOKS:
             hook = vars(cls).get(name)
-            if inspect.isfunction(hook) and not _is_coroutine_function(hook):
+            if inspect.isfunction(hook) and not is_coroutine_function(hook):
                 raise TypeError(f"{cls.__qualname__}.{name} must be `async def` (and not a generator)")
         methods = rpc_methods(cls)
+        marked = timers(cls)
         for name in (*HOOKS, *_METHODS):
-            if name in methods:
-                raise TypeError(f"{cls.__qualname__}.{name} cannot be an @rpc method: the name is taken")
+            if name in methods or name in marked:
+                what = "an @rpc method" if name in methods else "run by @every"
+                raise TypeError(f"{cls.__qualname__}.{name} cannot be {what}: the name is taken")
         cls._rpc_methods = methods
+        cls._timers = marked
 
     # What a worker knows.
 
@@ -141,7 +175,7 @@ class Worker:
         """Send ``body`` to every other node that is linked now, and return how many accepted it."""
         return await self._of_mesh.broadcast(body)
 
-    async def call(
+    def call(  # no `async def`: it would be one more coroutine for every call to wake up through
         self,
         target: str,
         method: str,
@@ -151,27 +185,43 @@ class Worker:
         timeout: float | None = 30.0,
         retry: bool = False,
         **named: Any,
-    ) -> Any:
-        """Call an ``@rpc`` method of a node, or of one of a group, and return its result.
+    ) -> Coroutine[Any, Any, Any]:
+        """Call an ``@rpc`` method of a node, or of one of a group, and return its result (``await`` it).
+
+        Waits for a link as ``send`` does, and for its turn while 1,024 calls, or 64 MiB, are under way to that node.
+        Within an ``@rpc`` method, and in what that starts while it runs, a call has no more time than is left for the
+        one that is served: its deadline travels along. Cancelling the caller cancels the method.
 
         Args:
             target: A node's name, or a group's, as in ``send``.
             method: The method's name.
             *args: Its arguments by position.
             key: As in ``send``.
-            timeout: How long to wait for the result, in seconds (None: for ever). Then the method is cancelled.
+            timeout: How long to wait for the result, in seconds (None: for ever). Then the method is cancelled, or if
+                it had not begun it never does.
             retry: Whether to call again when the node dies meanwhile: its next incarnation, or another replica. The
-                method may then run twice, in two incarnations, never twice in one.
+                method may then run twice, in two incarnations, never twice in one. On average every such call may be
+                made again once within a minute; when this budget is spent, a call ends as without ``retry``.
             **named: Its arguments by name.
 
         Raises:
-            RemoteError: If the method raised, does not exist, or cannot take these arguments.
+            RemoteError: If the method raised, does not exist, cannot take these arguments, or returned something else
+                than it says.
             CallTimeout: If there was no result in time.
-            PeerLost, PeerLeft: If the node ended first (without ``retry``).
+            PeerLost, PeerLeft: If the node ended first (without ``retry``). The method may have run, or not.
             UnknownPeer, PeerUnavailable: As in ``send``.
-            TypeError: If an argument cannot be sent.
+            TypeError, ValueError: If an argument cannot be sent.
         """
-        return await self._of_mesh.call(target, method, args, named, key=key, timeout=timeout, retry=retry)
+        return self._of_mesh.call(target, method, args, named, key=key, timeout=timeout, retry=retry)
+
+    def run_blocking(self, function: Callable[P, T], /, *args: P.args, **named: P.kwargs) -> Coroutine[Any, Any, T]:
+        """Run a ``function`` that blocks, or computes for long, in a thread, and return its result (``await`` it).
+
+        The event loop goes on meanwhile. Up to 8 run at a time, further ones wait for their turn. What runs cannot be
+        stopped: if the caller is cancelled, or the process ends, nobody waits for it. There is no thread before the
+        first call.
+        """
+        return self._of_mesh.run_blocking(function, *args, **named)
 
     def stop(self, status: int = 0) -> None:
         """Ask for the end of this process with ``status``: ``on_stop`` runs first. Returns at once."""
@@ -203,11 +253,6 @@ class Worker:
             name = type(self).__name__
             raise RuntimeError(f"this {name} is not part of a mesh: the supervisor makes workers, not the program")
         return self._node
-
-
-def _is_coroutine_function(hook: Any) -> bool:
-    # A hook may be decorated, by a decorator that uses functools.wraps: then what it wraps can be seen.
-    return inspect.iscoroutinefunction(inspect.unwrap(hook)) or inspect.iscoroutinefunction(hook)
 
 
 def make_worker(cls: type[Worker], node: Node) -> Worker:

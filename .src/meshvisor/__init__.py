@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from .shared.errors import PeerLeft as PeerLeft
     from .shared.errors import PeerLost as PeerLost
     from .shared.errors import PeerUnavailable as PeerUnavailable
+    from .shared.errors import PluginError as PluginError
+    from .shared.errors import PluginFault as PluginFault
     from .shared.errors import QueueFull as QueueFull
     from .shared.errors import RemoteError as RemoteError
     from .shared.errors import RetryAfter as RetryAfter
@@ -56,7 +58,14 @@ if TYPE_CHECKING:
     from .shared.transport.tcp import TcpTransportAdapter as TcpTransportAdapter
     from .shared.transport.unix import UnixTransportAdapter as UnixTransportAdapter
     from .supervisor.supervisor import Supervisor as Supervisor
+    from .workers.plugin_news import PluginEvent as PluginEvent
+    from .workers.plugin_news import PluginNews as PluginNews
+    from .workers.plugin_news import PluginStatus as PluginStatus
+    from .workers.plugin_spec import PluginSpec as PluginSpec
+    from .workers.plugins import AsyncPlugins as AsyncPlugins
+    from .workers.plugins import PluginHost as PluginHost
     from .workers.worker import Worker as Worker
+    from .workers.worker import every as every
     from .workers.worker import rpc as rpc
 
 _NAMES = {
@@ -82,6 +91,8 @@ _NAMES = {
         "PeerLeft",
         "PeerLost",
         "PeerUnavailable",
+        "PluginError",
+        "PluginFault",
         "QueueFull",
         "RemoteError",
         "RetryAfter",
@@ -104,7 +115,10 @@ _NAMES = {
     "shared.transport.tcp": ["TcpTransportAdapter"],
     "shared.transport.unix": ["UnixTransportAdapter"],
     "supervisor.supervisor": ["Supervisor"],
-    "workers.worker": ["Worker", "rpc"],
+    "workers.plugin_news": ["PluginEvent", "PluginNews", "PluginStatus"],
+    "workers.plugin_spec": ["PluginSpec"],
+    "workers.plugins": ["AsyncPlugins", "PluginHost"],
+    "workers.worker": ["Worker", "every", "rpc"],
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}
 

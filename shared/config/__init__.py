@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .loader import build_config as build_config
     from .loader import load_config as load_config
     from .loader import locate_logs as locate_logs
     from .locating import locate as locate
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from .model import WorkerConfig as WorkerConfig
 
 _NAMES = {
-    "loader": ["load_config", "locate_logs"],
+    "loader": ["build_config", "load_config", "locate_logs"],
     "locating": ["locate"],
     "model": [
         "Backoff",

@@ -6,6 +6,7 @@ import os
 import re
 import stat
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,22 @@ def load_config(file: str | os.PathLike[str]) -> MeshConfig:
     config = _build(document)
     if config is None or document.report.faults:
         raise ConfigError(os.fspath(file), document.report.faults)
+    return config
+
+
+def build_config(root: Mapping[str, Any], folder: Path) -> MeshConfig:
+    """Check a configuration that a program has made: what ``tomllib`` would return for a file in ``folder``.
+
+    It may be without workers.
+
+    Raises:
+        ConfigError: If anything is wrong with it; ``.faults`` are all of its faults, on no line.
+    """
+    report = Report(LineIndex(""))
+    document = _Document(folder / "mesh.toml", dict(root), Where(report, folder), report)
+    config = _build(document, may_be_empty=True)
+    if config is None or report.faults:
+        raise ConfigError("", [replace(fault, line=0) for fault in report.faults])
     return config
 
 
@@ -150,7 +167,7 @@ def _syntax_fault(message: str, text: str) -> Fault:
 # Building. Everything is looked at even if something is already known to be wrong: one report holds all faults.
 
 
-def _build(document: _Document) -> MeshConfig | None:
+def _build(document: _Document, *, may_be_empty: bool = False) -> MeshConfig | None:
     for name in document.root.keys() - set(_SECTIONS):
         what = "table" if isinstance(document.root[name], dict | list) else "key"
         (document.where / name).fault(f"unknown {what}", closest(name, _SECTIONS))
@@ -158,6 +175,8 @@ def _build(document: _Document) -> MeshConfig | None:
     rules.check_mesh(mesh, _keys(document.root.get("mesh")), document.where / "mesh")
     supervisor = _section(document, "supervisor", SUPERVISOR)
     tables = _worker_tables(document)
+    if not document.root.get("workers") and not may_be_empty:
+        (document.where / "workers").fault("there are no workers; add a table [workers.NAME] with a class or a command")
     for table in tables:
         rules.check_worker(table)
     rules.check_slots(tables)
@@ -176,7 +195,7 @@ def _section(document: _Document, name: str, keys: Keys, *, strict: bool = True)
     if not strict and isinstance(table, dict):
         table = {key.name: table[key.name] for key in keys if key.name in table}
     try:
-        given = read_table(keys, name, table, where)
+        given = read_table(keys, table, where)
     except Unfit as error:
         where.fault(error.message, error.hint)
         given = {}
@@ -189,12 +208,10 @@ def _worker_tables(document: _Document) -> list[WorkerTable]:
     if not isinstance(workers, dict):
         where.fault(f"must be a table with one table [workers.NAME] for each worker, not {show(workers)}")
         return []
-    if not workers:
-        where.fault("there are no workers; add a table [workers.NAME] with a class or a command")
     tables = []
     for name, table in workers.items():
         try:
-            given = read_table(WORKER, "workers", table, where / name)
+            given = read_table(WORKER, table, where / name)
         except Unfit as error:
             (where / name).fault(error.message, error.hint)
         else:

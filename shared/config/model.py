@@ -159,6 +159,9 @@ class WorkerConfig:
 
     Exactly one of ``class_path`` (``"module:Class"``) and ``command`` is set. ``cwd`` is absolute. ``limits`` are by
     name without ``RLIMIT_``, in lower case; -1 is unlimited. None: as the supervisor has it, or not at all.
+
+    ``sponsor`` is no key of the file: the node that is asked whether this worker is what it should be, before its
+    ``on_start`` (a ``PluginHost``, of its plugins).
     """
 
     name: str
@@ -188,6 +191,7 @@ class WorkerConfig:
     ready: Ready | None = None
     health: Health | None = None
     log: LogOptions = LogOptions()
+    sponsor: str | None = None
 
     @property
     def slots(self) -> tuple[str, ...]:

@@ -49,8 +49,8 @@ class Key:
 Keys = tuple[Key, ...]
 
 
-def read_table(keys: Keys, section: str, value: object, where: Where) -> dict[str, Any]:
-    """Return what a table says, parsed, by key. What is unknown, unfit or refused is reported and left out."""
+def read_table(keys: Keys, value: object, where: Where) -> dict[str, Any]:
+    """Return what a table says, parsed, by key. What is unknown or unfit is reported and left out."""
     if not isinstance(value, dict):
         raise Unfit(f"must be a table, not {show(value)}")
     known = {key.name: key for key in keys}
@@ -61,16 +61,9 @@ def read_table(keys: Keys, section: str, value: object, where: Where) -> dict[st
             place.fault("unknown key", _elsewhere(name) or closest(name, known))
             continue
         try:
-            parsed = known[name].parse(item, place)
+            result[name] = known[name].parse(item, place)
         except Unfit as error:
             place.fault(error.message, error.hint)
-            continue
-        is_refused = NOT_YET.get(f"{section}.{name}")
-        if is_refused is not None and is_refused(parsed):
-            is_plain = is_refused is not anything and isinstance(item, str | int)
-            place.fault(f"{show(item)} is not supported yet" if is_plain else "is not supported yet")
-        else:
-            result[name] = parsed
     for key in keys:
         if key.default is REQUIRED and key.name not in value:
             (where / key.name).fault("is missing")
@@ -98,15 +91,15 @@ def _elsewhere(name: str) -> str | None:
 
 
 def _backoff(value: object, where: Where) -> Backoff:
-    return Backoff(**read_table(BACKOFF, "workers.*.backoff", value, where))
+    return Backoff(**read_table(BACKOFF, value, where))
 
 
-def _table(keys: Callable[[], Keys], section: str, *, one_of: Iterable[str] = ()) -> Parser[dict[str, Any]]:
+def _table(keys: Callable[[], Keys], *, one_of: Iterable[str] = ()) -> Parser[dict[str, Any]]:
     """A table of ``keys``, of which exactly one of ``one_of`` must be there."""
     choice = tuple(one_of)
 
     def parse(value: object, where: Where) -> dict[str, Any]:
-        result = read_table(keys(), section, value, where)
+        result = read_table(keys(), value, where)
         if choice and isinstance(value, dict) and len(value.keys() & set(choice)) != 1:
             raise Unfit(f"must have exactly one of {', '.join(choice)}")
         return result
@@ -120,15 +113,15 @@ def _limits(value: object, where: Where) -> dict[str, int]:
 
 
 def _ready(value: object, where: Where) -> Ready:
-    return Ready(**_table(lambda: READY, "workers.*.ready", one_of=_READY_KINDS)(value, where))
+    return Ready(**_table(lambda: READY, one_of=_READY_KINDS)(value, where))
 
 
 def _health(value: object, where: Where) -> Health:
-    return Health(**_table(lambda: HEALTH, "workers.*.health", one_of=_HEALTH_KINDS)(value, where))
+    return Health(**_table(lambda: HEALTH, one_of=_HEALTH_KINDS)(value, where))
 
 
 def _log(value: object, where: Where) -> LogOptions:
-    return LogOptions(**read_table(LOG, "workers.*.log", value, where))
+    return LogOptions(**read_table(LOG, value, where))
 
 
 def _relative(value: object, where: Where) -> Path:
@@ -178,7 +171,7 @@ MESH: Keys = (
     Key("name", values.name, REQUIRED, "The name of the mesh."),
     Key("transport", values.one_of(TransportName), "unix", "How workers reach each other: unix or tcp."),
     Key("host", values.host, "127.0.0.1", "Where workers listen with transport = tcp."),
-    Key("beat", values.positive_duration, "25ms", "How often the liveness board is scanned."),
+    Key("beat", values.positive_duration, "25ms", "How often a late event loop is looked at."),
     Key("heartbeat_interval", values.positive_duration, "250ms", "How often an idle link between machines is probed."),
     Key("heartbeat_timeout", values.positive_duration, "2s", "After how long a silent link is given up."),
     Key("blacklist_duration", values.positive_duration, "10s", "How long an endpoint that failed is left alone."),
@@ -230,14 +223,3 @@ SECTIONS: Mapping[str, Keys] = {"mesh": MESH, "supervisor": SUPERVISOR, "workers
 
 CLASS_ONLY = ("settings", "hang_timeout", "busy_timeout", "start_method")
 COMMAND_ONLY = ("user", "ready", "health")
-
-
-# What is part of the format and has no behaviour behind it yet. A value is checked for its form first.
-
-
-def anything(value: object) -> bool:
-    """Every value is refused."""
-    return True
-
-
-NOT_YET: Mapping[str, Callable[[Any], bool]] = {"supervisor.metrics": anything}

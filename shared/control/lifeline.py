@@ -73,7 +73,7 @@ class Assignment(msgspec.Struct, frozen=True, tag="assignment", array_like=True,
         board      the liveness board              traces  where tracebacks are dumped before a kill
 
     ``board_index`` is the worker's record on the board, which it stamps each ``beat`` seconds at least where its loop
-    cannot stamp its own turns.
+    cannot stamp its own turns. ``sponsor`` is the node that it introduces itself to before ``on_start``, if any.
     """
 
     mesh: str
@@ -99,6 +99,7 @@ class Assignment(msgspec.Struct, frozen=True, tag="assignment", array_like=True,
     descriptors: tuple[str, ...] = ()
     board_index: int = 0
     beat: float = 0.025
+    sponsor: str = ""
 
 
 class Reserve(msgspec.Struct, frozen=True, tag="reserve", array_like=True, forbid_unknown_fields=True):
@@ -125,9 +126,13 @@ class RosterNews(msgspec.Struct, frozen=True, tag="roster", array_like=True, for
 
 
 class LinksWanted(msgspec.Struct, frozen=True, tag="links-wanted", array_like=True, forbid_unknown_fields=True):
-    """How are your links? ``number`` is the question's, and comes back with the answer."""
+    """How are your links? ``number`` is the question's, and comes back with the answer.
+
+    Without ``each`` of them, the totals will do.
+    """
 
     number: int
+    each: bool = True
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop", array_like=True, forbid_unknown_fields=True):
@@ -152,7 +157,7 @@ class Links(msgspec.Struct, frozen=True, tag="links", array_like=True, forbid_un
 
 
 class LinkReport(msgspec.Struct, frozen=True, tag="link-report", array_like=True, forbid_unknown_fields=True):
-    """The answer to ``LinksWanted``: a row for each other node, whatever its state, and what all links carried."""
+    """The answer to ``LinksWanted``: what all links carried, and a row for each other node, whatever its state."""
 
     number: int
     totals: LinkTotals

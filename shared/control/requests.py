@@ -54,6 +54,12 @@ class GetLinks(msgspec.Struct, frozen=True, tag_field="type", tag="links"):
     """How are the links of all workers?"""
 
 
+class GetFigures(msgspec.Struct, frozen=True, tag_field="type", tag="figures"):
+    """What is measured of the mesh; with ``each`` link of each worker, or with what they carry together?"""
+
+    each: bool = False
+
+
 class Shutdown(msgspec.Struct, frozen=True, tag_field="type", tag="shutdown"):
     """Stop everything cleanly and end. Answered at once; the mesh is over when its lock is free."""
 
@@ -126,6 +132,12 @@ class LinksReport(msgspec.Struct, frozen=True, tag_field="type", tag="links"):
     """The answer to ``GetLinks``: the supervisor's ``MeshLinks`` as JSON."""
 
     links: msgspec.Raw
+
+
+class FiguresReport(msgspec.Struct, frozen=True, tag_field="type", tag="figures"):
+    """The answer to ``GetFigures``: the supervisor's ``MeshFigures`` as JSON."""
+
+    figures: msgspec.Raw
 
 
 class Accepted(msgspec.Struct, frozen=True, tag_field="type", tag="accepted"):
@@ -234,11 +246,12 @@ class Refused(msgspec.Struct, frozen=True, tag_field="type", tag="refused"):
 
 
 Change = Start | Stop | Restart | Scale | Reload
-Question = Hello | GetStatus | GetLinks | GetNames | GetEvents | Shutdown | Why | Change
+Question = Hello | GetStatus | GetLinks | GetFigures | GetNames | GetEvents | Shutdown | Why | Change
 Answer = (
     Welcome
     | StatusReport
     | LinksReport
+    | FiguresReport
     | KnownNames
     | EventLog
     | Accepted

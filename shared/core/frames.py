@@ -141,51 +141,61 @@ def _what_is_wrong(length: int, kind: int, lane: int, kinds: frozenset[Kind], li
 class HandshakeReader:
     """Cuts what is due from the beginning of a stream, piece by piece: its preamble, then the frames to ``expect``.
 
-    ``lacking`` is how many bytes the piece, or its header, still lacks: whoever reads no more than that never reads
-    beyond the handshake, and never makes room for a length that was not checked. 0: nothing is due. ``kind`` is that
-    of the latest frame.
+    ``lacking`` is how many bytes the piece still lacks, as far as that is known: whoever reads no more than that never
+    reads beyond the handshake, and never makes room for a length that was not checked. 0: nothing is due. ``kind`` is
+    that of the latest frame.
     """
 
-    __slots__ = ("_got", "_is_body", "_kinds", "kind", "lacking")
+    __slots__ = ("_got", "_kinds", "_size", "kind", "lacking")
 
     def __init__(self) -> None:
-        self.lacking = PREAMBLE_SIZE
+        self.lacking = self._size = PREAMBLE_SIZE
         self.kind = 0
-        self._is_body = True  # what is due is no header
         self._kinds: frozenset[Kind] = frozenset()
         self._got = b""
 
-    def expect(self, kinds: frozenset[Kind]) -> None:
-        """Have one frame of ``kinds`` cut next."""
+    def expect(self, kinds: frozenset[Kind], least: int = 0) -> None:
+        """Have one frame of ``kinds`` cut next.
+
+        No such frame has a body of less than ``least`` bytes, or nothing may follow one that has: so many can be read
+        together with the header.
+        """
         self._kinds = kinds
-        self._is_body = False
-        self.lacking = HEADER_SIZE
+        self._size = 0
+        self.lacking = HEADER_SIZE + least
 
     def receive(self, data: bytes) -> bytes | None:
         """Take in at most ``lacking`` bytes; return the preamble, or the body of the frame, that they complete.
 
         Raises:
             EOFError: If ``data`` is empty: the stream has ended before.
-            FrameFault: If the frame's kind is not the one that is due, or it is too long.
+            FrameFault: If the frame's kind is not the one that is due, it is too long, or something follows it.
         """
         if not data:
             raise EOFError
         self.lacking -= len(data)
         if self._got:
             data = self._got + data
-        if self.lacking:
+        if not self._size and len(data) >= HEADER_SIZE:
+            self._size = self._measure(data)
+        if self._size:
+            self.lacking = self._size - len(data)
+        if self.lacking > 0:
             self._got = data
             return None
         self._got = b""
-        if self._is_body:
-            return data
-        length, kind, lane, _, _, _ = _HEADER.unpack(data)
+        if self.lacking < 0:
+            raise FrameFault("more came than was due")
+        return data[HEADER_SIZE:] if self._kinds else data
+
+    def _measure(self, data: bytes) -> int:
+        """Return the size of the frame that begins with ``data``, once its header has been checked."""
+        length: int
+        length, kind, lane, _, _, _ = _HEADER.unpack_from(data)
         if kind not in self._kinds or length > HANDSHAKE_LIMIT or lane >= LANES:
             raise FrameFault(_what_is_wrong(length, kind, lane, self._kinds, HANDSHAKE_LIMIT))
         self.kind = kind
-        self._is_body = True
-        self.lacking = length
-        return None if length else b""
+        return HEADER_SIZE + length
 
 
 class FrameReader:

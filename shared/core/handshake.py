@@ -42,6 +42,13 @@ _MAX_WINDOW_MESSAGES = 2**20
 _MAX_WINDOW_SIZE = 2**30
 
 
+LEAST = {Kind.HELLO: 45, Kind.WELCOME: 79, Kind.PROOF: 60, Kind.BIND: _PROOF_SIZE, Kind.ACCEPT: 60}
+"""The shortest body, in bytes, that each frame has as it is written here: so much is read of it with its header.
+
+A REFUSE in place of another one may be shorter, and nothing follows it.
+"""
+
+
 class RefusalCode(StrEnum):
     """Why a connection was refused."""
 

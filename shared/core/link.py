@@ -25,10 +25,11 @@ from .session import Body, Lane, Limits, ProtocolFault
 ACK_DELAY = 0.02
 """How long, in seconds, an acknowledgement may wait for more to acknowledge."""
 
-CALLS_LIMITS = Limits()
+CALLS_LIMITS = Limits(size=128 * 1024 * 1024)
 """What may arrive on the calls lane between two acknowledgements, whatever the window of the messages is.
 
-That lane has no window at its sender: whoever posts bounds what is under way, far below this.
+That lane has no window at its sender: whoever posts bounds what is under way. What is read at once must have room here:
+one body of any length, and whatever comes right behind it.
 """
 
 _MAX_ENTRIES = 256

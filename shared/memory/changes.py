@@ -63,10 +63,18 @@ class Subscribers:
         generation = self._table.generation
         if generation == self._generation or not self._functions:
             return
+        news = self._table.latest(self._generation) if generation == self._generation + 2 else None
         self._generation = generation
-        before = self._known
-        self._known, now = self._table.living()
-        for penalty in changes(before, self._known, now):
+        if news is None:
+            before = self._known
+            self._known, now = self._table.living()
+            told = list(changes(before, self._known, now))
+        else:
+            entry, now = news
+            old = self._known.get(entry.key)
+            self._known[entry.key] = entry
+            told = list(changes({} if old is None else {entry.key: old}, {entry.key: entry}, now))
+        for penalty in told:
             for ticket, function in list(self._functions.items()):
                 if ticket not in self._functions:
                     continue

@@ -17,6 +17,10 @@ which the next writer puts right, because it finds this odd:
     word 10      evictions: living entries that a full table has lost
     word 11      when the expired were last looked for
     word 12      the tag from which they are looked for next
+    word 13      latest: 1 + the slot of the one entry that the latest write changed | generation after it << 20
+
+Word 13 spares those who want to hear of changes the search for what has changed; a write that changes more than one
+entry does not set it, and it is believed only for its own generation.
 
 Nothing here is trusted by a reader: not that a tag is right (the record has the key), not that a record is one
 (entry.py), not that a search ends (every tag is looked at once).
@@ -24,6 +28,7 @@ Nothing here is trusted by a reader: not that a tag is right (the record has the
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from zlib import crc32
 
@@ -40,9 +45,13 @@ LAYOUT = Layout(
     kind=1, version=1, name="blacklist", unit=2 * WORD * (1 + record_words(entries.PAYLOAD)), error=BlacklistError
 )
 
-_USED, _EVICTIONS, _PRUNED_AT, _CURSOR = 9, 10, 11, 12
+_USED, _EVICTIONS, _PRUNED_AT, _CURSOR, _LATEST = 9, 10, 11, 12, 13
+_LATEST_SHIFT = 20
+_SLOT, _LATEST_GENERATION = (1 << _LATEST_SHIFT) - 1, (1 << 64 - _LATEST_SHIFT) - 1
 _FREE, _TOMB = 0, 1
 _TAG = 1 << 40
+_MARK = b"\1"  # the byte of a tag that this bit is in ...
+_MARK_AT = _TAG.to_bytes(WORD, sys.byteorder).index(_MARK)  # ... and which one that is
 _WHOLE = (1 << 64) - 1
 _PRUNE_EVERY = entries.SECOND // 4
 _PRUNE_AT_ONCE = 1024
@@ -59,6 +68,7 @@ class Table:
         self.skipped = 0
         """How often a record was met that is none."""
         self._words = segment.words
+        self._data = segment.data
         self._clock = clock
         self._slots = 2 * segment.capacity
         self._records = Records(segment, HEADER_WORDS + self._slots, self._slots, entries.PAYLOAD)
@@ -157,9 +167,28 @@ class Table:
 
     def living(self) -> tuple[dict[str, Entry], int]:
         """Return all entries that live, by key, and the time that this is true of."""
-        found = [self.entry(slot) for slot in self.taken()]
+        # Most of a table is free: one byte of each tag tells, and is looked for by the library.
+        begin = HEADER_WORDS * WORD
+        marks = self._data[begin : begin + self._slots * WORD][_MARK_AT::WORD]
+        slots, slot = [], marks.find(_MARK)
+        while slot >= 0:
+            slots.append(slot)
+            slot = marks.find(_MARK, slot + 1)
+        found = [self.entry(slot) for slot in slots]
         now = self._clock()  # after them all: none of them was written later
         return {entry.key: entry for entry in found if entry is not None and entry.until > now}, now
+
+    def latest(self, before: int) -> tuple[Entry, int] | None:
+        """Return the one entry that has changed since the generation ``before``, and the time at which it lives.
+
+        None if that is not one entry, if it does not live, or if nobody knows.
+        """
+        word = self._words[_LATEST]
+        slot = (word & _SLOT) - 1
+        if word >> _LATEST_SHIFT != (before + 2) & _LATEST_GENERATION or not 0 <= slot < self._slots:
+            return None
+        entry, now = self.entry(slot), self._clock()
+        return (entry, now) if entry is not None and entry.until > now else None
 
     # Under the lock.
 
@@ -185,11 +214,14 @@ class Table:
         sequence = self._records.rewrite(sequence_at, sequence, entries.encode(new))
         self._read[slot] = sequence, new
         self._known[new.key] = slot, tag_at, tag, sequence_at, sequence, new
-        words[GENERATION] = (generation + 1) & _WHOLE
+        generation = (generation + 1) & _WHOLE
+        words[_LATEST] = (generation & _LATEST_GENERATION) << _LATEST_SHIFT | slot + 1
+        words[GENERATION] = generation
 
     def _store(self, new: Entry, now: int) -> None:
         self._tidy(now)
         self._writing()
+        evictions = self.evictions
         tag = _tag(new.key.encode())
         slot = self._search(new.key, tag)
         is_new = slot < 0
@@ -200,6 +232,9 @@ class Table:
             self._words[HEADER_WORDS + slot] = tag
             self._words[_USED] += 1
         self._remember(slot, tag, new)
+        if self.evictions == evictions:
+            generation = self.generation + 1 & _LATEST_GENERATION
+            self._words[_LATEST] = generation << _LATEST_SHIFT | slot + 1
         self._written()
 
     def remove(self, key: str) -> Entry | None:

@@ -22,10 +22,10 @@ from typing import Any
 from ..core import frames
 from ..core.endpoint import Endpoint
 from ..core.frames import Channel, FrameFault, HandshakeReader, Kind
-from ..core.handshake import NONCE_SIZE, AcceptingSide, Identity, Offer, RefusalCode
+from ..core.handshake import LEAST, NONCE_SIZE, AcceptingSide, Identity, Offer, RefusalCode
 from ..errors import HandshakeError
 from ..transport.base import Listener, Stream, TransportAdapter, TransportConnection, TransportOptions
-from ..transport.sockets import SocketStream
+from ..transport.sockets import SocketListener, SocketStream
 from .connection import ConnectionHandle
 
 
@@ -69,6 +69,9 @@ _BLAME = {
 
 _JUST = {kind: frozenset({kind}) for kind in _BLAME if kind is not None}
 
+_AT_ONCE = 32
+"""How many streams are accepted in one go; others get the loop then."""
+
 
 class _Guest:
     """An accepted stream on its way in, and what is due on it."""
@@ -85,7 +88,7 @@ class _Guest:
 
     def expect(self, kind: Kind) -> None:
         self.due = kind
-        self.reader.expect(_JUST[kind])
+        self.reader.expect(_JUST[kind], LEAST[kind])
 
     def blame(self, error: Exception) -> Drop:
         """Return why the stream is dropped, after ``error``."""
@@ -143,7 +146,8 @@ class Acceptor:
         self._options = options
         self._timeout = handshake_timeout
         # Both streams of a connection count until it is established.
-        self._places = asyncio.Semaphore(2 * max_half_open)
+        self._places = 2 * max_half_open
+        self._place_free = asyncio.Event()
         self._listeners: list[Listener] = []
         self._tasks: dict[asyncio.Task[None], None] = {}  # in the order of their beginning
         self._guests: dict[_Guest, None] = {}  # in the order of their deadlines
@@ -168,7 +172,10 @@ class Acceptor:
             await self.close()
             raise
         for listener in self._listeners:
-            self._own(self._accept(listener))
+            if isinstance(listener, SocketListener):
+                listener.watch(partial(self._knocked, listener))
+            else:
+                self._own(self._accept(listener))
         return tuple(listener.endpoint for listener in self._listeners)
 
     async def close(self) -> None:
@@ -190,15 +197,41 @@ class Acceptor:
         self._tasks[task] = None
         task.add_done_callback(self._tasks.pop)
 
+    def _knocked(self, listener: SocketListener) -> None:
+        """Accept all who wait. A lack of places or descriptors is waited out by a task."""
+        for _ in range(_AT_ONCE):
+            if not self._has_place:
+                break
+            try:
+                stream = listener.accept_now()
+            except OSError:
+                break
+            if stream is None:
+                return
+            self._meet(stream, listener.endpoint)
+        else:
+            return
+        listener.unwatch()
+        self._own(self._accept(listener))
+
+    @property
+    def _has_place(self) -> bool:
+        return len(self._guests) < self._places
+
     async def _accept(self, listener: Listener) -> None:
         while True:
             # A place first: when all are taken, newcomers wait in the kernel's queue and not in our memory.
-            await self._places.acquire()
+            while not self._has_place:
+                self._place_free.clear()
+                await self._place_free.wait()
             try:
                 stream = await listener.accept()
             except OSError:
                 return  # closed
             self._meet(stream, listener.endpoint)
+            if isinstance(listener, SocketListener):
+                listener.watch(partial(self._knocked, listener))
+                return  # it was stuck, and is no more
 
     # Hearing.
 
@@ -220,12 +253,16 @@ class Acceptor:
             stream.unwatch()
         reader, receive = guest.reader, stream.socket.recv
         try:
-            while reader.lacking:
-                piece = reader.receive(receive(reader.lacking))
+            while lacking := reader.lacking:
+                data = receive(lacking)
+                piece = reader.receive(data)
                 if piece is not None and (reply := self._hear(guest, piece)):
                     stream.write_now(reply)
+                    return  # nothing is said before it is read
+                if len(data) < lacking:
+                    return  # that was all for now
         except (BlockingIOError, InterruptedError):
-            pass  # for now that was all
+            pass
         except _FAILURES as error:
             self._drop(guest, guest.blame(error))
 
@@ -328,7 +365,7 @@ class Acceptor:
             del self._visits[visit.connection_id]
         for each in leaving:
             del self._guests[each]
-            self._places.release()
+        self._place_free.set()
         return leaving
 
     def _leave(self, guest: _Guest) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import count, repeat
 
 from ..core.frames import CALLS, MESSAGES
@@ -72,10 +72,12 @@ class ConnectionHandle:
         self._max_message = max_message
         self._link = Link(limits, Limits(*peer.window), heartbeat=heartbeat, dice=dice)
         self._lane = self._link.lanes[MESSAGES]
+        self._calls = self._link.lanes[CALLS]
         self._driver = LinkDriver(self._link, self, max_message=max_message, scratch=scratch)
         self._over: Callable[[], Lost] | None = None
         self._is_parting = False  # goodbye was said: what were accepted now would never be delivered
         self._senders: deque[_Place] = deque()
+        self._on_calls_taken: Callable[[], None] | None = None
         self._inbox: deque[Message] = deque()
         self._is_loss_told = False  # by an iteration, which raises it once
         self._is_unsettled = False  # messages were taken and are not yet reported as consumed
@@ -140,9 +142,35 @@ class ConnectionHandle:
             PeerLost, PeerLeft, LinkClosed: If the link is over.
             ValueError: If ``body`` is longer than the link's ``max_message``.
         """
+        if type(body) is bytes:
+            # As in ``send``.
+            lane = self._calls
+            number = lane.last + 1
+            size = lane.size + len(body)
+            if number <= lane.fast_last and size <= lane.fast_size:
+                lane.last = number
+                lane.size = size
+                lane.open.append(body)
+                return number
         body = self._checked(body)
         self._check_may_send()
         return self._driver.offer(CALLS, body)
+
+    def post_together(self, bodies: Sequence[Body]) -> None:
+        """Accept ``bodies`` on the calls lane, one after the other, or none of them; see ``post``."""
+        checked = [self._checked(body) for body in bodies]
+        self._check_may_send()
+        for body in checked:
+            self._driver.offer(CALLS, body)
+
+    @property
+    def calls_behind(self) -> int:
+        """How many bytes of what was posted wait for the peer's acknowledgement."""
+        return self._calls.size
+
+    def when_calls_taken(self, callback: Callable[[], None]) -> None:
+        """Have ``callback`` called, once, when the peer next acknowledges something that was posted."""
+        self._on_calls_taken = callback
 
     def consumed(self, number: int) -> None:
         """The messages up to ``number`` are handled: acknowledge them and open the sender's window."""
@@ -234,6 +262,7 @@ class ConnectionHandle:
 
     async def drain(self, timeout: float) -> bool:
         """Wait up to ``timeout`` seconds until the peer has acknowledged everything; return whether it has."""
+        self._driver.is_draining = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while not (self._link.is_drained or self._over):
@@ -247,7 +276,7 @@ class ConnectionHandle:
             return
         self.settle()
         self._is_parting = True
-        self._lane.fast_last = -1
+        self._lane.fast_last = self._calls.fast_last = -1
         for place in self._senders:
             place.wake()
         self._driver.say_goodbye()
@@ -262,6 +291,7 @@ class ConnectionHandle:
         if self._over is not None:
             return
         self._over = over
+        self._on_calls_taken = None
         self._driver.end()
         self.is_attached = False
         self._changed.set()
@@ -394,6 +424,12 @@ class ConnectionHandle:
         self._changed.set()
         if self._senders:
             self._senders[0].wake()
+
+    def calls_taken(self) -> None:
+        """Call back who waits for that."""
+        callback, self._on_calls_taken = self._on_calls_taken, None
+        if callback is not None:
+            callback()
 
     def connection_lost(self, reason: str, *, broken: bool) -> None:
         """Tell the owner, who finds another connection."""

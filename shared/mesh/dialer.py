@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 from ..core import frames
 from ..core.endpoint import Endpoint
 from ..core.frames import Channel, Frame, FrameFault, HandshakeReader, Kind
-from ..core.handshake import NONCE_SIZE, DiallingSide, Identity, RefusalCode, Refused
+from ..core.handshake import LEAST, NONCE_SIZE, DiallingSide, Identity, RefusalCode, Refused
 from ..core.penalties import FailureSeverity, PenaltyTable
 from ..core.retry import RetryBudget
 from ..errors import HandshakeError, RetryAfter
@@ -71,15 +71,15 @@ class Ear:
         # Errors are results: whoever waited may have been cancelled, and then nobody asks for an exception.
         self._arrival: asyncio.Future[bytes | Exception] | None = None
 
-    async def hear(self, *kinds: Kind) -> Frame:
-        """Return the next frame, which must be one of ``kinds``.
+    async def hear(self, kind: Kind) -> Frame:
+        """Return the next frame, which must be of ``kind``, or REFUSE.
 
         Raises:
             HandshakeError: If it is not, is too long, or the stream ends (``BrokenOff``).
             OSError: If the stream breaks.
         """
         reader, stream = self._reader, self._stream
-        reader.expect(frozenset(kinds))
+        reader.expect(_OR_REFUSE[kind], LEAST[kind])
         try:
             if isinstance(stream, SocketStream):
                 is_watched, self._arrival = self._arrival is not None, asyncio.get_running_loop().create_future()
@@ -114,6 +114,8 @@ class Ear:
         except (OSError, EOFError, FrameFault) as error:
             arrival.set_result(error)
 
+
+_OR_REFUSE = {kind: frozenset({kind, Kind.REFUSE}) for kind in (Kind.WELCOME, Kind.ACCEPT)}
 
 Propose = Callable[[Identity], Proposal]
 """Told who answered, say what is wanted of it, or raise HandshakeError."""
@@ -192,7 +194,7 @@ async def _shake_hands(
 
 
 async def _expect(ear: Ear, kind: Kind, side: DiallingSide) -> bytes | bytearray:
-    frame = await ear.hear(kind, Kind.REFUSE)
+    frame = await ear.hear(kind)
     if frame.kind == Kind.REFUSE:
         raise side.refused(frame.body)
     return frame.body

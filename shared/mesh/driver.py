@@ -58,6 +58,9 @@ class LinkOwner(Protocol):
     def window_opened(self) -> None:
         """There may be room for messages again."""
 
+    def calls_taken(self) -> None:
+        """The peer has acknowledged something on the calls lane."""
+
     def connection_lost(self, reason: str, *, broken: bool) -> None:
         """The connection is gone; the link waits for another one."""
 
@@ -106,6 +109,7 @@ class LinkDriver:
         self._bytes_out = 0
         self._timer: asyncio.TimerHandle | None = None
         self._flush_scheduled = False
+        self.is_draining = False  # acknowledged calls are waited for as well as messages
         self._offered = 0  # messages that had been accepted when the flush was scheduled
         self._lone = False  # the latest scheduled flush was for one message
         self._lone_until = 0.0  # until when the latest message that went at once may get company
@@ -365,8 +369,10 @@ class LinkDriver:
             if type(event) is Delivered:
                 self._owner.delivered(event.lane, event.first, event.bodies)
             elif type(event) is WindowOpened:
-                if event.lane == MESSAGES:
+                if event.lane == MESSAGES or self.is_draining:
                     self._owner.window_opened()
+                else:
+                    self._owner.calls_taken()
             elif type(event) is Failed:
                 self._fail(event.reason, broken=event.broken)
             elif type(event) is RoundTrip:

@@ -178,9 +178,12 @@ class Mesh:
                 sent += went
         return received, sent
 
-    def report(self) -> tuple[LinkTotals, tuple[LinkRow, ...]]:
-        """Return what all links carried so far, and how each is that there is, or should be."""
-        return overview(self._peers.values(), self._past, asyncio.get_running_loop().time())
+    def report(self, *, each: bool = True) -> tuple[LinkTotals, tuple[LinkRow, ...]]:
+        """Return what all links carried so far, and how ``each`` is that there is, or should be."""
+        peers = self._peers.values()
+        if not each:
+            return self._past.plus(*map(carried, peers)), ()
+        return overview(peers, self._past, asyncio.get_running_loop().time())
 
     async def wait_link(self, node: str) -> ConnectionHandle:
         """Wait for a link to ``node`` and return it.

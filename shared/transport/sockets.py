@@ -32,7 +32,7 @@ def closed_error(what: str) -> OSError:
 class Readiness:
     """Waits until one socket can be read or written; ``stop`` ends the waits with an error."""
 
-    __slots__ = ("_fd", "_is_watched", "_loop", "_reader", "_what", "_writer", "stopped")
+    __slots__ = ("_fd", "_loop", "_reader", "_ready", "_what", "_writer", "stopped")
 
     def __init__(self, sock: socket.socket, what: str) -> None:
         self._loop = asyncio.get_running_loop()
@@ -40,17 +40,18 @@ class Readiness:
         self._what = what
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
-        self._is_watched = False
+        self._ready: Callable[[], None] | None = None  # whom a watch calls
         self.stopped = False
 
     async def readable(self) -> None:
-        """Wait until a read would not block.
+        """Wait until a read would not block; this ends a watch.
 
         Raises:
             OSError: If ``stop`` was called.
         """
         if self._reader is not None:
             raise RuntimeError(f"two tasks read from one {self._what}")
+        self._ready = None
         waiter = self._reader = self._loop.create_future()
         self._loop.add_reader(self._fd, _wake, waiter)
         try:
@@ -78,14 +79,20 @@ class Readiness:
                 self._loop.remove_writer(self._fd)
 
     def watch(self, ready: Callable[[], None]) -> None:
-        """Call ``ready`` whenever a read would not block, until ``unwatch``, ``stop`` or another registration."""
-        self._is_watched = True
-        self._loop.add_reader(self._fd, ready)
+        """Call ``ready`` whenever a read would not block, until ``unwatch`` or ``stop``; again: call another one."""
+        # Registered once, whoever watches: that costs more than all the calls that a short watch ever makes.
+        if self._ready is None:
+            self._loop.add_reader(self._fd, self._call)
+        self._ready = ready
+
+    def _call(self) -> None:
+        if self._ready is not None:
+            self._ready()
 
     def unwatch(self) -> None:
         """Call it no longer."""
-        if self._is_watched:
-            self._is_watched = False
+        if self._ready is not None:
+            self._ready = None
             self._loop.remove_reader(self._fd)
 
     def stop(self) -> None:
@@ -126,7 +133,7 @@ class SocketStream:
         self._ready = Readiness(sock, "stream")
 
     def watch(self, ready: Callable[[], None]) -> None:
-        """Call ``ready`` whenever something can be read, until ``unwatch``, ``close`` or another registration."""
+        """Call ``ready`` whenever something can be read, until ``unwatch`` or ``close``; again: call another one."""
         self._ready.watch(ready)
 
     def unwatch(self) -> None:
@@ -175,7 +182,7 @@ class SocketStream:
 
 
 class SocketListener:
-    """A ``Listener`` over a listening, non-blocking socket, which it owns."""
+    """A ``Listener`` over a listening, non-blocking socket, which it owns. It can be watched, as its streams can."""
 
     def __init__(self, sock: socket.socket, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
@@ -192,20 +199,40 @@ class SocketListener:
         pause = _FIRST_PAUSE
         while not self._ready.stopped:
             try:
-                accepted, _ = self._socket.accept()
-            except BlockingIOError:
-                await self._ready.readable()
-                continue
+                stream = self.accept_now()
             except OSError as error:
                 if error.errno in _FATAL_ON_ACCEPT:
                     raise
                 await asyncio.wait([self._ended], timeout=pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
                 continue
+            if stream is not None:
+                return stream
+            await self._ready.readable()
+        raise closed_error("listener")
+
+    def watch(self, ready: Callable[[], None]) -> None:
+        """Call ``ready`` whenever somebody knocks, until ``unwatch`` or ``close``."""
+        self._ready.watch(ready)
+
+    def unwatch(self) -> None:
+        """Call it no longer."""
+        self._ready.unwatch()
+
+    def accept_now(self) -> SocketStream | None:
+        """Return the next stream, or None if there is none yet.
+
+        Raises:
+            OSError: If there is none for a reason that ``accept`` waits for the end of, or the listener was closed.
+        """
+        while True:
+            try:
+                accepted, _ = self._socket.accept()
+            except BlockingIOError:
+                return None
             if self._welcome(accepted):
                 return SocketStream(accepted)
             accepted.close()
-        raise closed_error("listener")
 
     def close(self) -> None:
         """See ``Listener.close``."""

@@ -8,6 +8,7 @@
     history     logs, why
     blacklist   blacklist list, add, clear
     mesh        mesh
+    metrics     metrics
     completion  completion
 
 Each takes its arguments, does one thing with the parts of ``meshvisor.supervisor``, prints, and returns the exit status

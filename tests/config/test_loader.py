@@ -27,11 +27,11 @@ from meshvisor.shared.config import (
     SupervisorSection,
     TransportName,
     WorkerConfig,
+    build_config,
     load_config,
     locate,
     locate_logs,
 )
-from meshvisor.shared.config.schema import NOT_YET
 from meshvisor.shared.config.values import read_secret
 from meshvisor.shared.errors import ConfigError, Fault
 
@@ -367,10 +367,10 @@ def test_a_secret_is_what_is_in_its_file_without_the_end_of_the_line(load: Load,
     assert read_secret(file) == b"sixteen bytes..."
 
 
-def test_metrics_are_not_supported_yet(faults: Faults, minimal: str) -> None:
-    assert list(NOT_YET) == ["supervisor.metrics"]
-    (fault,) = faults(minimal + '[supervisor]\nmetrics = "127.0.0.1:9464"\n')
-    assert fault == "7: supervisor.metrics: is not supported yet"
+@pytest.mark.parametrize("address", ["127.0.0.1:9464", "[::1]:9464", "0.0.0.0:80", "metrics.example:65535"])
+def test_metrics_are_served_where_the_file_says(load: Load, minimal: str, address: str) -> None:
+    assert load(minimal + f'[supervisor]\nmetrics = "{address}"\n').supervisor.metrics == address
+    assert load(minimal).supervisor.metrics is None
 
 
 # Files that are no files.
@@ -481,3 +481,19 @@ def test_no_mutation_of_a_file_raises_anything_but_its_report(
     except ConfigError as error:
         faults = error.faults
     assert all(1 <= fault.line <= text.count("\n") + 1 for fault in faults)
+
+
+def test_a_program_makes_a_configuration_without_a_file(tmp_path: Path) -> None:
+    config = build_config({"mesh": {"name": "mesh"}, "workers": {"a": {"class": "app:A"}}}, tmp_path)
+    assert (config.mesh.name, config.workers[0].class_path, config.workers[0].cwd) == ("mesh", "app:A", tmp_path)
+    assert build_config({"mesh": {"name": "mesh"}}, tmp_path).workers == ()
+
+
+def test_faults_of_a_configuration_without_a_file_are_on_no_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build_config({"mesh": {"name": "mesh"}, "workers": {"a": {"klass": "app:A"}}}, tmp_path)
+    assert [fault.line for fault in caught.value.faults] == [0, 0]
+    assert str(caught.value).split("\n") == [
+        'workers.a.klass: unknown key (did you mean "class"?)',
+        "workers.a: must have a class or a command",
+    ]

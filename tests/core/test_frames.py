@@ -111,9 +111,9 @@ def test_a_header_is_24_bytes_little_endian() -> None:
     assert HEADER_SIZE == 24
 
 
-def hello_reader() -> HandshakeReader:
+def hello_reader(*, least: int = 0) -> HandshakeReader:
     reader = HandshakeReader()
-    reader.expect(frozenset({Kind.HELLO}))
+    reader.expect(frozenset({Kind.HELLO}), least)
     return reader
 
 
@@ -130,6 +130,22 @@ def test_a_handshake_is_cut_exactly_however_it_is_split(step: int) -> None:
             assert reader.lacking == 0
             reader.expect(frozenset({Kind.HELLO, Kind.PROOF}))
     assert pieces == [(0, said[:PREAMBLE_SIZE]), (Kind.HELLO, b"hello"), (Kind.PROOF, b"")]
+
+
+@pytest.mark.parametrize("step", [1, 30, 100])
+def test_a_frame_is_read_together_with_as_much_of_its_body_as_it_has_for_sure(step: int) -> None:
+    said = frames.encode(Kind.HELLO, b"0123456789")
+    reader, at, piece = hello_reader(least=4), 0, None
+    while piece is None:
+        part = said[at : at + min(step, reader.lacking)]
+        at += len(part)
+        piece = reader.receive(part)
+    assert (piece, reader.lacking) == (b"0123456789", 0)
+
+
+def test_what_follows_a_frame_that_is_shorter_than_it_can_be_is_no_part_of_a_handshake() -> None:
+    with pytest.raises(FrameFault, match="more came than was due"):
+        hello_reader(least=4).receive(frames.encode(Kind.HELLO, b"ab") + b"cd")
 
 
 def test_a_handshake_that_ends_early_is_told_from_a_piece_that_is_not_there_yet() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from meshvisor.shared.core.frames import HEADER_SIZE, HandshakeReader, Kind
 from meshvisor.shared.core.handshake import (
+    LEAST,
     AcceptingSide,
     DiallingSide,
     Identity,
@@ -435,3 +436,16 @@ def test_garbage_in_place_of_any_later_message_is_refused(garbage: bytes) -> Non
             step()
     with pytest.raises(HandshakeError, match="REFUSAL is malformed"):
         one.refused(garbage)
+
+
+def test_so_much_is_read_at_once_of_a_frame_as_the_shortest_one_has() -> None:
+    identity = ["x", 0, 1, [1, 1], []]
+    proved = pack([pack([bytes(16), [0, 0], False]), bytes(32)])
+    shortest = {
+        Kind.HELLO: pack([1, identity, bytes(32)]),
+        Kind.WELCOME: pack([1, identity, bytes(32), bytes(32)]),
+        Kind.PROOF: proved,
+        Kind.BIND: bytes(32),
+        Kind.ACCEPT: proved,
+    }
+    assert {kind: len(body) for kind, body in shortest.items()} == LEAST

@@ -141,6 +141,15 @@ def test_room_is_that_of_the_lane() -> None:
     assert link.has_room(CALLS, b"")
 
 
+def test_a_large_call_and_what_follows_it_may_be_read_at_once() -> None:
+    link = attached()
+    large, small = single(1, bytes(10 * 1024 * 1024), lane=CALLS), single(2, bytes(100_000), lane=CALLS)
+    assert link.receive([large, small], 10.0) == [
+        Delivered(CALLS, 1, [large.body]),
+        Delivered(CALLS, 2, [small.body]),
+    ]
+
+
 def test_calls_have_no_window_so_a_small_one_for_messages_does_not_bound_them() -> None:
     one, other = attached(Limits(1, 1)), attached(Limits(1, 1))
     other.detach()

@@ -111,6 +111,47 @@ def test_subscribers_are_woken_on_their_loop_by_any_process(blacklist: SharedBla
     assert our_threads() == 0
 
 
+def test_of_one_change_a_subscriber_hears_without_a_search_and_of_several_too(
+    attach: Attach, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main(blacklist: SharedBlacklist) -> None:
+        heard = Heard()
+        blacklist.subscribe(heard)
+        living = blacklist._table.living
+        searches = 0
+
+        def search() -> tuple[dict[str, Entry], int]:
+            nonlocal searches
+            searches += 1
+            return living()
+
+        async def hear(count: int) -> tuple[list[tuple[str, float]], int]:
+            nonlocal searches
+            new, done = sorted(told(await heard.wait_on_loop(count))), searches
+            heard.penalties.clear()
+            searches = 0
+            return new, done
+
+        monkeypatch.setattr(blacklist._table, "living", search)
+
+        other = SharedBlacklist.attach(blacklist.fileno(), wake_fd=blacklist.wake_fd, clock=clock)
+        other.set_penalty("a", "hard", 10.0)
+        assert await hear(1) == ([("a", 10.0)], 0)
+        blacklist.set_penalty("a", "hard", 20.0)
+        assert await hear(1) == ([("a", 20.0)], 0)
+        other.set_penalty("a", "hard", 30.0)
+        other.set_penalty("b", "hard", 10.0)
+        assert await hear(2) == ([("a", 30.0), ("b", 10.0)], 1)
+        other.set_penalty("c", "hard", 40.0)  # the table is full: b has to go
+        assert await hear(2) == ([("b", 0.0), ("c", 40.0)], 1)
+        other.clear_penalty("a")
+        assert await hear(1) == ([("a", 0.0)], 1)
+        other.close()
+
+    with SharedBlacklist.create(capacity=2, clock=clock) as blacklist:
+        asyncio.run(main(blacklist))
+
+
 def test_subscribers_are_woken_on_virtual_time(blacklist: SharedBlacklist, attach: Attach) -> None:
     run_virtual(hear_on_a_loop(blacklist, attach(wake_fd=blacklist.wake_fd)))
 

@@ -1,16 +1,20 @@
 """The accepting side: one handle for each pair of incarnations, whatever comes and goes."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from tests.mesh.way import Changes, Way, now, play, until
 
+from meshvisor.shared.core.endpoint import Endpoint
 from meshvisor.shared.core.handshake import RefusalCode
 from meshvisor.shared.core.states import ConnectionState
 from meshvisor.shared.errors import ConnectFailed, LinkClosed, PeerLeft, PeerLost
 from meshvisor.shared.mesh.host import ConnectionHost
 from meshvisor.shared.mesh.options import ConnectionHostOptions
+from meshvisor.shared.transport.base import TransportOptions
 from meshvisor.shared.transport.chaos import ChaosOptions
+from meshvisor.shared.transport.unix import UnixTransportAdapter
 
 QUICK = {"endpoint_blacklist_duration": 0.2, "connect_timeout": None}
 
@@ -312,3 +316,24 @@ def test_what_is_sent_the_moment_a_link_exists_is_received_once(latency: float |
             await link.send(b"welcome")
 
     play(scenario, lambda: Way(chaos, chaos))
+
+
+def test_strangers_on_a_socket_wait_in_the_kernel_while_all_places_are_taken(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        endpoint = f"unix:{tmp_path}/host"
+        options = ConnectionHostOptions(node_id="host", endpoints=[endpoint], max_half_open=2)
+        async with asyncio.timeout(10), ConnectionHost(options) as host:
+            adapter = UnixTransportAdapter()
+            knocking = [await adapter.connect(Endpoint.parse(endpoint), TransportOptions("stranger")) for _ in range(3)]
+            for gone, inside in ((0, 4), (2, 4), (4, 2), (6, 0)):
+
+                def has_come_to(gone: int = gone, inside: int = inside) -> bool:
+                    statistics = host.statistics()
+                    assert statistics.half_open <= 4
+                    return (sum(statistics.dropped.values()), statistics.half_open) == (gone, inside)
+
+                await until(has_come_to)
+                if knocking:
+                    knocking.pop(0).close()
+
+    asyncio.run(scenario())

@@ -258,8 +258,9 @@ def test_nothing_is_accepted_any_more_once_goodbye_was_said(play: Play) -> None:
 
         link.part = slow_parting  # type: ignore[method-assign]
         await link.send(b"in time")
+        link.post(b"in time")
         await a.mesh.close(drain=1.0)
-        assert b.got["a"] == [b"in time"]
+        assert b.got["a"] == b.calls == [b"in time"]
         assert [type(reason) for reason in b.down] == [PeerLeft]
 
     play(scenario)
@@ -326,6 +327,30 @@ def test_the_calls_lane_is_not_held_back_by_a_full_window(play: Play) -> None:
             link.send_nowait(b"message")
         link.post(b"call")
         await fleet.until(lambda: b.calls == [b"call"])
+
+    play(scenario)
+
+
+def test_what_is_posted_together_arrives_in_order_and_its_being_taken_is_told_once(play: Play) -> None:
+    async def scenario(fleet: Fleet) -> None:
+        a, b = await fleet.start("a", "b")
+        link = await a.mesh.wait_link("b")
+        taken: list[int] = []
+        bodies: list[bytes | memoryview] = [b"one", bytes(100_000), memoryview(b"three")]
+        link.post_together(bodies)
+        link.post(b"four")
+        link.when_calls_taken(lambda: taken.append(link.calls_behind))
+        assert link.calls_behind == 100_012
+        await fleet.until(lambda: len(b.calls) == 4)
+        await fleet.until(lambda: taken != [])
+        assert b.calls == [*map(bytes, bodies), b"four"]
+        link.post(b"five")
+        await asyncio.sleep(1)
+        assert (len(taken), link.calls_behind) == (1, 0)
+        with pytest.raises(ValueError, match="max_message"):
+            link.post_together([b"six", bytes(65 * 1024 * 1024)])
+        await asyncio.sleep(1)
+        assert len(b.calls) == 5
 
     play(scenario)
 

@@ -118,6 +118,7 @@ def test_what_a_link_carried_counts_when_it_is_over(play: Play) -> None:
         row = rows(a)["b"]
         assert (row.state, row.incarnation, row.messages_in) == (ConnectionState.DISCONNECTED, 0, 0)
         after = a.mesh.report()[0]
+        assert a.mesh.report(each=False) == (after, ())
         assert (after.messages_in, after.messages_out) == a.mesh.message_counts() == (1, 0)
         assert after.bytes_in >= before.bytes_in > 0
 

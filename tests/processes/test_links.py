@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from meshvisor.shared.control.lifeline import LinkReport
+from meshvisor.shared.control.lifeline import LinkReport, LinksWanted
 from meshvisor.shared.core.states import ConnectionState
 from meshvisor.shared.memory.board import Stage
 from meshvisor.supervisor.snapshot import Answer
@@ -65,6 +65,6 @@ def test_a_worker_that_owes_an_answer_is_not_asked_again(workshop: Any) -> None:
             await mesh.happened("slot-ready", "a")
             slot = mesh.supervisor._fleet.slot("a")
             reports: list[LinkReport] = []
-            assert [slot.want_links(number, reports.append) for number in (1, 2)] == [True, False]
+            assert [slot.want_links(LinksWanted(number), reports.append) for number in (1, 2)] == [True, False]
 
     asyncio.run(main())

@@ -11,14 +11,25 @@ import msgspec
 from meshvisor.shared.config.model import MeshConfig, MeshSection, SupervisorSection, WorkerConfig
 from meshvisor.shared.control.links import LinkStatus, LinkTotals
 from meshvisor.shared.control.requests import Difference
+from meshvisor.shared.core.penalties import FailureSeverity
 from meshvisor.shared.core.states import ConnectionState
 from meshvisor.shared.errors import SupervisorError
 from meshvisor.shared.memory.board import Stage
 from meshvisor.supervisor.changes import Changes, compare
 from meshvisor.supervisor.difference import difference
 from meshvisor.supervisor.event import Event
+from meshvisor.supervisor.figures import BlacklistFigures, MeshFigures
 from meshvisor.supervisor.naming import slots_named
-from meshvisor.supervisor.snapshot import Answer, MeshLinks, MeshState, MeshStatus, NodeLinks, WorkerState, WorkerStatus
+from meshvisor.supervisor.snapshot import (
+    Answer,
+    ExitCause,
+    MeshLinks,
+    MeshState,
+    MeshStatus,
+    NodeLinks,
+    WorkerState,
+    WorkerStatus,
+)
 
 STATUS = MeshStatus("demo", 1, MeshState.RUNNING, 1.0, ())
 LINK = LinkStatus("b", 1, ConnectionState.ESTABLISHED, 2.5, 0.001)
@@ -26,6 +37,19 @@ NODE = NodeLinks(
     "a", "a", WorkerState.READY, 7, 1, Answer.FRESH, Stage.READY, 0.0, 3, 4, 1, 1, LinkTotals(bytes_in=5), (LINK,)
 )
 LINKS = MeshLinks("demo", 1, 1.0, (NODE, msgspec.structs.replace(NODE, name="b", answer=Answer.SILENT, links=())))
+FIGURES = MeshFigures(
+    mesh="demo",
+    release="1.0",
+    uptime=1.0,
+    cpu=0.5,
+    rss=1000,
+    lag=0.001,
+    events_dropped=2,
+    incidents={ExitCause.HUNG: 3},
+    slots=(),
+    nodes=LINKS.nodes,
+    blacklist=BlacklistFigures({FailureSeverity.HARD: 1}, 1024, 0, 0),
+)
 
 
 def mesh(*workers: WorkerConfig, file: Path = Path("/mesh.toml"), spares: int = 1) -> MeshConfig:
@@ -87,6 +111,9 @@ class FakeSupervisor:
 
     async def links(self) -> MeshLinks:
         return LINKS
+
+    async def figures(self, *, each: bool = False) -> MeshFigures:
+        return FIGURES if each else msgspec.structs.replace(FIGURES, nodes=())
 
     async def traces(self, slot: str) -> str:
         self.tracing += 1

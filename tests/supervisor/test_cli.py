@@ -77,7 +77,7 @@ def test_a_missing_file_is_a_fault(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "nowhere/mesh.toml:0: cannot be read: No such file or directory\n"
 
 
-@pytest.mark.parametrize("command", ["status", "mesh", "shutdown"])
+@pytest.mark.parametrize("command", ["status", "mesh", "metrics", "shutdown"])
 def test_a_mesh_that_does_not_run_is_status_4(command: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "mesh.toml").write_text(GOOD)
     assert execute([command]) == 4

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 import pytest
 import zmq
-from tests.supervisor.fake import LINKS, STATUS, FakeSupervisor
+from tests.supervisor.fake import FIGURES, LINKS, STATUS, FakeSupervisor
 
 from meshvisor.shared.control.requests import (
     Done,
@@ -33,6 +33,7 @@ from meshvisor.supervisor.client import Client, NotRunning
 from meshvisor.supervisor.control import ControlServer
 from meshvisor.supervisor.directory import RuntimeDirectory
 from meshvisor.supervisor.feed import Feed
+from meshvisor.supervisor.figures import MeshFigures
 from meshvisor.supervisor.naming import UnknownSlot
 from meshvisor.supervisor.operations import Operations
 from meshvisor.supervisor.snapshot import MeshLinks, MeshStatus
@@ -108,6 +109,15 @@ def test_a_client_gets_the_links(serve: Serve[object], directory: RuntimeDirecto
             return client.links()
 
     assert serve(ask) == LINKS
+
+
+def test_a_client_gets_the_figures(serve: Serve[object], directory: RuntimeDirectory) -> None:
+    def ask() -> MeshFigures:
+        with client_of(directory) as client:
+            assert client.figures().nodes == ()
+            return client.figures(each=True)
+
+    assert serve(ask) == FIGURES
 
 
 @pytest.mark.parametrize(

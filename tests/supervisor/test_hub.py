@@ -58,6 +58,7 @@ def test_a_slow_reader_loses_the_oldest_and_is_told_how_many() -> None:
         stream = hub.stream()
         for number in range(1030):
             hub.publish("slot-ready", "a", number)
+        assert hub.dropped == 6
         hub.end()
         events = [event async for event in stream]
         assert (events[0].event, events[0].details) == ("dropped", {"count": 6})

@@ -150,15 +150,15 @@ def test_a_stop_gets_through_to_a_worker_that_was_busy(talk: Any) -> None:
 def test_a_question_goes_out_behind_the_news_it_is_about(talk: Any) -> None:
     async def scenario(talk: Talk) -> None:
         talk.lifeline.assign(assignment({"big": "x" * 4_000_000}))
-        talk.lifeline.want_links(3)
+        talk.lifeline.want_links(LinksWanted(3))
         talk.lifeline.tell([record("b")])
         received: list[ToWorker] = []
         while len(received) < 3:
             received += talk.read()
             await turns()
         assert received[1:] == [RosterNews((record("b"),)), LinksWanted(3)]
-        talk.lifeline.want_links(4)
-        assert talk.read() == [LinksWanted(4)]
+        talk.lifeline.want_links(LinksWanted(4, each=False))
+        assert talk.read() == [LinksWanted(4, each=False)]
 
     talk(scenario)
 

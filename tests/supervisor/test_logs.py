@@ -90,6 +90,7 @@ def test_a_log_has_time_and_stream_and_no_progress(tmp_path: Path) -> None:
     lines = (tmp_path / "logs" / "a.log").read_text().splitlines()
     assert [line.split(" ", 1)[1] for line in lines] == ["stdout one", "stderr two"]
     assert datetime.fromisoformat(lines[0].split()[0]).tzinfo is not None
+    assert (log.lines, log.size) == (2, (tmp_path / "logs" / "a.log").stat().st_size)
 
 
 def test_a_log_goes_on_where_it_ended(tmp_path: Path) -> None:

@@ -43,6 +43,16 @@ def test_a_thread_that_computes_is_running_and_its_time_grows() -> None:
     assert abs(second.ticks - second.executed) < 0.05
 
 
+def test_what_a_process_costs_is_known_until_it_is_gone(sleeper: subprocess.Popen[bytes]) -> None:
+    own = procfs.usage(os.getpid())
+    assert own is not None
+    assert own[0] == pytest.approx(time.process_time(), abs=0.1)
+    assert own[1] == pytest.approx(int(Path("/proc/self/statm").read_text().split()[1]) * 4096, rel=0.1)
+    sleeper.kill()
+    sleeper.wait()
+    assert procfs.usage(sleeper.pid) is None
+
+
 def test_the_other_threads_are_told_apart_from_the_loops() -> None:
     stop = threading.Event()
 

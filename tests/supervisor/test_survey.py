@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from meshvisor.shared.control.lifeline import LinkReport
+from meshvisor.shared.control.lifeline import LinkReport, LinksWanted
 from meshvisor.shared.control.links import LinkTotals
 from meshvisor.supervisor.snapshot import Answer, NodeLinks, WorkerState
 from meshvisor.supervisor.survey import PATIENCE, SHARED, Survey
@@ -25,15 +25,17 @@ class FakeSlot:
         self.delay = delay
         self.can_be_asked = can_be_asked
         self.asked: list[float] = []
+        self.questions: list[LinksWanted] = []
         self.number_of: Callable[[int], int] = lambda number: number
 
-    def want_links(self, number: int, reported: Callable[[LinkReport], None]) -> bool:
+    def want_links(self, question: LinksWanted, reported: Callable[[LinkReport], None]) -> bool:
         if not self.can_be_asked:
             return False
         loop = asyncio.get_running_loop()
         self.asked.append(loop.time())
+        self.questions.append(question)
         if self.delay is not None:
-            loop.call_later(self.delay, reported, LinkReport(self.number_of(number), LinkTotals(), ()))
+            loop.call_later(self.delay, reported, LinkReport(self.number_of(question.number), LinkTotals(), ()))
         return True
 
     def links(self, report: LinkReport | None) -> NodeLinks:
@@ -107,6 +109,21 @@ def test_who_asks_during_a_round_or_just_after_it_shares_its_result() -> None:
         await asyncio.sleep(0.002)
         assert await one.links() is not first
         assert len(slot.asked) == 2
+
+    survey(slot, scenario=scenario)
+
+
+def test_who_wants_to_know_of_each_link_waits_for_a_round_about_the_totals_and_begins_another_one() -> None:
+    slot = FakeSlot("a", 0.01)
+
+    async def scenario(one: Survey) -> None:
+        totals, first, second, again = await asyncio.gather(
+            one.links(each=False), one.links(), one.links(), one.links(each=False)
+        )
+        assert slot.questions == [LinksWanted(1, each=False), LinksWanted(2)]
+        assert first is second
+        assert totals is again is not first
+        assert await one.links(each=False) is first
 
     survey(slot, scenario=scenario)
 

@@ -28,7 +28,7 @@ def test_it_is_looked_at_ten_times_a_second_and_its_share_counts_from_its_birth(
         looks += 1
         return found
 
-    monkeypatch.setattr("meshvisor.supervisor.procfs.cost", cost)
+    monkeypatch.setattr("meshvisor.supervisor.procfs.usage", cost)
     monkeypatch.setattr(usage_module, "time", SimpleNamespace(monotonic=lambda: now))
     usage = Usage(1)
     found = (0.04, 1000)

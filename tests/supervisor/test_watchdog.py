@@ -545,3 +545,18 @@ def test_the_watchdog_looks_no_further_than_its_scan_while_all_are_well(
     monkeypatch.setattr(watchdog.Watchdog, "_examine", lambda self, watched, stamp, now: examined.append(round(now, 3)))
     play(act)
     assert len(examined) == 3  # at each scan that comes a quarter of a second later, for the sake of the beats
+
+
+def test_how_late_the_loop_itself_was_is_told_once(play: Play) -> None:
+    async def act(scene: Scene) -> None:
+        scene.beat(scene.worker())
+        assert scene.dog.take_lag() == 0.0
+        scene.watch()
+        await asyncio.sleep(BEAT / 2)
+        asyncio.get_running_loop()._jumping.now += 0.3  # type: ignore[attr-defined]
+        await asyncio.sleep(BEAT)
+        assert scene.dog.take_lag() == pytest.approx(0.3 - BEAT / 2)
+        await asyncio.sleep(0.1)
+        assert scene.dog.take_lag() == pytest.approx(0.0)
+
+    play(act)

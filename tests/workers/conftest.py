@@ -81,6 +81,26 @@ class Resident:
         return next((m.up, m.total) for m in reversed(self.heard) if isinstance(m, Links))
 
 
+class Client:
+    """Calls through a node as its worker would."""
+
+    def __init__(self, node: Any) -> None:
+        self._node = node
+
+    async def __call__(
+        self,
+        target: str,
+        method: str,
+        /,
+        *args: Any,
+        key: Any = None,
+        timeout: float | None = 30.0,
+        retry: bool = False,
+        **named: Any,
+    ) -> Any:
+        return await self._node.call(target, method, args, named, key=key, timeout=timeout, retry=retry)
+
+
 class Town:
     """Starts and kills workers, and keeps the roster as a supervisor would."""
 
@@ -96,7 +116,9 @@ class Town:
         for number, name in enumerate(names):
             self._publish(NodeRecord(name, group or name, number))
 
-    def start(self, name: str, cls: type[Worker], settings: dict[str, Any] | None = None) -> Resident:
+    def start(
+        self, name: str, cls: type[Worker], settings: dict[str, Any] | None = None, *, sponsor: str = ""
+    ) -> Resident:
         """Start the next incarnation of a slot."""
         if name not in self.roster:
             self.configure(name)
@@ -116,7 +138,7 @@ class Town:
             heard.append(message)
             self._hear(name, record.incarnation, message)
 
-        node = Node(name, record.incarnation, settings or {}, report=report)
+        node = Node(name, record.incarnation, settings or {}, report=report, sponsor=sponsor)
         options = MeshOptions(name, record.incarnation, record.epoch, (str(self.network.new_endpoint()),), b"secret")
         plug = Plug(self.network)
         mesh = Mesh(options, node, adapters=[plug], rng=random.Random(record.epoch))
@@ -139,6 +161,10 @@ class Town:
             for other in others
         )
         return linked and self.roster[name].status is NodeStatus.READY
+
+    def client(self, name: str) -> Client:
+        """Return what calls as the worker ``name`` would."""
+        return Client(self.residents[name].node)
 
     async def kill(self, name: str) -> None:
         """End an incarnation as SIGKILL does; the roster hears of it a moment later."""

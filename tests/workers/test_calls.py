@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from meshvisor.shared.core.retry import RetryBudget
 from meshvisor.shared.errors import (
     CallTimeout,
     LinkClosed,
@@ -77,32 +78,12 @@ class Service(Worker):
         return bytes(65 * 1024 * 1024)
 
 
-class Client:
-    """Calls through a node as its worker would."""
-
-    def __init__(self, node: Any) -> None:
-        self._node = node
-
-    async def __call__(
-        self,
-        target: str,
-        method: str,
-        /,
-        *args: Any,
-        key: Any = None,
-        timeout: float | None = 30.0,
-        retry: bool = False,
-        **named: Any,
-    ) -> Any:
-        return await self._node.call(target, method, args, named, key=key, timeout=timeout, retry=retry)
-
-
-async def pair(town: Town, settings: dict[str, Any] | None = None) -> Client:
+async def pair(town: Town, settings: dict[str, Any] | None = None) -> Any:
     """Start a client and a service; return what calls as the client."""
     town.start("client", Idle)
     town.start("service", Service, settings)
     await town.ready("client", "service")
-    return Client(town.residents["client"].node)
+    return town.client("client")
 
 
 def now() -> float:
@@ -303,6 +284,56 @@ def test_with_retry_it_is_sent_again_to_the_next_incarnation(in_town: InTown) ->
     in_town(scenario)
 
 
+def test_retries_have_a_budget_beyond_which_calls_end_as_without_retry(in_town: InTown) -> None:
+    async def scenario(town: Town) -> None:
+        call = await pair(town)
+        town.residents["client"].node._caller._retries = RetryBudget(ttl=10.0, min_per_second=0.0, ratio=0.5)
+        calls = [asyncio.create_task(call("service", "slow", 5.0, retry=True)) for _ in range(4)]
+        await asyncio.sleep(1)
+        await town.kill("service")
+        town.start("service", Service)
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert [outcome if isinstance(outcome, str) else type(outcome) for outcome in outcomes] == [
+            "service 2",
+            "service 2",
+            PeerLost,
+            PeerLost,
+        ]
+
+    in_town(scenario)
+
+
+def test_a_call_that_could_not_be_sent_is_made_to_the_next_incarnation_without_retry(
+    in_town: InTown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(body: bytes) -> int:
+        raise PeerLost("service", 1)
+
+    async def scenario(town: Town) -> None:
+        call = await pair(town)
+        monkeypatch.setattr(town.residents["client"].mesh.link("service"), "post", lost)
+        calling = asyncio.create_task(call("service", "who"))
+        await asyncio.sleep(1)
+        assert not calling.done()
+        await town.kill("service")
+        town.start("service", Service)
+        assert await calling == ["service", 2]
+
+    in_town(scenario)
+
+
+def test_a_call_without_any_time_is_not_sent(in_town: InTown) -> None:
+    async def scenario(town: Town) -> None:
+        settings: dict[str, Any] = {"log": []}
+        call = await pair(town, settings)
+        with pytest.raises(CallTimeout, match="within 0 s"):
+            await call("service", "slow", 1.0, timeout=0)
+        await asyncio.sleep(1)
+        assert settings["log"] == []
+
+    in_town(scenario)
+
+
 def test_with_retry_a_groups_next_ready_replica_is_called(in_town: InTown) -> None:
     async def scenario(town: Town) -> None:
         town.configure("s-0", "s-1", group="s")
@@ -311,7 +342,7 @@ def test_with_retry_a_groups_next_ready_replica_is_called(in_town: InTown) -> No
         town.start("s-0", Service, settings)
         town.start("s-1", Service)
         await town.ready("client", "s-0", "s-1")
-        call = Client(town.residents["client"].node)
+        call = town.client("client")
         calling = asyncio.create_task(call("s", "slow", 5.0, retry=True))
         await asyncio.sleep(1)
         assert settings["log"] == ["begin"]
@@ -330,7 +361,7 @@ def test_with_retry_and_key_the_fixed_replica_is_waited_for(in_town: InTown) -> 
         for name in names:
             town.start(name, Service)
         await town.ready("client", *names)
-        call = Client(town.residents["client"].node)
+        call = town.client("client")
         fixed = (await call("s", "who", key="k"))[0]
         calling = asyncio.create_task(call("s", "slow", 1.0, key="k", retry=True))
         await asyncio.sleep(0.5)
@@ -348,7 +379,7 @@ def test_a_call_waits_for_a_link_within_its_timeout(in_town: InTown) -> None:
         town.start("client", Idle)
         town.configure("service")
         await town.ready("client")
-        call = Client(town.residents["client"].node)
+        call = town.client("client")
         with pytest.raises(CallTimeout, match="within 3 s"):
             await call("service", "add", 1, timeout=3)
         assert now() == pytest.approx(3.0, abs=0.01)
@@ -376,11 +407,11 @@ def test_no_more_than_1024_run_at_a_time_and_the_others_wait_their_turn(in_town:
         await town.ready("one", "two", "service")
         calls = []
         for name in ("one", "two"):
-            call = Client(town.residents[name].node)
+            call = town.client(name)
             calls += [asyncio.create_task(call("service", "slow", 1.0, timeout=60)) for _ in range(1500)]
         await asyncio.sleep(0.5)
         serving = town.residents["service"].node._serving
-        assert (serving._running, len(serving._waiting)) == (1024, 1024)
+        assert (serving._running, sum(map(len, serving._lines.values()))) == (1024, 1024)
         assert await asyncio.gather(*calls) == ["service 1"] * 3000
         assert now() == pytest.approx(3.0, abs=0.5)
 
@@ -414,7 +445,7 @@ def test_calls_are_not_held_back_by_messages_nobody_handles(in_town: InTown) -> 
         node = town.residents["client"].node
         await node.send("service", bytes(4 * 1024 * 1024), None, None)
         blocked = asyncio.create_task(node.send("service", b"more", None, None))
-        assert await Client(node)("service", "add", 1, timeout=1) == 11
+        assert await town.client("client")("service", "add", 1, timeout=1) == 11
         assert not blocked.done()
         blocked.cancel()
 

@@ -12,6 +12,10 @@ from meshvisor.workers.testing import run_virtual
 class FakeLink:
     node_id: str
     incarnation: int = 1
+    calls_behind: int = 0
+
+    def when_calls_taken(self, callback: object) -> None:
+        raise NotImplementedError
 
     async def send(self, body: bytes | bytearray | memoryview, timeout: float | None = None) -> int:
         raise NotImplementedError
@@ -20,6 +24,9 @@ class FakeLink:
         raise NotImplementedError
 
     def post(self, body: bytes) -> int:
+        raise NotImplementedError
+
+    def post_together(self, bodies: object) -> None:
         raise NotImplementedError
 
     def consumed(self, number: int) -> None:

@@ -365,6 +365,11 @@ def test_a_send_that_waited_for_room_when_its_receiver_died_goes_to_the_next_lif
     assert log[-1] == "b got next from a 1"
 
 
+class Slowly(Worker):
+    async def on_start(self) -> None:
+        await asyncio.sleep(3600)
+
+
 def test_peers_are_all_other_nodes_as_they_are_now(in_town: InTown) -> None:
     async def scenario(town: Town) -> None:
         town.configure("c-0", "c-1", group="c")
@@ -378,10 +383,17 @@ def test_peers_are_all_other_nodes_as_they_are_now(in_town: InTown) -> None:
         assert "a" not in peers
         one, zero = peers["c-1"], peers["c-0"]
         assert (one, one.name, one.group, one.incarnation, one.up, one.ready) == ("c-1", "c-1", "c", 1, True, True)
-        assert (zero.incarnation, zero.up, zero.ready) == (0, False, False)
+        assert (zero.incarnation, zero.up, zero.ready, zero.state) == (0, False, False, "down")
         await town.kill("c-1")
         await asyncio.sleep(0)
-        assert (peers["c-1"].up, peers["c-1"].ready) == (False, False)
+        assert (peers["c-1"].up, peers["c-1"].ready, peers["c-1"].state) == (False, False, "down")
+        assert one.state == "ready"  # as of then
+        town.start("c-0", Slowly)
+        await asyncio.sleep(1)
+        assert (peers["c-0"].up, peers["c-0"].ready, peers["c-0"].state) == (True, False, "starting")
+        town.gone("c-1", "parked")
+        await asyncio.sleep(0)
+        assert peers["c-1"].state == "parked"
         with pytest.raises(TypeError):
             peers["x"] = one
 
@@ -482,6 +494,25 @@ def test_the_beginning_of_the_end_is_told_once_whoever_wanted_it() -> None:
     node.request_stop()
     node.stop(3)
     assert told == ["ending"]
+
+
+def test_a_stop_right_after_an_answer_waits_for_its_acknowledgement_and_no_longer(in_town: InTown) -> None:
+    class Echo(Worker):
+        @rpc
+        async def echo(self, text: str) -> str:
+            return text
+
+    async def scenario(town: Town) -> None:
+        town.start("a", Idle)
+        town.start("b", Echo)
+        await town.ready("a", "b")
+        asked = asyncio.get_running_loop().time()
+        assert await town.residents["a"].node.call("b", "echo", ("x",), {}, key=None, timeout=1.0, retry=False) == "x"
+        town.residents["b"].node.request_stop()
+        assert await town.ended("b") == 0
+        assert asyncio.get_running_loop().time() - asked < 0.1
+
+    in_town(scenario)
 
 
 def test_a_stop_asked_for_in_on_start_waits_for_it(in_town: InTown) -> None:

@@ -1,11 +1,15 @@
 """How @rpc methods are read, and what cannot be one."""
 
+import functools
+import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy
 import pytest
 
+from meshvisor.workers.lane import NO_NAMES
 from meshvisor.workers.rpc import RpcMethod, rpc, rpc_methods
 from meshvisor.workers.worker import Worker
 
@@ -18,6 +22,11 @@ class Point:
     x: int
     y: int = 0
     next: "Point | None" = None
+
+
+@dataclass
+class Point3(Point):
+    z: int = 0
 
 
 class Opaque:
@@ -45,7 +54,8 @@ METHODS = rpc_methods(Service)
 
 
 def read(method: RpcMethod, *args: Any, **named: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    return method.arguments(msgspec.Raw(msgspec.msgpack.encode(args)), msgspec.Raw(msgspec.msgpack.encode(named)))
+    given = msgspec.Raw(msgspec.msgpack.encode(named)) if named else NO_NAMES
+    return method.arguments(msgspec.Raw(msgspec.msgpack.encode(args)), given)
 
 
 def test_arguments_come_by_position_and_by_name() -> None:
@@ -104,17 +114,94 @@ def test_the_options_of_call_cannot_be_parameters(name: str) -> None:
         type("Bad", (Worker,), {"get": space["get"]})
 
 
-def test_only_async_methods_can_be_called() -> None:
-    with pytest.raises(TypeError, match=r"@rpc is for `async def` methods, and .*sync is none"):
+@pytest.mark.parametrize("yields", ["async def get(self): yield 1", "def get(self): yield 1"])
+def test_a_generator_cannot_be_called(yields: str) -> None:
+    space: dict[str, Any] = {}
+    exec(yields, space)
+    with pytest.raises(TypeError, match=r"@rpc is for methods that return one result, .* and get is none"):
+        rpc(space["get"])
+    with pytest.raises(TypeError, match=r"Bad\.nothing is an @rpc method and must return one result"):
+        type("Bad", (Service,), {"nothing": space["get"]})
+    with pytest.raises(TypeError, match="and 17 is none"):
+        rpc(17)  # type: ignore[type-var]  # that it is refused is the point
 
-        class Bad(Worker):
-            @rpc
-            def sync(self) -> None: ...
+
+def test_a_method_may_be_plain_and_a_decorated_one_is_what_it_wraps() -> None:
+    def decorated(function: Any) -> Any:
+        def inner(self: Worker, x: int) -> Any:
+            return function(self, x)
+
+        return functools.wraps(function)(inner)
+
+    class Mixed(Service):
+        @rpc
+        def plain(self, x: int) -> int:
+            return x
+
+        @rpc
+        @decorated
+        async def wrapped(self, x: int) -> int:
+            return x
+
+        def nothing(self) -> None: ...  # type: ignore[override]  # an override may be of the other kind
+
+    methods = rpc_methods(Mixed)
+    assert {name: method.is_plain for name, method in methods.items()} == {
+        "add": False,
+        "anything": False,
+        "nothing": True,
+        "place": False,
+        "plain": True,
+        "wrapped": False,
+    }
+    assert read(methods["wrapped"], 1) == ((1,), {})
 
 
-def test_an_async_method_overridden_by_a_plain_one_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"Bad\.nothing is an @rpc method and must be `async def`"):
-        type("Bad", (Service,), {"nothing": lambda self: None})
+@pytest.mark.parametrize(
+    ("annotation", "value", "sent"),
+    [
+        (int, 3, 3),
+        (float, 1, 1.0),
+        (list[int], (1, 2), [1, 2]),
+        (Point, Point(1), Point(1)),
+        (Point, {"x": 1}, Point(1)),
+        (list[Point], [Point3(1, z=2)], [Point3(1, z=2)]),
+        (float, numpy.float64(0.5), numpy.float64(0.5)),
+        (None, None, None),
+        (bytes, bytearray(b"1"), bytearray(b"1")),
+        (Any, object, object),
+        (Opaque | None, None, None),
+        ("Awaitable[None]", 17, 17),
+        (inspect.Signature.empty, 17, 17),
+    ],
+)
+def test_a_result_is_sent_as_what_its_annotation_says(annotation: Any, value: Any, sent: Any) -> None:
+    method = returning(annotation)
+    assert method.checked(value) == sent
+    assert type(method.checked(value)) is type(sent)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "text"),
+    [
+        (int, "3", "Expected `int`, got `str`"),
+        (int, None, "Expected `int`, got `null`"),
+        (None, 1, "Expected `null`, got `int`"),
+        (list[int], [1, "2"], r"Expected `int`, got `str` - at `\$\[1\]`"),
+        (Point, {"x": "1"}, r"Expected `int`, got `str` - at `\$.x`"),
+        (Opaque, 1, "Expected `Opaque`, got `int`"),
+    ],
+)
+def test_a_result_that_is_something_else_is_refused(annotation: Any, value: Any, text: str) -> None:
+    with pytest.raises(TypeError, match=text):
+        returning(annotation).checked(value)
+
+
+def returning(annotation: Any) -> RpcMethod:
+    async def get(self: Worker) -> Any: ...
+
+    get.__annotations__["return"] = annotation
+    return RpcMethod("Service", "get", get)
 
 
 def test_parameters_that_swallow_everything_are_refused() -> None:

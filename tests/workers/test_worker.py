@@ -12,7 +12,8 @@ from meshvisor.workers.worker import Worker, make_worker
 def test_nothing_public_but_what_the_design_lists() -> None:
     public = {name for name in dir(Worker) if not name.startswith("_")}
     hooks = {"on_start", "run", "on_peer_up", "on_message", "on_peer_down", "on_stop"}
-    assert public == hooks | {"name", "settings", "peers", "incarnation", "send", "broadcast", "call", "stop"}
+    methods = {"send", "broadcast", "call", "run_blocking", "stop"}
+    assert public == hooks | {"name", "settings", "peers", "incarnation", *methods}
 
 
 @pytest.mark.parametrize("name", ["name", "settings", "peers", "incarnation"])
