@@ -60,6 +60,7 @@ class Serving:
         self._loop = asyncio.get_running_loop()
         self._now = self._loop.time
         self._fresh: list[_Waiting] = []  # what was read in this turn
+        self._read_at = 0.0
         self._given_up: set[tuple[Link, int]] = set()  # and, of that, what was given up in it
         # By caller and number: the running task, or None while the call waits in its caller's line.
         self._calls: dict[Link, dict[int, asyncio.Task[None] | None]] = {}
@@ -101,10 +102,11 @@ class Serving:
         if self._is_over:
             _refuse(link, request.number)
             return
-        deadline = math.inf if request.seconds is None else self._now() + request.seconds
-        self._fresh.append((link, request, parts, deadline))
-        if not self._is_scheduled:
+        if not self._fresh:
+            self._read_at = self._now()
             self._schedule()
+        deadline = math.inf if request.seconds is None else self._read_at + request.seconds
+        self._fresh.append((link, request, parts, deadline))
 
     def cancel(self, link: Link, number: int) -> None:
         """The caller does not wait for call ``number`` any more."""
@@ -176,11 +178,12 @@ class Serving:
         fresh, self._fresh = self._fresh, []
         for waiting in fresh:
             link, request, parts, deadline = waiting
+            calls = self._calls.get(link)
             if self._given_up and (link, request.number) in self._given_up:
                 continue
-            if self._is_too_much(link, request):
-                continue
-            if self._turns or link in self._lines or not self._may_begin(now) or link.calls_behind > MAX_BEHIND:
+            if calls is not None and (request.number in calls or len(calls) >= _FAIR):
+                _fail(link, request, "RuntimeError", f"{link.node_id} has too many calls under way here")
+            elif self._turns or link in self._lines or not self._may_begin(now) or link.calls_behind > MAX_BEHIND:
                 self._line_up(waiting)
             elif now < deadline:
                 self._begin(link, request, parts, deadline)
@@ -193,14 +196,6 @@ class Serving:
 
     def _may_begin(self, now: float) -> bool:
         return self._credit > 0 and now < self._turn_ends and self._running < MAX_RUNNING
-
-    def _is_too_much(self, link: Link, request: Request) -> bool:
-        """Refuse what a caller asks for beyond any measure."""
-        calls = self._calls.get(link)
-        if calls is None or (len(calls) < _FAIR and request.number not in calls):
-            return False
-        _fail(link, request, "RuntimeError", f"{link.node_id} has too many calls under way here")
-        return True
 
     def _serve_lines(self) -> None:
         while self._turns and self._may_begin(now := self._now()):

@@ -31,6 +31,8 @@ class Worker:
 
     A worker that counts words for others::
 
+        from meshvisor import Message, PeerLeft, PeerLost, Worker, every, rpc
+
         class Counter(Worker):
             async def on_start(self) -> None:
                 # Runs in the worker's event loop, as everything here, before the slot counts as ready.
