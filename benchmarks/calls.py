@@ -240,13 +240,14 @@ def measure(
     command = [sys.executable, "-m", "benchmarks.calls", *options, *(["--uvloop"] if fast else [])]
     callee = subprocess.Popen([*command, "--callee", name]) if CONTENDERS[name][0] is not None else None
     try:
-        caller = subprocess.run(
-            [*command, "--caller", name], stdout=subprocess.PIPE, text=True, timeout=120, check=True
-        )
+        asked = [*command, "--caller", name]
+        caller = subprocess.run(asked, capture_output=True, text=True, timeout=120, check=False)
     finally:
         if callee is not None:
             callee.kill()
             callee.wait()
+    if caller.returncode:
+        sys.exit(caller.stderr)
     spent = _cpu() - before
     return count / float(caller.stdout.split()[-1]), (spent - began) / count * 1e6 if is_warm else spent
 

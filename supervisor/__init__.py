@@ -23,9 +23,12 @@ Reading order, from what decides to what acts:
     logs, rotation, usage           what the children print, and what they cost
     incidents, story, frames, why   what went wrong, remembered and told
     directory, leftovers            one supervisor per mesh, and nothing left of the one before
+    surroundings                    what all lives of a mesh share
     life, slot, teller              one incarnation; one slot and its state machine; what it tells the others
+      candidate                     one that prepares itself beside another
     fleet, limit, conductor         all slots: in order, against the restart limit, started and stopped
     renewal, changeover             what an operator changes: the code, the slots, the configuration
+      roller, errands               without losing a call; and to its end, whoever waits for it
     hoard                           descriptors kept for the day on which there are none
     hub, supervisor                 the mesh as a whole, and as a library
       member, embedding             in a program that is a node itself

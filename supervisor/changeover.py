@@ -11,10 +11,10 @@ from ..shared.errors import SupervisorError
 from .changes import Changes, keeping_scale, restored
 from .conductor import Conductor
 from .fleet import Fleet
-from .life import MeshRun
 from .naming import NoWorker
 from .renewal import Renewal
 from .slot import Slot
+from .surroundings import MeshRun
 from .sweeps import Sweeps
 
 
@@ -57,13 +57,30 @@ class Changeover:
         if self._sweeps is not None:
             await self._sweeps.finish()
 
+    async def replace(self, slots: Sequence[Slot], *, is_new: bool) -> None:
+        """Replace the processes of slots one after the other, by code that ``is_new`` or by the same as before.
+
+        Raises:
+            SupervisorError: At the first one that is not replaced. It is then as it was before, or, if its successor
+                did not become ready at its first try, another process of the old code is in its place.
+        """
+        for slot in slots:
+            if not self._fleet.has(slot):  # while others were replaced, it had to go
+                continue
+            before = slot.child.incarnation
+            try:
+                await self._renewal.replace(slot, once=is_new)
+            except SupervisorError:
+                if slot.child.incarnation > before and (is_new or slot.child.is_reserved):
+                    await self._renewal.take_back([slot])
+                raise
+
     async def restart(self, slots: Sequence[Slot], *, is_new: bool) -> None:
-        """Restart slots and wait until all are ready; with code that ``is_new``, or else with the old one again.
+        """Restart slots at once and wait until all are ready, with code that ``is_new`` or the same as before.
 
         Raises:
             SupervisorError: If one does not become ready; if the code is new, at its first try.
         """
-        slots = [slot for slot in slots if self._fleet.has(slot)]  # while others restarted, one may have had to go
         try:
             await self._renewal.restart(slots, once=is_new)
         except SupervisorError:
@@ -181,7 +198,7 @@ class Changeover:
     async def _replace(self, slots: Sequence[Slot]) -> None:
         for slot in slots:
             if not slot.child.is_held and self._fleet.has(slot):
-                await self._renewal.restart([slot], once=True)
+                await self._renewal.replace(slot, once=True)
 
     async def _return(self, before: MeshConfig, changes: Changes) -> None:
         """Have the workers that were to be replaced run as they did, those that were not reached yet untouched."""

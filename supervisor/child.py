@@ -8,7 +8,9 @@
                                            when it is given up: FAILED
 
 Whether a slot that stops is to come back is not a state but a wish beside it (s6 has it the same way): a restart is a
-stop with that wish, and a later request to stop takes the wish back.
+stop with that wish, and a later request to stop takes the wish back. A rolling restart is one in which the process is
+asked to hand over to a successor, which is then on trial: if it does not become ready, that is no incident, and the
+slot waits for whoever rolls it to say what comes next.
 
 Pure: ``now`` comes in, actions go out, and the slot's actor carries them out. A deadline belongs to the state; the
 actor calls ``tick`` when it has passed. Called early, or twice, ``tick`` does nothing.
@@ -62,6 +64,7 @@ class Cue(StrEnum):
     START_ASKED = "start-asked"
     STOP_ASKED = "stop-asked"
     KILL_ASKED = "kill-asked"
+    HANDOVER_ASKED = "handover-asked"  # the process is to finish what it has, and another one to take its place
     GIVEN_UP = "given-up"  # the restart limit is exceeded, and that ends it
     PUT_ASIDE = "put-aside"  # the restart limit is exceeded, and it is tried now and then
 
@@ -71,6 +74,7 @@ class Action(StrEnum):
 
     SPAWN = "spawn"
     ASK = "ask"  # send the stop signal
+    HAND_OVER = "hand-over"  # ask it to finish what it has and to end
     DUMP = "dump"  # have the tracebacks of all threads written
     KILL = "kill"  # SIGKILL to the whole process group
 
@@ -85,6 +89,7 @@ TABLE: dict[tuple[State, Cue], tuple[State, tuple[Action, ...]]] = {
     (State.WAITING, Cue.KILL_ASKED): (State.STOPPED, ()),
     (State.STARTING, Cue.BECAME_READY): (State.READY, ()),
     (State.STARTING, Cue.CRASHED): (State.BACKOFF, ()),
+    (State.STARTING, Cue.ENDED_TO_RETURN): (State.WAITING, ()),
     (State.STARTING, Cue.ENDED_WELL): (State.STOPPED, ()),
     (State.STARTING, Cue.ENDED_BADLY): (State.FAILED, ()),
     (State.STARTING, Cue.DEADLINE_PASSED): (State.CONDEMNED, (Action.KILL,)),
@@ -102,10 +107,12 @@ TABLE: dict[tuple[State, Cue], tuple[State, tuple[Action, ...]]] = {
     (State.READY, Cue.START_ASKED): (State.READY, ()),
     (State.READY, Cue.STOP_ASKED): _ALIVE_ASKED,
     (State.READY, Cue.KILL_ASKED): _ALIVE_KILLED,
+    (State.READY, Cue.HANDOVER_ASKED): (State.STOPPING, (Action.HAND_OVER,)),
     (State.CONDEMNED, Cue.BECAME_READY): (State.CONDEMNED, ()),
     (State.CONDEMNED, Cue.BROKE): (State.CONDEMNED, (Action.KILL,)),
     (State.CONDEMNED, Cue.DEADLINE_PASSED): (State.CONDEMNED, (Action.KILL,)),
     (State.CONDEMNED, Cue.CRASHED): (State.BACKOFF, ()),
+    (State.CONDEMNED, Cue.ENDED_TO_RETURN): (State.WAITING, ()),
     (State.CONDEMNED, Cue.ENDED_BADLY): (State.FAILED, ()),
     (State.CONDEMNED, Cue.START_ASKED): (State.CONDEMNED, ()),
     (State.CONDEMNED, Cue.STOP_ASKED): _ALIVE_KILLED,
@@ -176,7 +183,10 @@ class Exit:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What the end of an incarnation means. ``delay`` is the wait before the next start; None: there is none."""
+    """What the end of an incarnation means. ``delay`` is the wait before the next start; None: there is none.
+
+    ``is_handover``: its successor is about to begin. ``is_trial``: it was such a successor, and never became ready.
+    """
 
     exit: Exit
     cause: ExitCause
@@ -184,6 +194,8 @@ class Ending:
     was_ready: bool
     ever_ready: bool
     delay: float | None
+    is_handover: bool = False
+    is_trial: bool = False
 
     @property
     def is_incident(self) -> bool:
@@ -192,7 +204,8 @@ class Ending:
         A process that could not be made for want of means has not ended. To give up for that would turn a shortage,
         which passes, into an outage, which stays.
         """
-        return self.cause is not ExitCause.STOPPED and self.delay is not None and not self.exit.is_shortage
+        is_asked = self.cause is ExitCause.STOPPED or self.is_trial
+        return not is_asked and self.delay is not None and not self.exit.is_shortage
 
 
 class Child:
@@ -217,6 +230,8 @@ class Child:
         self.ever_ready = False
         self.comes_back = False  # after the stop that is under way
         self.is_held = False  # stopped by an operator, until an operator starts it
+        self.is_on_trial = False  # the process in it, or the one that is about to, is there by a rolling restart
+        self.is_reserved = False  # that one has failed: nothing starts until it is said what
         self.is_on_probation = False  # was parked, and has not been well for long enough since
         self.is_suspect = False
         self.shortages = 0  # starts in a row, up to now, for which the means were missing
@@ -255,6 +270,7 @@ class Child:
         if self.state is State.STARTING:
             self.ready_at = now
             self.ever_ready = True
+            self.is_on_trial = False
         return self._to(Cue.BECAME_READY, now)
 
     def lose(self, now: float, fault: ExitCause | None = None) -> tuple[Action, ...]:
@@ -274,7 +290,7 @@ class Child:
 
     def start(self, now: float) -> tuple[Action, ...]:
         """Begin to start on an operator's request, without any wait; what is up already just stays so."""
-        self.is_held = False
+        self.is_held = self.is_reserved = False
         if self.state is State.STOPPING:
             self.comes_back = True
         self._forget_the_past(by_operator=not self.is_alive or self.state is State.STOPPING)
@@ -286,6 +302,7 @@ class Child:
         A stop that goes on already just does, but the latest wish counts.
         """
         self.comes_back = comes_back and self.is_alive
+        self.is_on_trial = self.is_reserved = False
         if self.state is State.STOPPING:
             return ()
         return self._to(Cue.STOP_ASKED if self.config.stop_timeout > 0 else Cue.KILL_ASKED, now)
@@ -303,9 +320,18 @@ class Child:
         self._forget_the_past(by_operator=True)
         return self.stop(now, comes_back=True)
 
+    def hand_over(self, now: float) -> tuple[Action, ...]:
+        """Begin to put another process into the place of a ready one, which first finishes what it has.
+
+        It has its ``stop_timeout`` for that. What comes after it is on trial until it is ready.
+        """
+        self._forget_the_past(by_operator=True)
+        self.comes_back = self.is_on_trial = True
+        return self._to(Cue.HANDOVER_ASKED if self.config.stop_timeout > 0 else Cue.KILL_ASKED, now)
+
     def kill(self, now: float) -> tuple[Action, ...]:
         """Stop on request without asking the process first."""
-        self.comes_back = False
+        self.comes_back = self.is_on_trial = self.is_reserved = False
         return self._to(Cue.KILL_ASKED, now)
 
     def give_up(self, now: float) -> tuple[Action, ...]:
@@ -337,6 +363,8 @@ class Child:
         was_ready = self.ready_at is not None
         cause = self._cause(exit)
         cue = self._judge(exit, draining)
+        is_trial = cue is Cue.ENDED_TO_RETURN and self.state is not State.STOPPING
+        is_handover = cue is Cue.ENDED_TO_RETURN and self.is_on_trial and not is_trial
         if self.ready_at is not None and now - self.ready_at >= self.config.backoff.reset_after:
             self._restarts_in_a_row = 0
             self.is_on_probation = False
@@ -350,9 +378,11 @@ class Child:
         if not exit.is_shortage:  # else nothing has ended: what counts is still the death before
             self.ended_at = now
         self.comes_back = self.is_suspect = False
+        if is_trial:
+            self.is_on_trial, self.is_reserved = False, True
         self._fault = None
         self.deadline = None if cue is not Cue.CRASHED or delay is None else now + delay
-        return Ending(exit, cause, uptime, was_ready, self.ever_ready, delay)
+        return Ending(exit, cause, uptime, was_ready, self.ever_ready, delay, is_handover, is_trial)
 
     def _wait(self) -> float:
         """Return the seconds until the next start; a shortage has a row of its own, which begins with a wait."""
@@ -376,6 +406,8 @@ class Child:
     def _judge(self, exit: Exit, draining: bool) -> Cue:
         if self.state is State.STOPPING:
             return Cue.ENDED_TO_RETURN if self.comes_back and not draining else Cue.ENDED_WELL
+        if self.is_on_trial and not draining and not exit.is_shortage:
+            return Cue.ENDED_TO_RETURN
         policy = self.config.restart
         well = not exit.failure and exit.code in self.config.success and self.state is not State.CONDEMNED
         stays_down = policy == RestartPolicy.NEVER or (well and policy == RestartPolicy.ON_FAILURE)
@@ -412,6 +444,6 @@ class Child:
     def _deadline(self, state: State, actions: tuple[Action, ...], now: float) -> float | None:
         if state is State.STARTING:
             return now + self.config.start_timeout
-        if Action.ASK in actions:
+        if Action.ASK in actions or Action.HAND_OVER in actions:
             return now + self.config.stop_timeout
         return now + DUMP_TIME if Action.DUMP in actions else None

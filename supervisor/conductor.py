@@ -131,10 +131,14 @@ class Conductor:
                 return
         self._restarting.clear()
 
+    def may_start(self, slot: Slot) -> bool:
+        """Return whether nothing that ``slot`` depends on is missing."""
+        return strategy.may_start(slot.config, self._fleet.children)
+
     def _release_slots(self) -> None:
         for slot in self._fleet:
-            is_free = slot.child.state is State.WAITING and slot.name not in self._restarting
-            if is_free and strategy.may_start(slot.config, self._fleet.children):
+            is_reserved = slot.name in self._restarting or slot.child.is_reserved
+            if slot.child.state is State.WAITING and not is_reserved and self.may_start(slot):
                 slot.release()
 
     def _detect_readiness(self) -> None:
@@ -189,7 +193,8 @@ class Conductor:
     def _raise_if_tried(self, slots: Sequence[Slot], latest: Mapping[str, int]) -> None:
         for slot in slots:
             child, last = slot.child, latest.get(slot.name)
-            if last is not None and (child.incarnation > last or (child.incarnation == last and child.is_between)):
+            has_failed = child.is_between or child.is_reserved
+            if last is not None and (child.incarnation > last or (child.incarnation == last and has_failed)):
                 raise SupervisorError(f"{slot.name} did not become ready: {slot.last_words}".removesuffix(": "))
 
     def _raise_if_lost(self, slots: Sequence[Slot]) -> None:

@@ -15,6 +15,7 @@ _MINOR = frozenset(
         "slot-stopped",
         "slot-failed",
         "slot-parked",
+        "slot-candidate",
         "zygote-started",
     }
 )
@@ -36,10 +37,14 @@ class Event:
         limit-exceeded    max_restarts, window
         leftovers-killed  pids
         slot-starting     pid
-        slot-ready        pid, duration (since the start), after? (since the death of the incarnation before)
+        slot-candidate    pid, duration (until it was prepared to take the place of the process that is in the slot)
+        slot-candidate-failed  text (why nothing changes), traceback?, tail (its last lines)
+        slot-ready        pid, duration (since the start), after? (since the death of the incarnation before),
+                          replacement? (that one has handed over to it)
         slot-exited       pid?, cause, code, signal, uptime, ready (had it been), delay (None: not started again),
                           next (restart, stopped, failed or parked), text? (why), traceback?, tail (its last lines),
-                          shortage? (it was not even made, for want of means: so many times in a row)
+                          shortage? (it was not even made, for want of means: so many times in a row),
+                          handover? (a candidate takes its place), trial? (it was one, and did not become ready)
         slot-hung         pid, text (how that shows); it is killed once it has said where its threads are
         slot-backoff      delay
         slot-parked       delay (until it is tried again)
@@ -64,7 +69,9 @@ class Event:
     @property
     def is_minor(self) -> bool:
         """Whether the events around this one tell the same story without it."""
-        return self.event in _MINOR or self.details.get("shortage", 0) > 1
+        details = self.details
+        is_smooth = bool(details.get("handover")) and details["code"] == 0
+        return self.event in _MINOR or details.get("shortage", 0) > 1 or is_smooth
 
 
 def describe(event: Event) -> str:
@@ -123,7 +130,14 @@ def _slot_ready(event: Event) -> str:
     after = event.details.get("after")
     if after is None:
         return f"{event.slot} is ready ({duration(event.details['duration'])} after its start)"
+    if event.details.get("replacement"):
+        return f"{event.slot} is replaced (incarnation {event.incarnation}, ready {duration(after)} after the handover)"
     return f"{event.slot} is ready again (incarnation {event.incarnation}, {duration(after)} after the death)"
+
+
+def _slot_candidate(event: Event) -> str:
+    pid, took = event.details["pid"], duration(event.details["duration"])
+    return f"{event.slot} is about to be replaced by process {pid}, which took {took} to prepare"
 
 
 def _slot_exited(event: Event) -> str:
@@ -166,6 +180,10 @@ def _how_it_stopped(details: Mapping[str, Any]) -> str:
 
 def _consequence(event: Event) -> str:
     delay = event.details["delay"]
+    if event.details.get("trial"):
+        return "; going back to what was there before"
+    if event.details.get("handover"):
+        return "; its successor begins"
     if delay is None:
         if event.details["cause"] == "stopped" or event.details["next"] == "stopped":
             return ""
@@ -238,6 +256,8 @@ _SENTENCES: dict[str, Callable[[Event], str]] = {
     "limit-exceeded": _limit_exceeded,
     "leftovers-killed": _leftovers_killed,
     "slot-starting": _slot_starting,
+    "slot-candidate": _slot_candidate,
+    "slot-candidate-failed": lambda event: f"{event.slot} stays as it is: {event.details['text']}",
     "slot-ready": _slot_ready,
     "slot-exited": _slot_exited,
     "slot-hung": _slot_hung,

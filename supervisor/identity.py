@@ -72,10 +72,11 @@ class Identity:
         descriptors: Iterable[str] = (),
         *,
         place: int = 0,
+        is_candidate: bool = False,
     ) -> Assignment:
         """Return the first word over the lifeline of a worker, which comes with the named ``descriptors``.
 
-        ``place`` is its place on the liveness board.
+        ``place`` is its place on the liveness board. A candidate only prepares itself.
         """
         config, mesh = self.config, self.mesh
         return Assignment(
@@ -104,6 +105,7 @@ class Identity:
             board_index=place,
             beat=mesh.beat,
             sponsor=config.sponsor or "",
+            is_candidate=is_candidate,
         )
 
     def record(self, status: NodeStatus, endpoints: tuple[str, ...] = (), why: str = "") -> NodeRecord:

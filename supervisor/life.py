@@ -1,4 +1,7 @@
-"""One incarnation of a slot: its process, and everything that belongs to it, from the order for it to its death."""
+"""One incarnation of a slot: its process, and everything that belongs to it, from the order for it to its death.
+
+A candidate lives already while its predecessor does: to the other nodes it is a spare, until it takes the place.
+"""
 
 from __future__ import annotations
 
@@ -7,35 +10,24 @@ import errno
 import os
 import signal
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import replace
 
-from ..shared.config.model import MeshConfig, WorkerConfig
+from ..shared.config.model import WorkerConfig
 from ..shared.control import lifeline as messages
 from ..shared.core.roster import NodeStatus
 from ..shared.memory.board import BoardEntry
 from . import spawn
 from .attendant import Attendant, Verdicts
-from .child import Ending, Exit
+from .child import Exit
 from .confinement import Confinement
-from .directory import RuntimeDirectory
-from .guard import Guard
-from .herald import Herald
-from .hoard import Hoard
-from .hub import Hub
 from .identity import Identity
-from .incidents import IncidentLog
-from .leftovers import Mark
 from .lifeline import Lifeline
-from .logs import Output
-from .lookout import Lookout
-from .memory import MemoryWatch, OomWatch
-from .nursery import Nursery, Request
+from .logs import Capture, Output
+from .nursery import Request
 from .reaper import kill_group, reap, send
 from .reserve import Spare, provide
 from .snapshot import ExitCause
-from .tables import Tables
+from .surroundings import MeshRun, Owner, Reported
 from .traces import PATIENCE, clear_traces, read_traces, request_traces
 from .usage import Usage
 
@@ -43,82 +35,21 @@ _LIFELINE_GRACE = 0.5  # from the end of a lifeline to the death that should fol
 _REPORT_SIZE = 4096
 
 
-@dataclass(slots=True)
-class MeshRun:
-    """What all slots of one running mesh share. ``secret`` authenticates its links; it is new in each run.
-
-    ``config`` is replaced by a reload, and counts for a slot from its next start on. ``ended`` is told which slot had
-    an end and what that means, and returns it, changed if the restart limit is exceeded; ``changed`` is called
-    whenever the state of a slot may allow something to another one; ``buried``, with slot, incarnation and pid, when
-    a process is dead and what follows from that is under way.
-    """
-
-    config: MeshConfig
-    loop: asyncio.AbstractEventLoop
-    directory: RuntimeDirectory
-    herald: Herald
-    hub: Hub
-    tables: Tables
-    mark: Mark
-    secret: bytes
-    incidents: IncidentLog
-    memory: MemoryWatch
-    oom: OomWatch
-    lookout: Lookout
-    nursery: Nursery
-    guard: Guard | None
-    hoard: Hoard
-    is_stopping: Callable[[], bool]
-    ended: Callable[[str, Ending], Ending]
-    changed: Callable[[], None]
-    buried: Callable[[str, int, int], None]
-
-
-Reported = Callable[[messages.LinkReport], None]
-"""Is called with what a worker says of its links; the number in it tells to which question."""
-
-
-class Owner(Protocol):
-    """Who hears what becomes of a life. ``ended`` is called once, and last."""
-
-    def born(self, pid: int) -> None:
-        """There is a process."""
-
-    def recognised(self, identity: Identity) -> None:
-        """It has an ``identity`` of its own already: a spare keeps its epoch, and where it listens."""
-
-    def listening(self, endpoints: tuple[str, ...]) -> None:
-        """It can be dialled."""
-
-    def became_ready(self) -> None:
-        """It says, or shows, that it is ready."""
-
-    def condemned(self, fault: ExitCause | None, reason: str) -> None:
-        """It is to be killed; ``fault`` is the cause of that end, None if that is what the end itself will show."""
-
-    def hangs(self, reason: str) -> None:
-        """Its loop stands still."""
-
-    def is_late(self, late: bool) -> None:
-        """Its loop is behind by four beats or more, or no more so."""
-
-    def retired(self, reason: str) -> None:
-        """It grew so large that it is to be replaced, and may end by itself first."""
-
-    def ended(self, exit: Exit) -> None:
-        """It is dead and reaped, or was never born."""
-
-
 class Life:
     """See the module. All of it runs in the event loop's thread, which is also the one that forks."""
 
-    def __init__(self, run: MeshRun, identity: Identity, output: Output, owner: Owner) -> None:
+    def __init__(
+        self, run: MeshRun, identity: Identity, output: Output, owner: Owner, *, is_candidate: bool = False
+    ) -> None:
         self.identity = identity
         self.traceback = ""
         self.links = messages.Links(0, 0)
         self._run = run
         self._output = output
         self._owner = owner
+        self._is_candidate = is_candidate
+        self._spare: Spare | None = None  # what the process of a candidate is to the other nodes
+        self._capture: Capture | None = None
         self._began_at = run.loop.time()
         self._request: Request | None = None  # for a process that has not arrived yet
         self._process: spawn.Process | None = None
@@ -163,6 +94,11 @@ class Life:
         """For how many seconds there has been a process, or the wish for one; 0 if there is none any more."""
         return 0.0 if self._usage is None else self._run.loop.time() - self._began_at
 
+    @property
+    def tail(self) -> list[str]:
+        """The last lines that it printed."""
+        return list(self._capture.tail) if self._capture is not None else []
+
     def measure(self) -> tuple[float, float, int]:
         """Return its age in seconds, its share of a core in percent, and its memory in bytes."""
         age = self.age
@@ -198,7 +134,8 @@ class Life:
             self._born(spawn.SpawnError(text, is_shortage=spawn.is_shortage(error)))
             return
         if config.command is None:
-            request = self._run.nursery.request(config, self.identity.title, environment, self._born)
+            title = self.identity.title + (" candidate" if self._is_candidate else "")
+            request = self._run.nursery.request(config, title, environment, self._born)
             self._request = None if request.is_over else request
             return
         confinement, ready = Confinement.of(config), attendant.descriptor
@@ -208,6 +145,23 @@ class Life:
             self._born(error)
         else:
             self._born(process)
+
+    def take(self, owner: Owner) -> None:
+        """Begin to be that incarnation in the place of ``owner``, which is free now."""
+        spare, self._spare = self._spare, None
+        assert spare is not None
+        assert self._process is not None
+        self._owner, self._is_candidate = owner, False
+        spare.lifeline.say(messages.Begin())
+        self._succeed(spare)
+        if self._capture is not None:
+            self._output.present(self._capture)
+        owner.born(self._process.pid)
+
+    def hand_over(self) -> None:
+        """Ask it to finish what it has, and to end."""
+        if self._lifeline is not None:
+            self._lifeline.say(messages.HandOver())
 
     def reconfigure(self, config: WorkerConfig) -> None:
         """Judge it by other limits and time-outs from now on."""
@@ -269,7 +223,7 @@ class Life:
 
     def _attend(self, environment: dict[str, str]) -> Attendant:
         run, identity = self._run, self.identity
-        verdicts = Verdicts(self._owner.became_ready, self._owner.condemned, self._owner.retired)
+        verdicts = Verdicts(self._became_ready, self._condemned, self._retired)
         file = run.directory.path / f"{identity.slot}.{identity.incarnation}.notify"
         return Attendant(run.loop, identity.config, environment, file, run.memory, verdicts)
 
@@ -279,7 +233,9 @@ class Life:
             self._never_born(str(result), is_shortage=result.is_shortage)
             return
         self._process = process = result
-        if process.spare is not None:  # first of all: it waits
+        if self._is_candidate:
+            self._lifeline = self._try_out(process)
+        elif process.spare is not None:  # first of all: it waits
             self._lifeline = self._name(process, process.spare)
         elif process.lifeline is not None:
             self._lifeline = self._open_lifeline(process.lifeline)
@@ -288,7 +244,8 @@ class Life:
         self._usage = Usage(process.pid)
         self._run.loop.add_reader(process.pidfd, self._died)
         assert self._attendant is not None
-        self._output.attach(process.stdout, process.stderr, self.identity.incarnation, self._attendant.printed)
+        attach = self._output.capture if self._is_candidate else self._output.attach
+        self._capture = attach(process.stdout, process.stderr, self.identity.incarnation, self._attendant.printed)
         self._attendant.begin(process.pid)
         if process.report is not None:
             self._run.loop.add_reader(process.report, self._executed)
@@ -299,9 +256,10 @@ class Life:
             self._run.hoard.spend()
         self._failure = reason
         self._dismiss()
-        self._output.begin()
+        if not self._is_candidate:
+            self._output.begin()
         # Through the loop: however often a start fails, a request to stop gets in between (OTP does the same).
-        self._run.loop.call_soon(self._owner.ended, Exit(failure=reason, is_shortage=is_shortage))
+        self._run.loop.call_soon(self._ended, Exit(failure=reason, is_shortage=is_shortage))
 
     def _do_without(self) -> bool:
         """Want no more the process that has not arrived yet, if that is how it is."""
@@ -327,20 +285,54 @@ class Life:
 
     def _name(self, process: spawn.Process, spare: Spare) -> Lifeline:
         """Have a spare be this incarnation: it keeps its links, and others learn whose they are from the roster."""
-        run = self._run
         process.spare = None
-        self._place, self._traces = spare.belongings.place, spare.belongings.traces
+        self._assign(spare)
+        self._succeed(spare)
+        return spare.lifeline
+
+    def _try_out(self, process: spawn.Process) -> Lifeline:
+        """Have a process, which becomes a spare if it is none, prepare itself to be this incarnation."""
+        if process.spare is None:
+            self._run.reserve.enlist(process)
+        self._spare, process.spare = process.spare, None
+        assert self._spare is not None
+        self._assign(self._spare)
+        return self._spare.lifeline
+
+    def _assign(self, spare: Spare) -> None:
+        run = self._run
         self.identity = replace(self.identity, epoch=spare.epoch, socket_name=spare.socket_name)
-        lifeline = spare.lifeline
-        lifeline.pass_on(self._heard, self._lifeline_ended)
-        lifeline.assign(self.identity.assignment(run.directory.path, run.secret, (), place=max(self._place, 0)))
+        spare.lifeline.pass_on(self._heard, self._lifeline_ended)
+        assignment = self.identity.assignment(
+            run.directory.path,
+            run.secret,
+            (),
+            place=max(spare.belongings.place, 0),
+            is_candidate=self._is_candidate,
+        )
+        spare.lifeline.assign(assignment)
+
+    def _succeed(self, spare: Spare) -> None:
+        """Have everybody know that what was a spare is this incarnation."""
+        self._place, self._traces = spare.belongings.place, spare.belongings.traces
         self._owner.recognised(self.identity)
         if spare.endpoints:
             self._owner.listening(spare.endpoints)
         spare.announce(NodeStatus.REMOVED)
-        return lifeline
 
-    # What others find out about it.
+    # What others find out about it. Its owner may be another one by then.
+
+    def _became_ready(self) -> None:
+        self._owner.became_ready()
+
+    def _condemned(self, fault: ExitCause | None, reason: str) -> None:
+        self._owner.condemned(fault, reason)
+
+    def _retired(self, reason: str) -> None:
+        self._owner.retired(reason)
+
+    def _ended(self, exit: Exit) -> None:
+        self._owner.ended(exit)
 
     def _watch(self, config: WorkerConfig) -> None:
         if self._place >= 0:
@@ -370,16 +362,20 @@ class Life:
             reported, self._reported = self._reported, None
             if reported is not None:  # else nobody has asked
                 reported(message)
+        elif isinstance(message, messages.Listening) and self._spare is not None:
+            self._spare.heard(message)
         elif isinstance(message, messages.Listening):
             self._owner.listening(message.endpoints)
+        elif isinstance(message, messages.Prepared):
+            self._owner.prepared()
         else:
             self._owner.became_ready()
 
     def _lifeline_ended(self, reason: str, garbled: bool) -> None:
         if garbled:
-            self._owner.condemned(None, reason)
+            self._condemned(None, reason)
         else:
-            self._grace = self._run.loop.call_later(_LIFELINE_GRACE, self._owner.condemned, None, reason)
+            self._grace = self._run.loop.call_later(_LIFELINE_GRACE, self._condemned, None, reason)
 
     def _executed(self) -> None:
         """Hear from a command's launcher: it ended its report by becoming the command, or says why it could not."""
@@ -418,13 +414,18 @@ class Life:
             self._lifeline.drain()
             self._run.herald.dismiss(self._lifeline)
             self._lifeline.close()
-        self._output.drain()
+        if self._capture is not None:
+            self._capture.drain()
+        if self._spare is not None:
+            self._spare.close()
         self._give_back()
         exit = replace(exit, failure=exit.failure or self._failure, rss=exit.rss or self._largest())
         exit = replace(exit, oom=self._run.oom.explains(exit if not self._is_killed else Exit()))
         self._process = self._lifeline = self._usage = None
-        self._owner.ended(exit)
-        self._run.buried(self.identity.slot, self.identity.incarnation, process.pid)
+        self._ended(exit)
+        # The name that a candidate was to have is that of another one by now; its process group is its own.
+        name = ("", 0) if self._is_candidate else (self.identity.slot, self.identity.incarnation)
+        self._run.buried(*name, process.pid)
 
     def _give_back(self) -> None:
         """Take the last words, and release what it had of ours."""

@@ -68,6 +68,11 @@ class Lifeline:
         self._wanted = question
         self._flush()
 
+    def say(self, message: lifeline.Begin | lifeline.HandOver) -> None:
+        """Say what is said once at most, after all that is on its way."""
+        self._outgoing += lifeline.encode(message)
+        self._flush()
+
     def stop(self) -> None:
         """Ask the worker to end."""
         self._stopping = True

@@ -17,8 +17,8 @@ from .labels import Labels
 from .logbook import Logbook, Selection, slots_with_logs
 from .naming import UnknownSlot
 from .remains import remains_of
-from .style import DIM, Look, paint
-from .trail import Entry
+from .style import DIM, YELLOW, Look, paint
+from .trail import MISSED, Entry
 
 _BATCH = 1000
 
@@ -90,7 +90,10 @@ class Page:
         if "\x1b" in text:
             text += "\x1b[0m"
         when = paint(local_time(entry.at), DIM, on=self._look.colour) + " " if self._times else ""
-        return f"{when}{self._labels.of(entry.slot, self._labels.bar)} {text}".rstrip(" ")
+        mark = self._labels.bar
+        if entry.stream == MISSED:
+            mark, text = self._labels.dot, paint(text, YELLOW, on=self._look.colour)
+        return f"{when}{self._labels.of(entry.slot, mark)} {text}".rstrip(" ")
 
 
 def json_lines(entries: Iterable[Entry]) -> str:

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import combinations
 
-from ..shared.control.links import LinkStatus, LinkTotals
+import msgspec
+from msgspec.structs import asdict
+
+from ..shared.control.links import LinkStatus, LinkTotals, named
 from ..shared.core.states import ConnectionState
+from .figures import MeshFigures
 from .snapshot import Answer, MeshLinks, NodeLinks, WorkerState
 
 
@@ -105,6 +109,12 @@ def worse(one: Condition, other: Condition) -> Condition:
 def carried(links: MeshLinks) -> LinkTotals:
     """Return what all workers that answered have carried, in their present incarnations."""
     return LinkTotals().plus(*(node.totals for node in links.nodes))
+
+
+def to_json(facts: MeshLinks | MeshFigures) -> bytes:
+    """Return ``facts`` as JSON in which the fields of links have their names, too."""
+    nodes = [{**asdict(node), "links": [named(link) for link in node.links]} for node in facts.nodes]
+    return msgspec.json.encode({**asdict(facts), "nodes": nodes})
 
 
 def _judge(one: NodeLinks, other: NodeLinks, first: LinkStatus | None, second: LinkStatus | None) -> Condition:

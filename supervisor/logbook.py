@@ -108,7 +108,7 @@ class Logbook:
             found = [(trail, trail.some(_BATCH)) for trail in reading]
             if entries := sorted((entry for _, some in found for entry in some), key=_TIME):
                 yield entries
-            reading = [trail for trail, some in found if len(some) == _BATCH]
+            reading = [trail for trail, some in found if len(some) >= _BATCH]
 
     def _discover(self) -> None:
         self._add(slots_with_logs(self._log_dir))

@@ -226,6 +226,19 @@ def _waiting_in(pipe: int) -> int:
     return int(struct.unpack("i", count)[0])
 
 
+class Capture:
+    """What one process prints; ``tail`` are its last lines."""
+
+    def __init__(self, pumps: list[Pump], tail: deque[str]) -> None:
+        self.tail = tail
+        self._pumps = pumps
+
+    def drain(self) -> None:
+        """Read what it left in its pipes: it has died."""
+        for pump in self._pumps:
+            pump.drain()
+
+
 class Output:
     """Everything that the processes of one slot print, over all its incarnations."""
 
@@ -247,27 +260,30 @@ class Output:
 
     def attach(
         self, stdout: int, stderr: int, incarnation: int = 0, heard: Callable[[str], None] = lambda text: None
-    ) -> None:
+    ) -> Capture:
         """Begin to read the pipes of a new incarnation; what earlier ones left in theirs is read to its end.
 
         ``heard`` is called with each line of this incarnation.
         """
-        self.begin()
-        take = partial(self._take, incarnation, self._tail, heard)
-        self._pumps = [
-            *(pump for pump in self._pumps if pump.is_open),
-            Pump(self._loop, stdout, "stdout", take),
-            Pump(self._loop, stderr, "stderr", take),
-        ]
+        capture = self.capture(stdout, stderr, incarnation, heard)
+        self.present(capture)
+        return capture
+
+    def capture(self, stdout: int, stderr: int, incarnation: int, heard: Callable[[str], None]) -> Capture:
+        """Begin to read the pipes of a process beside the present incarnation."""
+        tail: deque[str] = deque(maxlen=TAIL_LINES)
+        take = partial(self._take, incarnation, tail, heard)
+        pumps = [Pump(self._loop, stdout, "stdout", take), Pump(self._loop, stderr, "stderr", take)]
+        self._pumps = [*(pump for pump in self._pumps if pump.is_open), *pumps]
+        return Capture(pumps, tail)
+
+    def present(self, capture: Capture) -> None:
+        """Take a process for the present incarnation."""
+        self._tail = capture.tail
 
     def reconfigure(self, options: LogOptions) -> None:
         """Keep the log as ``options`` have it from now on."""
         self.log.reconfigure(options)
-
-    def drain(self) -> None:
-        """Read what a process that died left in its pipes."""
-        for pump in self._pumps:
-            pump.drain()
 
     def close(self) -> None:
         """Read what is left, for the last time."""

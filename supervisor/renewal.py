@@ -3,7 +3,8 @@
 Workers are forked from zygotes that have imported their modules, so that what is on disk counts for nobody until a
 zygote has imported it anew. An operator's start or restart and a reload see to that, and it is all or nothing: if the
 code cannot be imported, nothing is touched; if a process that runs it does not become ready, the old zygotes are still
-there, and a process of theirs takes the slot back. After a crash, what counts is speed: the zygote that is there forks.
+there, and a process of theirs takes the slot back. (What is started anew each time, without a zygote, runs what is on
+disk whatever comes of it.) After a crash, what counts is speed: the zygote that is there forks.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ..shared.errors import SupervisorError
 from .conductor import Conductor
 from .event import Event
 from .nursery import Nursery
+from .roller import Roller
 from .slot import Slot
 
 _LOOK_DELAY = 1.0
@@ -36,6 +38,7 @@ class Renewal:
         self._loop = loop
         self._nursery = nursery
         self._conductor = conductor
+        self._roller = Roller(conductor)
         self._on_event = on_event
         self._lock = asyncio.Lock()
         self._has_told = False
@@ -92,13 +95,24 @@ class Renewal:
         self._conductor.advance()
         await self._conductor.until_ready(slots, latest=latest)
 
+    async def replace(self, slot: Slot, *, once: bool = False) -> None:
+        """Put another process into a slot: a ready worker hands over to it, others are restarted as by ``restart``.
+
+        Raises:
+            SupervisorError: As ``Roller.roll``, or ``restart``.
+        """
+        if slot.can_hand_over:
+            await self._roller.roll(slot)
+        else:
+            await self.restart([slot], once=once)
+
     async def take_back(self, slots: Sequence[Slot]) -> None:
-        """Go back to the old code, and restart with it what an operator has not stopped meanwhile."""
+        """Go back to the old code, and replace by it what an operator has not stopped meanwhile."""
         await self.go_back()
         for slot in slots:
             if not slot.child.is_held and not self._conductor.is_stopping:
                 with suppress(SupervisorError):  # the one that led here is told
-                    await self.restart([slot])
+                    await self.replace(slot)
 
     def heard(self, event: Event) -> None:
         """Look, a while after each crash, whether it could have been started with newer code."""

@@ -83,6 +83,7 @@ class MetricsServer:
                 for part in await self._answer(reader):
                     writer.write(part)
                     await writer.drain()
+                    await asyncio.sleep(0)
                 writer.write_eof()
                 async with asyncio.timeout(_PARTING):
                     await reader.read(1)  # until it has hung up: closing first may cut off what is on its way

@@ -15,14 +15,16 @@ from ..shared.control.links import LinkTotals
 from ..shared.core.roster import NodeStatus
 from ..shared.core.states import UP, ConnectionState
 from . import procfs
+from .candidate import Candidate
 from .child import Action, Child, Ending, Exit, State
 from .event import Event
 from .figures import SlotFigures
 from .identity import Identity
 from .incidents import HISTORY, PastEnd, incident_of
-from .life import Life, MeshRun, Reported
+from .life import Life
 from .logs import LogFile, Output
 from .snapshot import Answer, ExitCause, LastExit, NodeLinks, WorkerStatus
+from .surroundings import MeshRun, Reported
 from .teller import Teller, Words
 from .whereabouts import whereabouts
 
@@ -39,6 +41,8 @@ class Slot:
         self._identity = Identity(run.config.mesh, config, name, replica)
         self._teller = Teller(name, self.child, run.hub, run.herald, is_node=config.command is None)
         self._life: Life | None = None
+        self._candidates: list[Candidate] = []  # who prepares to be its next life
+        self._has_handed_over = False  # and is not ready again: until then others keep what is for it
         self.last_words = ""  # why its last process ended
         self._last_trouble = ""
         self._timer: asyncio.TimerHandle | None = None
@@ -63,7 +67,13 @@ class Slot:
     @property
     def pids(self) -> set[int]:
         """All processes that are ours to reap: the slot's, and those that look after it."""
-        return self._life.pids if self._life else set()
+        own = self._life.pids if self._life else set()
+        return own.union(*(candidate.life.pids for candidate in self._candidates))
+
+    @property
+    def can_hand_over(self) -> bool:
+        """Whether a rolling restart can be made: it is ready, and a worker (a command stops, and starts)."""
+        return self.child.state is State.READY and self.config.command is None
 
     @property
     def incarnation(self) -> int:
@@ -100,7 +110,7 @@ class Slot:
 
     def release(self) -> None:
         """Start: nothing that the slot waits for is missing."""
-        if self.ready_by is None:
+        if self.ready_by is None and not self.child.is_on_trial:  # who is on trial has one try
             self.ready_by = self._now() + self.config.start_timeout
         self._act(self.child.release(self._now()))
 
@@ -114,6 +124,25 @@ class Slot:
         """Have it stopped and started again as an operator wants it."""
         self.ready_by = None
         self._obey(self.child.restart)
+
+    def prepare(self) -> Candidate:
+        """Begin to prepare a candidate for its next life; ``dismiss`` is owed for it, and ``forget`` after that."""
+        candidate = Candidate(self._run.loop, self._run.changed)
+        identity = replace(self._identity, mesh=self._run.config.mesh, config=self.config)
+        life = Life(self._run, identity.next(self.child.incarnation + 1), self._output, candidate, is_candidate=True)
+        self._candidates.append(candidate)
+        candidate.begin(life, self.config.start_timeout)
+        return candidate
+
+    def hand_over(self) -> None:
+        """Have its process finish what it has, and a candidate take its place."""
+        self.ready_by = None
+        self._has_handed_over = True
+        self._obey(self.child.hand_over)
+
+    def forget(self, candidate: Candidate) -> None:
+        """Think no more of a candidate, which is over."""
+        self._candidates.remove(candidate)
 
     def hold(self) -> None:
         """Stop as an operator wants it: nothing but an operator starts it again."""
@@ -131,6 +160,10 @@ class Slot:
     def kill(self) -> None:
         """Kill the process group; nothing is restarted after that."""
         self._obey(self.child.kill)
+
+    def publish(self, event: str, **details: object) -> None:
+        """Say that something happened to the slot."""
+        self._teller.publish(event, **details)
 
     async def traces(self) -> str:
         """Return where the threads of its process are now, as far as that can be told; empty without a process."""
@@ -197,7 +230,7 @@ class Slot:
             links_up=told.up,
             links_total=told.total,
             totals=report.totals if report else LinkTotals(),
-            links=tuple(row.status() for row in report.links) if report else (),
+            links=report.links if report else (),
         )
 
     def figures(self) -> SlotFigures:
@@ -261,12 +294,30 @@ class Slot:
             self._run.changed()
 
     def _spawn(self) -> None:
+        if self._takes_candidate():
+            return
         identity = replace(self._identity, mesh=self._run.config.mesh, config=self.config)
         self._identity = identity.next(self.child.incarnation)
         self._last_trouble = ""
         self._announce(NodeStatus.DOWN)
         self._life = Life(self._run, self._identity, self._output, self)
         self._life.begin()
+
+    def _takes_candidate(self) -> bool:
+        """Have a candidate be the next life, if one is fit for that."""
+        for candidate in self._candidates if self.child.is_on_trial else ():
+            is_meant = candidate.life.identity.incarnation == self.child.incarnation
+            if is_meant and candidate.is_prepared and not candidate.is_over:
+                self._last_trouble = ""
+                self._life = life = candidate.take()
+                life.take(self)
+                return True
+        return False
+
+    def _hand_over(self) -> None:
+        self._announce(NodeStatus.HELD)
+        if self._life is not None:
+            self._life.hand_over()
 
     def _ask(self) -> None:
         if self._life is not None:
@@ -295,17 +346,21 @@ class Slot:
         """See ``Owner.listening``."""
         self._endpoints = endpoints
         if self.child.state is State.STARTING:
-            self._announce(NodeStatus.LISTENING)
+            self._announce(NodeStatus.HELD if self._has_handed_over else NodeStatus.LISTENING)
+
+    def prepared(self) -> None:
+        """See ``Owner.prepared``; a life in a slot is beyond that."""
 
     def became_ready(self) -> None:
         """See ``Owner.became_ready``."""
         if self.child.state is not State.STARTING or self._life is None or self.pid is None:
             return
-        now = self._now()
+        now, was_on_trial = self._now(), self.child.is_on_trial
+        self._has_handed_over = False
         self._act(self.child.become_ready(now))
         self._life.ready()
         self._announce(NodeStatus.READY)
-        self._teller.ready(self.pid, now)
+        self._teller.ready(self.pid, now, is_replacement=was_on_trial)
         self._run.changed()
 
     def condemned(self, fault: ExitCause | None, reason: str) -> None:
@@ -339,7 +394,8 @@ class Slot:
         judged = child.end(exit, now, draining=self._run.is_stopping())
         trouble = life.trouble or (life.complaint if judged.cause is ExitCause.START_TIMEOUT else "")
         self._life, self._last_trouble, self._endpoints = None, trouble, ()
-        self.last_words = exit.failure or trouble
+        late = f"its start took longer than {self.config.start_timeout:g} s"
+        self.last_words = exit.failure or trouble or (late if judged.cause is ExitCause.START_TIMEOUT else "")
         ending = self._run.ended(self.name, judged)
         self._run.directory.remove(self._identity.socket_name)
         said = self._teller.ended(ending, Words(exit.failure or trouble, life.traceback, self._output.tail))
@@ -356,7 +412,7 @@ class Slot:
         self._teller.announce(self._identity, status, self._endpoints)
 
     def _remember(self, said: Event, ending: Ending, *, mesh_stops: bool) -> None:
-        if self.child.shortages > 1:  # one shortage is told once
+        if self.child.shortages > 1 or ending.is_trial:  # one shortage is told once; a trial is nobody's crash
             return
         if incident := incident_of(said, ending.exit.rss, tuple(self._history), mesh_stops=mesh_stops):
             self._run.incidents.append(incident)
@@ -393,6 +449,7 @@ def _end_of(last: LastExit | None) -> str:
 _ACTIONS: dict[Action, Callable[[Slot], None]] = {
     Action.SPAWN: Slot._spawn,
     Action.ASK: Slot._ask,
+    Action.HAND_OVER: Slot._hand_over,
     Action.DUMP: Slot._dump,
     Action.KILL: Slot._kill,
 }

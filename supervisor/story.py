@@ -72,6 +72,7 @@ def tell(
             *_paragraph("Before", _history(incident), paper),
             *_paragraph("Then", _consequence(incident, now, present), paper),
             *_now(present, incident, paper),
+            *_paragraph("Hint", _hint(incident), paper),
         ],
         _paragraph("Others", _others(others, now), paper),
     ]
@@ -140,6 +141,21 @@ def _consequence(incident: Incident, now: float, present: WorkerStatus | None) -
             return "it was one too many, and the mesh was stopped"
         case _:
             return "it has failed, and was not started again"
+
+
+def _hint(incident: Incident) -> str:
+    """Return what can be done about it in the code or in mesh.toml, where that is always the same."""
+    match incident.cause:
+        case ExitCause.HUNG if incident.traceback:
+            return "what keeps its event loop from turning is at the top of Where; run_blocking() would do it elsewhere"
+        case ExitCause.FROZEN:
+            return 'with hang_timeout = "off" a process that is stopped is left alone'
+        case ExitCause.OOM:
+            return "with a memory_soft it is restarted, with a max_memory killed, before the machine is out of memory"
+        case ExitCause.START_TIMEOUT:
+            return "start_timeout says how long it may take to become ready"
+        case _:
+            return ""
 
 
 def _history(incident: Incident) -> str:

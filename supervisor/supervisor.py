@@ -19,6 +19,7 @@ from .changes import Changes, compare
 from .conductor import Conductor
 from .difference import difference
 from .directory import RuntimeDirectory, base_directory
+from .errands import Errands
 from .event import Event
 from .figures import MeshFigures
 from .fleet import Fleet
@@ -30,7 +31,6 @@ from .hub import EventStream, Hub
 from .identity import run_secret
 from .incidents import IncidentLog
 from .leftovers import Mark, kill_orphans, kill_strays
-from .life import MeshRun
 from .lookout import Lookout
 from .member import Member
 from .memory import MemoryWatch, OomWatch
@@ -42,6 +42,7 @@ from .reserve import Reserve
 from .slot import Slot
 from .snapshot import MeshLinks, MeshState, MeshStatus, WorkerStatus
 from .subreaper import Subreaper, become_subreaper
+from .surroundings import MeshRun
 from .survey import Survey
 from .sweeps import Sweeps
 from .tables import Tables
@@ -97,6 +98,7 @@ class Supervisor:
         self._sweeps: Sweeps | None = None
         self._renewal: Renewal | None = None
         self._changeover: Changeover | None = None
+        self._errands = Errands()
         self._winding_up: asyncio.Task[None] | None = None
         self._finished: asyncio.Future[int] | None = None
 
@@ -136,6 +138,10 @@ class Supervisor:
             SupervisorError: If there is no such slot or worker, if the code cannot be imported (nothing is done then),
                 or if one is not ready within its ``start_timeout``, tries included.
         """
+        self._named(name)
+        await self._errands.run(self._start(name))
+
+    async def _start(self, name: str) -> None:
         if any(not slot.child.is_alive for slot in self._named(name)):
             async with self._renewing.trial():
                 await self._changing.start(self._named(name))
@@ -162,19 +168,30 @@ class Supervisor:
             slot.condemned(None, reason)
 
     async def restart(self, name: str, *, at_once: bool = False) -> None:
-        """Restart a slot, or those of a worker one after the other (or ``at_once``), and wait until all are ready.
+        """Restart a slot, or those of a worker one after the other, and wait until all are ready.
 
-        They run the code on disk. If that has changed and one does not become ready with it, at its first try, it is
-        started with the old code again.
+        No call is lost over it: a successor is prepared beside each worker that is ready, which then finishes what it
+        was asked for while others keep what is new. Commands, whatever is not ready, and all of them ``at_once`` if
+        that is asked for, are stopped and started.
+
+        They run the code on disk. A successor that cannot be prepared changes nothing. One that does not become ready,
+        at its first try, is followed by a process of the code that was there before.
+
+        Once begun, it goes on to its end, also if this is cancelled.
 
         Raises:
             SupervisorError: As ``start``. What comes after the one that failed is then left as it is.
         """
         self._named(name)
+        await self._errands.run(self._restart(name, at_once))
+
+    async def _restart(self, name: str, at_once: bool) -> None:
         async with self._renewing.trial() as is_new:
             slots = self._named(name)
-            for group in [slots] if at_once else [[slot] for slot in slots]:
-                await self._changing.restart(group, is_new=is_new)
+            if at_once:
+                await self._changing.restart(slots, is_new=is_new)
+            else:
+                await self._changing.replace(slots, is_new=is_new)
 
     async def scale(self, name: str, replicas: int) -> None:
         """Have ``replicas`` slots for a worker: new ones are started, those with the highest numbers stopped.
@@ -210,9 +227,9 @@ class Supervisor:
     async def reload(self, config: MeshConfig) -> Changes:
         """Go over to ``config``: what is changed in policy counts from now on, other changes replace processes.
 
-        Workers that are not there any more are stopped, new ones are started; those whose processes are replaced are
-        restarted one slot after the other. What starts, then and later, runs the code on disk. Returns what there was
-        to do.
+        Workers that are not there any more are stopped, new ones are started; the processes of others are replaced one
+        after the other, as by ``restart``. What starts, then and later, runs the code on disk. Once begun, it goes on
+        to its end, also if this is cancelled. Returns what there was to do.
 
         Raises:
             SupervisorError: If something is changed that cannot be under a running mesh, or if the code cannot be
@@ -222,6 +239,9 @@ class Supervisor:
         self._check_running()
         if refused := compare(self.config, config).refused:
             raise SupervisorError("; ".join(refused))
+        return await self._errands.run(self._reload(config))
+
+    async def _reload(self, config: MeshConfig) -> Changes:
         async with self._renewing.trial(config):
             self._check_running()
             config = self._changing.take_over(config)
@@ -425,6 +445,7 @@ class Supervisor:
             oom=OomWatch(loop.time),
             lookout=self._lookout,
             nursery=self._make_nursery(loop, mark, reserve),
+            reserve=reserve,
             guard=self._guard,
             hoard=self._hoard,
             is_stopping=lambda: self._conductor.is_stopping,
@@ -461,6 +482,12 @@ class Supervisor:
                 await self._sweeps.close()
             if self._nursery is not None:
                 await self._nursery.close()
+            await self._errands.close()
+            for slot in self._fleet:
+                slot.close()
+            self._incidents.close()
+            if self._run is not None:
+                self._run.oom.close()
             if self._subreaper is not None:
                 self._subreaper.close()
             if self._guard is not None:

@@ -43,12 +43,14 @@ class Teller:
         """A process is in the slot."""
         self.publish("slot-starting", pid=pid)
 
-    def ready(self, pid: int, now: float) -> None:
-        """It has become ready."""
+    def ready(self, pid: int, now: float, *, is_replacement: bool = False) -> None:
+        """It has become ready, as the planned successor of another process if it ``is_replacement``."""
         child = self._child
-        details: dict[str, float] = {"duration": now - (child.started_at or now)}
+        details: dict[str, object] = {"duration": now - (child.started_at or now)}
         if child.ended_at is not None:
             details["after"] = now - child.ended_at
+        if is_replacement:
+            details["replacement"] = True
         self.publish("slot-ready", pid=pid, **details)
 
     def ended(self, ending: Ending, words: Words) -> Event:
@@ -66,6 +68,10 @@ class Teller:
         }
         if exit.is_shortage and child.shortages:
             details["shortage"] = child.shortages
+        if ending.is_handover:
+            details["handover"] = True
+        if ending.is_trial:
+            details["trial"] = True
         if words.text:
             details["text"] = words.text
         if words.traceback:

@@ -20,8 +20,13 @@ import msgspec
 from ..shared.errors import SupervisorError
 
 _PIECE = 65_536
+_MISSED = "lines may be missing here: their file was rotated away before it could be read"
 _LONGEST_LINE = 1024 * 1024  # much more than a log of ours has
 _TRIES = 100  # that a file may be renamed between two looks
+
+
+MISSED = "missed"
+"""The stream of an entry that stands for lines which may have been gone before they could be read."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -67,6 +72,7 @@ class Trail:
     """
 
     def __init__(self, path: Path) -> None:
+        self.has_missed = False  # perhaps: where it was has been rotated away, and so may be what came next
         self._path = path
         self._file = -1
         self._offset = 0
@@ -136,6 +142,7 @@ class Trail:
                 continue
             if self._file >= 0:
                 os.close(self._file)
+                self.has_missed |= number is None and following > 0
             self._file, self._offset = file, 0
             return True
         return False
@@ -202,10 +209,13 @@ class SlotTrail:
         return map(self._parsed, self._trail.lines())
 
     def some(self, most: int) -> list[Entry]:
-        """Return the next entries, at most so many: whoever prints may print as fast as one reads."""
+        """Return the next entries, about so many at most: whoever prints may print as fast as one reads."""
         found = list(islice(self._going_on, most))
         if len(found) < most:
             self._going_on = self.entries()
+        if self._trail.has_missed:
+            self._trail.has_missed = False
+            found.insert(0, Entry(found[0].at if found else self._at, self._slot, None, MISSED, _MISSED))
         return found
 
     def tail(self, lines: int) -> list[Entry]:

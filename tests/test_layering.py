@@ -153,3 +153,8 @@ def test_a_worker_never_loads_what_only_the_supervisor_needs(file: Path) -> None
     module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
     heavy = {name.split(".")[0] for name in imports(module, file)} & HEAVY
     assert not heavy, f"{module} is loaded by workers and must not import {sorted(heavy)}"
+
+
+def test_rich_is_loaded_by_the_live_view_and_by_what_opens_it_only() -> None:
+    loading = {module for module, file in ALL if "rich" in {name.split(".")[0] for name in imports(module, file)}}
+    assert {module for module in loading if not module.startswith("supervisor.top.")} == {"supervisor.commands.look"}

@@ -3,7 +3,7 @@
     worker     Worker, the class to derive from; rpc, timers: what @rpc and @every mark
     node       one worker as a node of the mesh: hooks, calls, messages
       inbox, sender, standstill: messages; calls, serving, lane, buffers: calls; finder, routing, peers, loopback: names
-      blocking: threads; ending: how it ends
+      blocking: threads; departure, ending: how it ends
     runtime    a worker process, from its assignment to its exit
       parent, lifeline, title: its ties to the supervisor, and its name in ps
       presence, pulse, traces: its signs of life, and where its threads are when it is asked

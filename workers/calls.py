@@ -24,7 +24,7 @@ from ..shared.errors import CallTimeout, LinkClosed, PeerLeft, PeerLost, RemoteE
 from .buffers import BYTES, UNSENDABLE, LargeBuffer, is_large, set_apart
 from .finder import Finder, Lives
 from .inbox import Link
-from .lane import CANCEL, REQUEST, Failed, Result, encode, encode_apart
+from .lane import CANCEL, REQUEST, Failed, Refused, Result, encode, encode_apart
 from .routing import Key
 
 MAX_IN_FLIGHT = 1024
@@ -36,7 +36,7 @@ MAX_BYTES = 64 * 1024 * 1024
 Lost = PeerLost | PeerLeft | LinkClosed
 # How a call ended. Outcomes travel as results, never as exceptions of a Future: one whose caller was cancelled in the
 # same turn would be reported as "never retrieved". None: its time is up.
-_Outcome = Result | Failed | Lost | None
+_Outcome = Result | Failed | Refused | Lost | None
 
 _Asked = tuple[str, str, tuple[Any, ...], dict[str, Any]]
 """Target, method, and its arguments by position and by name."""
@@ -66,15 +66,16 @@ class _Table:
         self.size = 0
         self.waiters: deque[asyncio.Future[None]] = deque()
         self.lost: Lost | None = None
+        self.is_held = False
 
     @property
     def is_full(self) -> bool:
         return len(self.calls) >= MAX_IN_FLIGHT or self.size >= MAX_BYTES
 
     async def wait_for_room(self) -> None:
-        """Wait in line until there is room for a call, or the link is over."""
+        """Wait in line until there is room for a call, or the link is held, or over."""
         was_woken = False
-        while self.lost is None and self.is_full:
+        while self.lost is None and not self.is_held and self.is_full:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             if was_woken:
                 self.waiters.appendleft(waiter)  # Somebody was quicker: that costs no place in line.
@@ -97,6 +98,12 @@ class _Table:
         if self.waiters:
             self.wake()
         return entry[0]
+
+    def wake_all(self) -> None:
+        """Let all that wait look what has become of the link."""
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def wake(self) -> None:
         """Let the next one that waits have room."""
@@ -163,7 +170,9 @@ class Caller:
                 raise CallTimeout(target, method, timeout)
             if isinstance(outcome, Failed):
                 raise RemoteError(target, method, outcome.kind, outcome.message, outcome.traceback)
-            if not retry or isinstance(outcome, LinkClosed) or not self._retries.try_withdraw(self._now()):
+            if not isinstance(outcome, Refused) and not (  # refused: it was never begun, and may be made anew
+                retry and not isinstance(outcome, LinkClosed) and self._retries.try_withdraw(self._now())
+            ):
                 raise outcome
             lives |= {(link.node_id, link.incarnation)}
 
@@ -181,12 +190,19 @@ class Caller:
 
     # Told by the node.
 
-    def receive(self, link: Link, frame: Result | Failed) -> None:
+    def receive(self, link: Link, frame: Result | Failed | Refused) -> None:
         """Take a reply in; one that nobody waits for any more is dropped."""
         table = self._tables.get(link)
         future = table.take(frame.number) if table is not None else None
         if future is not None and not future.done():
             future.set_result(frame)
+
+    def hold(self, link: Link) -> None:
+        """Have those who wait for room on ``link``, which is not found any more, look for another one."""
+        table = self._tables.get(link)
+        if table is not None:
+            table.is_held = True
+            table.wake_all()
 
     def link_lost(self, link: Link, make: Callable[[], Lost]) -> None:
         """End all calls on ``link``, each with an error of its own: a raised exception has one owner."""
@@ -198,9 +214,7 @@ class Caller:
             if not future.done():
                 future.set_result(make())
         table.calls.clear()
-        for waiter in table.waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        table.wake_all()
 
     def close(self, make: Callable[[], Lost]) -> None:
         """End all calls."""
@@ -223,7 +237,7 @@ class Caller:
                     link = await self._finder.reach(target, key, lives)
                 table = self._tables.get(link) or self._open_table(link)
                 await table.wait_for_room()
-                if table.lost is None:
+                if table.lost is None and self._finder.offers(link):
                     return link, table
                 link = None  # Nothing was sent on it, so the call may go anywhere.
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from typing import Protocol
 
-from ..shared.core.roster import NodeRecord, Roster
+from ..shared.core.roster import NodeRecord, NodeStatus, Roster
 from ..shared.errors import LinkClosed
 from .inbox import Link
 from .loopback import Loopback
@@ -14,6 +15,13 @@ from .routing import Key, Router
 
 Lives = frozenset[tuple[str, int]]
 """Incarnations, as (node, incarnation)."""
+
+CALLER: ContextVar[Link | None] = ContextVar("meshvisor_caller", default=None)
+"""The link to whoever called the method that the current task runs.
+
+What a method sends and calls there is part of that call: it is not held, or a worker that finishes what it was asked
+for, or that calls others in its ``on_start``, would wait for itself. (A task that a method leaves behind keeps this.)
+"""
 
 
 class MeshOfNode(Protocol):
@@ -33,19 +41,25 @@ class MeshOfNode(Protocol):
     def links(self) -> Sequence[Link]:
         """See ``Mesh.links``."""
 
-    async def close(self, drain: float = 0.0) -> None:
+    async def close(self, drain: float = 0.0, *, is_succeeded: bool = False) -> None:
         """See ``Mesh.close``."""
 
 
 class Finder:
-    """Finds links. ``changed`` must be called whenever a link came or went; the roster goes through ``apply``."""
+    """Finds links. ``changed`` must be called whenever a link came or went; the roster goes through ``apply``.
 
-    def __init__(self, mesh: MeshOfNode, loopback: Loopback) -> None:
+    While the place of a node goes over to another process, its link is held: what is meant for it waits until the
+    successor is ready. ``serves`` tells whether a call that came over a link is under way here.
+    """
+
+    def __init__(self, mesh: MeshOfNode, loopback: Loopback, serves: Callable[[Link], bool]) -> None:
         self.mesh = mesh
         self._loopback = loopback
+        self._serves = serves
         self._router = Router(loopback.node_id)
         self._fixed: dict[str, Link] = {}  # what some names mean, until something changes
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiters: dict[asyncio.Future[None], None] = {}  # in the order of their arrival
+        self._held: set[Link] = set()
         self._is_closed = False
 
     def find(self, target: str, key: Key | None = None, avoid: Lives = frozenset()) -> Link | None:
@@ -62,24 +76,55 @@ class Finder:
 
         def is_usable(record: NodeRecord) -> bool:
             link = self.mesh.link(record.name)
-            return link is not None and (link.node_id, link.incarnation) not in avoid
+            return link is not None and (link.node_id, link.incarnation) not in avoid and self._offers(record, link)
 
-        name = self._router.choose(target, key, is_usable if avoid else self._is_linked)
+        name = self._router.choose(target, key, is_usable if avoid else self._is_free)
         if name is None:
             return None
         link = self._loopback if name == self._loopback.node_id else self.mesh.link(name)
-        if link is not None and not avoid and self._router.is_fixed(target):
+        if link is not None and not avoid and self._router.is_fixed(target) and not self._is_kept(name, link):
             self._fixed[target] = link
         return link
 
-    def _is_linked(self, record: NodeRecord) -> bool:
-        return self.mesh.link(record.name) is not None
+    def _is_free(self, record: NodeRecord) -> bool:
+        link = self.mesh.link(record.name)
+        return link is not None and self._offers(record, link)
+
+    def _offers(self, record: NodeRecord, link: Link) -> bool:
+        is_held = record.status is NodeStatus.HELD or link in self._held
+        return not is_held or self._is_part_of_call(link)
+
+    def _is_kept(self, name: str, link: Link) -> bool:
+        """Whether what was found is for the current task alone."""
+        record = self.mesh.roster.get(name)
+        return link in self._held or (record is not None and record.status is NodeStatus.HELD)
 
     async def reach(self, target: str, key: Key | None = None, avoid: Lives = frozenset()) -> Link:
         """Wait for that link. Raises as ``find`` does, also while it waits."""
         while (link := self.find(target, key, avoid)) is None:
             await self._change()
         return link
+
+    def hold(self, link: Link) -> None:
+        """Find ``link`` no more; whoever means its node waits for the next one."""
+        self._held.add(link)
+        self._fixed.clear()
+
+    def is_held(self, link: Link) -> bool:
+        """Return whether ``hold`` was called for ``link``."""
+        return link in self._held
+
+    def offers(self, link: Link) -> bool:
+        """Return whether the current task may use ``link``, which was found before."""
+        return link not in self._held or self._is_part_of_call(link)
+
+    def _is_part_of_call(self, link: Link) -> bool:
+        return CALLER.get() is link and self._serves(link)
+
+    def lost(self, link: Link) -> None:
+        """Forget ``link``, which is over."""
+        self._held.discard(link)
+        self.changed()
 
     async def gone(self, link: Link) -> None:
         """Wait until the mesh does not offer ``link`` any more."""
@@ -106,8 +151,8 @@ class Finder:
 
     async def _change(self) -> None:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
+        self._waiters[waiter] = None
         try:
             await waiter
         finally:
-            self._waiters.discard(waiter)
+            del self._waiters[waiter]

@@ -48,6 +48,12 @@ class Link(Protocol):
     def consumed(self, number: int) -> None:
         """See ``ConnectionHandle.consumed``."""
 
+    def turn_away(self) -> None:
+        """See ``ConnectionHandle.turn_away``."""
+
+    def message_counts(self) -> tuple[int, int]:
+        """See ``ConnectionHandle.message_counts``."""
+
 
 @dataclass(frozen=True, slots=True)
 class LinkUp:
@@ -89,7 +95,19 @@ class Inbox:
         self._lines: dict[str, deque[LinkUp | LinkDown | _Batch]] = {}
         self._turns: deque[str] = deque()
         self._taker: asyncio.Future[None] | None = None
+        self._has_rest = asyncio.Event()  # the taker waits: all that came is handled
         self.is_closed = False
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether whoever takes from it has finished all that came."""
+        return self._has_rest.is_set() and not self._turns
+
+    async def rest(self) -> None:
+        """Wait until it is at rest."""
+        while not self.is_at_rest:
+            self._has_rest.clear()
+            await self._has_rest.wait()
 
     def peer_up(self, link: Link) -> None:
         """Put the news in line that ``link`` is up."""
@@ -117,10 +135,12 @@ class Inbox:
         """Wait until ``next`` has something, or the inbox is closed."""
         while not (self._turns or self.is_closed):
             self._taker = asyncio.get_running_loop().create_future()
+            self._has_rest.set()
             try:
                 await self._taker
             finally:
                 self._taker = None
+                self._has_rest.clear()
 
     def _append(self, sender: str, entry: LinkUp | LinkDown | _Batch) -> None:
         line = self._lines.get(sender)

@@ -8,11 +8,18 @@ A frame is a msgpack array whose first item is its type:
     [4, number]                                                                   Cancel
     [5, [node, ...]]                                                              Probe
     [6, count]                                                                    Parts
+    [10]                                                                          Parting
+    [11, number]                                                                  Held
+    [12, number]                                                                  Refused
 
 Numbers are the caller's own. ``seconds`` is how long the caller will still wait, as clocks differ between machines.
 A probe runs along nodes whose ``on_message`` waits for the next one's; one that comes back has found a cycle.
 Parts says that the next ``count`` bodies of the lane are no frames but large buffers, and belong to the frame after
 them; see ``buffers``.
+
+A node whose place another process is to take says so (Parting) before it ends, and everybody answers (Held) that new
+calls and messages wait for its successor. What comes all the same once it has finished is refused: the answer proves
+that the call was never begun, so that its caller may make it again elsewhere.
 """
 
 from __future__ import annotations
@@ -26,6 +33,7 @@ from ..shared.core.session import Body
 from .buffers import MAX_PARTS, Reading, Taking, buffer_hook, from_extension
 
 REQUEST, RESULT, FAILED, CANCEL, PROBE, PARTS = 1, 2, 3, 4, 5, 6
+PARTING, HELD, REFUSED = 10, 11, 12
 
 LARGEST = 256 * 1024 * 1024
 """Bytes that the parts of one frame may have together."""
@@ -73,6 +81,22 @@ class Probe(msgspec.Struct, array_like=True, tag=PROBE, frozen=True):
     path: list[str]
 
 
+class Parting(msgspec.Struct, array_like=True, tag=PARTING, frozen=True):
+    """The sender is about to end, and somebody will take its place."""
+
+
+class Held(msgspec.Struct, array_like=True, tag=HELD, frozen=True):
+    """No more calls and messages come; the last message has this ``number`` in the session. A later one counts."""
+
+    number: int
+
+
+class Refused(msgspec.Struct, array_like=True, tag=REFUSED, frozen=True):
+    """The call was not begun and will not be."""
+
+    number: int
+
+
 class Parts(msgspec.Struct, array_like=True, tag=PARTS, frozen=True):
     """Bodies that are no frames follow, and then the frame that they are parts of."""
 
@@ -86,7 +110,7 @@ class _Unread(msgspec.Struct, array_like=True, tag=RESULT, frozen=True):
     value: msgspec.Raw
 
 
-Frame = Request | Result | Failed | Cancel | Probe | Parts
+Frame = Request | Result | Failed | Cancel | Probe | Parts | Parting | Held | Refused
 
 _decoder: msgspec.msgpack.Decoder[Frame] = msgspec.msgpack.Decoder(Frame, ext_hook=from_extension)
 _unread_decoder = msgspec.msgpack.Decoder(_Unread)

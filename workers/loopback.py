@@ -89,6 +89,13 @@ class Loopback:
             self._held -= self._sizes.popleft()
         self._wake()
 
+    def turn_away(self) -> None:
+        """See ``ConnectionHandle.turn_away``; nobody asks for that here, as nobody takes his own place."""
+
+    def message_counts(self) -> tuple[int, int]:
+        """See ``ConnectionHandle.message_counts``."""
+        return self._sent, self._sent
+
     def close(self) -> None:
         """Let nothing in any more."""
         self._is_closed = True

@@ -5,7 +5,8 @@
          ──▶ Caller   ──▶ whoever awaits a result
 
 The life of a node is a straight line: listen, ``on_start``, ready, serve until an end is asked for; then, as far as the
-manner of that end permits, ``on_stop``, the calls under way, draining the links, goodbye.
+manner of that end permits, ``on_stop``, the calls under way, draining the links, goodbye. If another process takes its
+place, it first finishes what others have asked of it, while they hold what is new (see ``departure``).
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from ..shared.core.roster import NodeRecord
 from ..shared.errors import LinkClosed, PeerLeft, PeerLost
 from .blocking import Blocking
 from .calls import Caller
+from .departure import Departure, answer
 from .ending import Ending, Manner, exit_status, user_traceback
 from .finder import Finder, MeshOfNode
 from .inbox import Arrived, Inbox, Link, LinkDown, LinkUp
-from .lane import Cancel, Failed, Gathering, Parts, Request, Result, decode
+from .lane import Cancel, Failed, Gathering, Held, Parting, Parts, Refused, Request, Result, decode
 from .loopback import Loopback
 from .peers import Peer, Peers, make_peer
 from .sender import Sender
@@ -39,6 +41,8 @@ log = logging.getLogger("meshvisor.worker")
 
 _TURN = 0.002  # Seconds, and
 _ENTRIES = 256  # entries of the inbox, after which others get the loop.
+_REPLIES = (Result, Failed, Refused)
+_DEPARTURE = 0.75  # of the time for an orderly end is for what others have asked for.
 
 
 class Node:
@@ -79,12 +83,15 @@ class Node:
         self._starting: asyncio.Task[bool] | None = None
         self._running: list[asyncio.Task[Any]] = []  # `run` and the timers
         self._gathering: dict[Link, Gathering] = {}  # what came of frames whose last body is still to come
+        self._is_handing_over = False
+        self._departure: Departure | None = None
         self._has_dropped = False
         self._hook = ""  # the one that is running
 
     def connect(self, mesh: MeshOfNode, worker_class: type[Worker], roster: Iterable[NodeRecord]) -> None:
         """Be the node of a ``worker_class`` on ``mesh``; ``roster`` is what the supervisor had to say at first."""
-        self._finder = Finder(mesh, self._loopback)
+        self._serving = Serving(self._exited)
+        self._finder = Finder(mesh, self._loopback, self._serving.serves)
         self._sender = Sender(self._finder, self._standstill)
         self._caller = Caller(self._finder)
         # What the worker asks for, without a layer in between: these are the busiest methods there are.
@@ -92,7 +99,6 @@ class Node:
         self.call = self._caller.call
         self._blocking = Blocking()
         self.run_blocking = self._blocking.run
-        self._serving = Serving(self._exited)
         self.peers: Mapping[str, Peer] = Peers(
             self.name, mesh.roster, lambda name: mesh.link(name) is not None, self._lag_of
         )
@@ -102,9 +108,14 @@ class Node:
 
     # The life of a node.
 
+    def prepare(self) -> bool:
+        """Make the worker, if ``live`` is to find it made; return whether there is one."""
+        self._make()
+        return self.worker is not None
+
     async def live(self) -> Ending:
         """Live to the end, and return how that was."""
-        worker = self.worker = self._make()
+        worker = self.worker if self.worker is not None or self._ending is not None else self._make()
         try:
             if worker is not None and await self._listen():
                 is_started = await self._start(worker)
@@ -131,20 +142,23 @@ class Node:
             self._starting.cancel()
         self.stop()
 
+    def hand_over(self) -> None:
+        """Stop, but finish first what others have asked for: another process is to take this place."""
+        self._is_handing_over = True
+        self.request_stop()
+
     @property
     def _manner(self) -> Manner | None:
         return self._ending.manner if self._ending is not None else None
 
     def _make(self) -> Worker | None:
         try:
-            worker = make_worker(self._worker_class, self)
+            self.worker = make_worker(self._worker_class, self)
         except SystemExit as stop:
             self._exited(stop)
         except Exception as error:
             self._failed("__init__", error)
-        else:
-            return worker
-        return None
+        return self.worker
 
     async def _listen(self) -> bool:
         try:
@@ -200,12 +214,31 @@ class Node:
     async def _finish(self, worker: Worker, is_started: bool) -> None:
         """Do what the manner of ending permits; each step may make it a worse one."""
         deadline = asyncio.get_running_loop().time() + self._drain_timeout
+        if self._manner is Manner.STOP and self._is_handing_over and is_started:
+            await self._depart()
         if self._manner is not Manner.CRASH:
             await self._end_hooks(deadline)
         if self._manner is Manner.STOP and is_started:
             await self._guard("on_stop", worker.on_stop())
         if self._manner is not Manner.CRASH:
             await self._part(deadline)
+
+    async def _depart(self) -> None:
+        """Finish what others have asked for, if there is time enough; ``run``, which that may need, goes on."""
+        hooks = self._sender.hooks
+        if hooks is None:
+            return
+        self._departure = departure = Departure(self._inbox, self._serving)
+        departure.begin(self._mesh.links())
+        waiting = asyncio.create_task(departure.wait())
+        patience = self._drain_timeout * _DEPARTURE
+        try:  # Without its hooks, which failed, it ends anyway.
+            await asyncio.wait([waiting, hooks], timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        if self._manner is Manner.STOP and not departure.is_complete:
+            silent = f" ({', '.join(departure.silent)} did not answer)" if departure.silent else ""
+            log.warning("not everything was finished within %.3g s of the order to hand over%s", patience, silent)
 
     async def _end_hooks(self, deadline: float) -> None:
         """Cancel ``run`` and the timers; let the hook that is at work finish, for up to half of the time there is."""
@@ -230,7 +263,7 @@ class Node:
         now = asyncio.get_running_loop().time
         await self._serving.close(max(0.0, deadline - now()))
         self._finder.close()
-        await self._mesh.close(max(0.0, deadline - now()))
+        await self._mesh.close(max(0.0, deadline - now()), is_succeeded=self._departure is not None)
         self._loopback.close()
         self._caller.close(LinkClosed)
 
@@ -326,6 +359,8 @@ class Node:
         """See ``MeshHandler.peer_up``."""
         self._inbox.peer_up(link)
         self._finder.changed()
+        if self._departure is not None:
+            self._departure.linked(link)
 
     def peer_down(self, link: Link, reason: PeerLost | PeerLeft) -> None:
         """See ``MeshHandler.peer_down``."""
@@ -333,11 +368,15 @@ class Node:
         self._caller.link_lost(link, lambda: type(reason)(*reason.args))
         self._serving.link_lost(link)
         self._gathering.pop(link, None)
-        self._finder.changed()
+        self._finder.lost(link)
+        if self._departure is not None:
+            self._departure.lost(link)
 
     def messages_received(self, link: Link, first: int, bodies: list[bytes | bytearray]) -> None:
         """See ``MeshHandler.messages_received``."""
         self._inbox.messages(link, first, bodies)
+        if self._departure is not None:
+            self._departure.arrived()
 
     def calls_received(self, link: Link, bodies: list[bytes | bytearray]) -> None:
         """See ``MeshHandler.calls_received``."""
@@ -356,16 +395,28 @@ class Node:
                 continue
             if isinstance(frame, Request):
                 self._serving.receive(link, frame, parts)
-            elif isinstance(frame, (Result, Failed)):
+            elif isinstance(frame, _REPLIES):
                 self._caller.receive(link, frame)
             elif isinstance(frame, Cancel):
                 self._serving.cancel(link, frame.number)
             elif isinstance(frame, Parts):
                 gathering = Gathering(frame.count)
+            elif isinstance(frame, Parting):
+                self._hold(link)
+            elif isinstance(frame, Held):
+                if self._departure is not None:
+                    self._departure.held(link, frame.number)
             else:
                 self._standstill.receive(frame)
         if gathering is not None:
             self._gathering[link] = gathering
+
+    def _hold(self, link: Link) -> None:
+        """Keep what is for the node behind ``link`` until its successor is ready."""
+        self._finder.hold(link)
+        self._caller.hold(link)
+        link.turn_away()
+        answer(link)
 
     def links_changed(self, up: int, total: int) -> None:
         """See ``MeshHandler.links_changed``."""

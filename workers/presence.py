@@ -28,14 +28,19 @@ def open_board(descriptors: Mapping[str, int]) -> LivenessBoard | None:
 
 
 class Presence:
-    """Says on the board what the worker tells its supervisor, and keeps its pulse.
+    """Says on the board what the worker tells its supervisor, and keeps its pulse, from ``begin`` on.
 
     Without a ``board`` (see ``open_board``), or a place on it, which is logged, this does nothing.
     """
 
-    def __init__(self, board: LivenessBoard | None, assignment: Assignment, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, board: LivenessBoard | None, loop: asyncio.AbstractEventLoop) -> None:
         self._board = board
+        self._loop = loop
         self._pulse: Pulse | None = None
+
+    def begin(self, assignment: Assignment) -> None:
+        """Take the place on the board that ``assignment`` names."""
+        board, loop = self._board, self._loop
         if board is None:
             return
         selector = loop.pulsed.fileno() if isinstance(loop, PulsedLoop) else -1

@@ -65,7 +65,8 @@ class Router:
     def choose(self, target: str, key: Key | None, is_usable: Callable[[NodeRecord], bool]) -> str | None:
         """Return the name of the node that ``target`` means now, or None if it has to be waited for.
 
-        ``is_usable`` says whether another node can be sent to; the own node always can.
+        ``is_usable`` says whether another node can be sent to; the own node always can. One that is held is usable to
+        a few only: for them it is what is left where nobody else is ready.
 
         Raises:
             UnknownPeer: If no node and no group is called ``target``.
@@ -85,6 +86,9 @@ class Router:
             record = others[place % count]
             if record.status is NodeStatus.READY and is_usable(record):
                 self._turns[target] = (place + 1) % count
+                return record.name
+        for record in others:
+            if record.status is NodeStatus.HELD and is_usable(record):
                 return record.name
         if not others:
             return self._own
@@ -111,4 +115,5 @@ class Router:
             return record.name
         if record.status is NodeStatus.GONE:
             raise PeerUnavailable(record.name, record.why or "stopped")
-        return record.name if record.status is NodeStatus.READY and is_usable(record) else None
+        is_ready = record.status in (NodeStatus.READY, NodeStatus.HELD)
+        return record.name if is_ready and is_usable(record) else None

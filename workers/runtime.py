@@ -22,11 +22,14 @@ from typing import NoReturn
 
 from ..shared.control.lifeline import (
     Assignment,
+    Begin,
     Failure,
     FromWorker,
+    HandOver,
     LifelineError,
     LinkReport,
     LinksWanted,
+    Prepared,
     Ready,
     Reserve,
     RosterNews,
@@ -96,7 +99,11 @@ def _introduce(assignment: Assignment) -> None:
     os.environ["MESHVISOR_SLOT"] = assignment.name
     os.environ["MESHVISOR_INCARNATION"] = str(assignment.incarnation)
     if "setproctitle" in sys.modules:
-        set_title(f"meshvisor {assignment.mesh}/{assignment.name}")
+        set_title(_title(assignment) + (" candidate" if assignment.is_candidate else ""))
+
+
+def _title(assignment: Assignment) -> str:
+    return f"meshvisor {assignment.mesh}/{assignment.name}"
 
 
 def load_class(path: str) -> type[Worker]:
@@ -171,13 +178,13 @@ def _ending(lifeline: Lifeline, assignment: Assignment, runner: asyncio.Runner, 
 async def _live(lifeline: Lifeline, assignment: Assignment, worker_class: type[Worker], spare: Spare | None) -> Ending:
     loop = asyncio.get_running_loop()
     board = spare.board if spare is not None else open_board(lifeline.descriptors)
-    presence = Presence(board, assignment, loop)
+    presence = Presence(board, loop)
 
     def report(message: FromWorker) -> None:
         presence.heard(message)
         lifeline.report(message)
         if isinstance(message, Ready):
-            loop.call_soon(set_title, f"meshvisor {assignment.mesh}/{assignment.name}")
+            loop.call_soon(set_title, _title(assignment))
 
     node = Node(
         assignment.name,
@@ -190,21 +197,33 @@ async def _live(lifeline: Lifeline, assignment: Assignment, worker_class: type[W
         sponsor=assignment.sponsor,
     )
     mesh = spare.mesh if spare is not None else _mesh(lifeline, assignment, node)
-    presence.count_messages(mesh.message_counts)
     node.connect(mesh, worker_class, assignment.roster)
-    if spare is not None:
-        spare.become(assignment, node)
-    with contextlib.suppress(OSError, RuntimeError):  # SIGKILL has no handler.
-        stop_signal = signal.Signals[assignment.stop_signal]
-        loop.add_signal_handler(stop_signal, node.request_stop)
 
     def on_message(message: ToWorker) -> None:
         if isinstance(message, Stop):
             node.request_stop()
+        elif isinstance(message, HandOver):
+            node.hand_over()
         elif isinstance(message, RosterNews):
             node.apply(message.records)
         elif isinstance(message, LinksWanted):
             report(LinkReport(message.number, *mesh.report(each=message.each)))
+        elif isinstance(message, Begin) and spare is not None:
+            spare.begin()
+
+    if spare is not None and assignment.is_candidate:
+        lifeline.attach(on_message, _gone)
+        if not node.prepare():
+            return await node.live()  # which is over
+        report(Prepared())
+        await spare.wait_to_begin()
+    presence.begin(assignment)
+    if spare is not None:
+        spare.become(assignment, node)
+    presence.count_messages(mesh.message_counts)
+    with contextlib.suppress(OSError, RuntimeError):  # SIGKILL has no handler.
+        stop_signal = signal.Signals[assignment.stop_signal]
+        loop.add_signal_handler(stop_signal, node.request_stop)
 
     lifeline.attach(on_message, _gone)
     if spare is not None and spare.is_stopped:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from ..shared.errors import LinkClosed, PeerLeft, PeerLost, QueueFull, SendTimeout
+from .departure import answer
 from .finder import Finder
 from .inbox import Link
 from .loopback import Loopback
@@ -33,16 +34,24 @@ class Sender:
         while True:
             link = self._finder.find(target, key) or await self._finder.reach(target, key)
             try:
-                return await self._send_on(link, body)
+                number = await self._send_on(link, body)
+                if self._finder.is_held(link):
+                    answer(link)
+                return number
             except (PeerLost, PeerLeft):
                 # The message was not accepted into that session, so it may go to the next one.
                 await self._finder.gone(link)
 
     async def broadcast(self, body: Body) -> int:
-        """See ``Worker.broadcast``. Nobody waits for a slow peer but the slow peer: the others come first."""
+        """See ``Worker.broadcast``. Nobody waits for a slow peer but the slow peer: the others come first.
+
+        One that is about to leave is passed by, as it has no part in what is new.
+        """
         reached = 0
         behind: list[Link] = []
         for link in self._finder.mesh.links():
+            if not self._finder.offers(link):
+                continue
             try:
                 link.send_nowait(body)
                 reached += 1

@@ -5,6 +5,7 @@ is. What is too much for one turn waits, in a line for each caller, and the line
 leaves ``MAX_BEHIND`` bytes of replies untaken waits until it takes some. A plain method runs there and then, one that
 is ``async def`` in a task of its own: at most ``MAX_RUNNING`` of these at once. What comes in before ``open`` waits for
 it. A call whose caller gave up, or is gone, is cancelled; one whose time is up is not begun.
+What was not begun before ``close`` was done with the rest is refused, and may be made again elsewhere.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
 from ..shared.errors import LinkClosed, PeerLeft, PeerLost
 from .buffers import BYTES, UNSENDABLE, LargeBuffer, is_large, set_apart
 from .calls import MAX_IN_FLIGHT, Errand, errand
+from .finder import CALLER
 from .inbox import Link
-from .lane import FAILED, RESULT, Request, encode, encode_apart
+from .lane import FAILED, REFUSED, RESULT, Request, encode, encode_apart
 from .rpc import RpcMethod, suggestion
 
 MAX_RUNNING = 1024
@@ -57,6 +60,7 @@ class Serving:
         self._loop = asyncio.get_running_loop()
         self._now = self._loop.time
         self._fresh: list[_Waiting] = []  # what was read in this turn
+        self._read_at = 0.0
         self._given_up: set[tuple[Link, int]] = set()  # and, of that, what was given up in it
         # By caller and number: the running task, or None while the call waits in its caller's line.
         self._calls: dict[Link, dict[int, asyncio.Task[None] | None]] = {}
@@ -67,7 +71,24 @@ class Serving:
         self._credit = 0  # how many calls may still be begun in this turn of the loop
         self._turn_ends = -math.inf  # when it has been long enough
         self._is_scheduled = False  # the next turn
-        self._idle: asyncio.Future[None] | None = None  # who waits until nothing waits or runs any more
+        self._idle: asyncio.Future[None] | None = None  # those who wait until nothing waits or runs any more
+        self._is_over = False
+
+    def serves(self, link: Link) -> bool:
+        """Return whether a call that came over ``link`` is under way."""
+        return link in self._calls
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to run."""
+        return not (self._calls or self._fresh)
+
+    async def rest(self) -> None:
+        """Wait until there is nothing to run."""
+        while not self.is_idle:
+            if self._idle is None or self._idle.done():
+                self._idle = self._loop.create_future()
+            await asyncio.shield(self._idle)
 
     def open(self, worker: object, methods: Mapping[str, RpcMethod]) -> None:
         """Begin to run the ``methods`` of ``worker``, as called for until now and from now on."""
@@ -78,10 +99,14 @@ class Serving:
 
     def receive(self, link: Link, request: Request, parts: Parts = ()) -> None:
         """Take in a call. ``parts`` are its large buffers."""
-        deadline = math.inf if request.seconds is None else self._now() + request.seconds
-        self._fresh.append((link, request, parts, deadline))
-        if not self._is_scheduled:
+        if self._is_over:
+            _refuse(link, request.number)
+            return
+        if not self._fresh:
+            self._read_at = self._now()
             self._schedule()
+        deadline = math.inf if request.seconds is None else self._read_at + request.seconds
+        self._fresh.append((link, request, parts, deadline))
 
     def cancel(self, link: Link, number: int) -> None:
         """The caller does not wait for call ``number`` any more."""
@@ -102,21 +127,29 @@ class Serving:
         """The caller is gone."""
         self._lines.pop(link, None)
         self._fresh = [waiting for waiting in self._fresh if waiting[0] is not link]
+        self._note_rest()
         for number in list(self._calls.get(link, ())):
             self.cancel(link, number)
 
     async def close(self, timeout: float) -> None:
-        """Let what has been asked for finish, for up to ``timeout`` seconds, and cancel the rest."""
-        if self._is_open and (self._calls or self._fresh) and timeout > 0:
-            self._idle = self._loop.create_future()
+        """Let what has been asked for finish, for up to ``timeout`` seconds; cancel the rest and begin nothing more."""
+        if self._is_open and timeout > 0:
             try:
                 async with asyncio.timeout(timeout):
-                    await self._idle
+                    await self.rest()
             except TimeoutError:
                 log.warning("%d calls are still running at the end; they are cancelled", self._running)
+        self._is_over = True
+        for link, request, *_ in self._not_begun():
+            _refuse(link, request.number)
         tasks = self.abandon()
         if tasks:
             await asyncio.wait(tasks, timeout=0.1)
+
+    def _not_begun(self) -> list[_Waiting]:
+        fresh = [waiting for waiting in self._fresh if (waiting[0], waiting[1].number) not in self._given_up]
+        lines = [waiting for line in self._lines.values() for waiting in line]
+        return fresh + [waiting for waiting in lines if waiting[1].number in self._calls.get(waiting[0], ())]
 
     def abandon(self) -> list[asyncio.Task[None]]:
         """Start nothing any more and cancel what runs; return it."""
@@ -145,30 +178,24 @@ class Serving:
         fresh, self._fresh = self._fresh, []
         for waiting in fresh:
             link, request, parts, deadline = waiting
+            calls = self._calls.get(link)
             if self._given_up and (link, request.number) in self._given_up:
                 continue
-            if self._is_too_much(link, request):
-                continue
-            if self._turns or link in self._lines or not self._may_begin(now) or link.calls_behind > MAX_BEHIND:
+            if calls is not None and (request.number in calls or len(calls) >= _FAIR):
+                _fail(link, request, "RuntimeError", f"{link.node_id} has too many calls under way here")
+            elif self._turns or link in self._lines or not self._may_begin(now) or link.calls_behind > MAX_BEHIND:
                 self._line_up(waiting)
             elif now < deadline:
                 self._begin(link, request, parts, deadline)
                 now = self._now()
         self._given_up.clear()
         self._serve_lines()
+        self._note_rest()
         if self._turns and self._is_open and self._running < MAX_RUNNING:
             self._schedule()  # else the next call that comes or ends will see to it
 
     def _may_begin(self, now: float) -> bool:
         return self._credit > 0 and now < self._turn_ends and self._running < MAX_RUNNING
-
-    def _is_too_much(self, link: Link, request: Request) -> bool:
-        """Refuse what a caller asks for beyond any measure."""
-        calls = self._calls.get(link)
-        if calls is None or (len(calls) < _FAIR and request.number not in calls):
-            return False
-        _refuse(link, request, "RuntimeError", f"{link.node_id} has too many calls under way here")
-        return True
 
     def _serve_lines(self) -> None:
         while self._turns and self._may_begin(now := self._now()):
@@ -202,7 +229,7 @@ class Serving:
             line = self._lines[link] = deque()
             self._turns.append(link)
         elif len(line) >= _FAIR:  # Most of it was given up.
-            _refuse(link, request, "RuntimeError", f"{link.node_id} has too many calls under way here")
+            _fail(link, request, "RuntimeError", f"{link.node_id} has too many calls under way here")
             return
         line.append(waiting)
         self._enter(link, request.number, None)
@@ -214,18 +241,20 @@ class Serving:
         if method is None:
             name = type(self._worker).__name__
             hint = suggestion(request.method, self._methods)
-            _refuse(link, request, "AttributeError", f"{name} has no @rpc method {request.method!r}{hint}")
+            _fail(link, request, "AttributeError", f"{name} has no @rpc method {request.method!r}{hint}")
             return
         try:
             args, named = method.arguments(request.arguments, request.named, parts)
         except TypeError as error:
-            _refuse(link, request, "TypeError", str(error))
+            _fail(link, request, "TypeError", str(error))
             return
         self._credit -= 1
         if method.is_plain:
             self._call(link, request, method, args, named)
         else:
             self._running += 1
+            if _EAGER:  # what it calls in its first step is part of a call already
+                self._enter(link, request.number, None)
             coroutine = self._run(Errand(deadline), link, request, method, args, named)
             task = asyncio.Task(coroutine, loop=self._loop, name=method.name, **_EAGER)
             if not task.done():
@@ -237,11 +266,11 @@ class Serving:
         try:
             value = method.function(self._worker, *args, **named)
         except asyncio.CancelledError as error:
-            _refuse(link, request, "CancelledError", str(error))
+            _fail(link, request, "CancelledError", str(error))
         except SystemExit as stop:
             self._on_exit(stop)
         except Exception as error:
-            _refuse(link, request, _kind(error), str(error), _traceback(error))
+            _fail(link, request, _kind(error), str(error), _traceback(error))
         else:
             _answer(link, request, method, value)
 
@@ -255,16 +284,17 @@ class Serving:
         named: dict[str, Any],
     ) -> None:
         errand.set(its_errand)
+        CALLER.set(link)
         try:
             value = await method.function(self._worker, *args, **named)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or not task.cancelling():  # Not by us: the method has cancelled itself.
-                _refuse(link, request, "CancelledError", str(error))
+                _fail(link, request, "CancelledError", str(error))
         except SystemExit as stop:
             self._on_exit(stop)
         except Exception as error:
-            _refuse(link, request, _kind(error), str(error), _traceback(error))
+            _fail(link, request, _kind(error), str(error), _traceback(error))
         else:
             _answer(link, request, method, value)
         finally:
@@ -289,7 +319,10 @@ class Serving:
             calls.pop(number, None)
             if not calls:
                 del self._calls[link]
-        if self._idle is not None and not self._calls and not self._fresh and not self._idle.done():
+        self._note_rest()
+
+    def _note_rest(self) -> None:
+        if self._idle is not None and self.is_idle and not self._idle.done():
             self._idle.set_result(None)
 
 
@@ -304,14 +337,14 @@ def _answer(link: Link, request: Request, method: RpcMethod, value: Any) -> None
         _answer_apart(link, request, value)
         return
     except UNSENDABLE as error:
-        _refuse(link, request, "TypeError", f"the result of {request.method} cannot be sent: {error}")
+        _fail(link, request, "TypeError", f"the result of {request.method} cannot be sent: {error}")
         return
     try:
         link.post(frame)
     except (PeerLost, PeerLeft, LinkClosed):
         pass  # Nobody is left to tell.
     except ValueError as error:
-        _refuse(link, request, "ValueError", f"the result of {request.method} cannot be sent: {error}")
+        _fail(link, request, "ValueError", f"the result of {request.method} cannot be sent: {error}")
 
 
 def _answer_apart(link: Link, request: Request, value: Any) -> None:
@@ -321,16 +354,21 @@ def _answer_apart(link: Link, request: Request, value: Any) -> None:
         pass
     except UNSENDABLE as error:
         kind = "ValueError" if isinstance(error, ValueError) else "TypeError"
-        _refuse(link, request, kind, f"the result of {request.method} cannot be sent: {error}")
+        _fail(link, request, kind, f"the result of {request.method} cannot be sent: {error}")
 
 
-def _refuse(link: Link, request: Request, kind: str, message: str, text: str = "") -> None:
+def _fail(link: Link, request: Request, kind: str, message: str, text: str = "") -> None:
     try:
         # Text may hold what UTF-8 does not (a surrogate from a file's name); the reply must not fail on it.
         items = (item.encode("utf-8", "backslashreplace").decode() for item in (kind, message, text))
         link.post(encode((FAILED, request.number, *(item[:_MAX_TRACEBACK] for item in items))))
     except (PeerLost, PeerLeft, LinkClosed):
         pass
+
+
+def _refuse(link: Link, number: int) -> None:
+    with suppress(PeerLost, PeerLeft, LinkClosed):
+        link.post(encode((REFUSED, number)))
 
 
 def _kind(error: Exception) -> str:

@@ -1,7 +1,8 @@
 """A spare: a process that is linked with every node beforehand, and waits to be told whose place it takes.
 
 Its mesh runs while it waits. What is left to do when it is named is what only that worker can do: load its class, be
-its node, begin with ``on_start``; the links are there.
+its node, begin with ``on_start``; the links are there. A candidate does the first part of that before the place is
+free: it is named, has its class and its instance of it, and is a spare to all others until it is told to begin.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable
 
 from ..shared.control.lifeline import (
     Assignment,
+    Begin,
     LinkReport,
     LinksWanted,
     Listening,
@@ -37,6 +39,7 @@ class Spare:
         self._blacklist = blacklist_of(lifeline, reserve.name)
         self.mesh = Mesh(options_of(reserve), None, adapters=adapters_for(reserve.listen), blacklist=self._blacklist)
         self._assignment: asyncio.Future[Assignment] = asyncio.get_running_loop().create_future()
+        self._begun = asyncio.Event()
 
     async def wait(self, on_end: Callable[[str], None]) -> Assignment:
         """Keep linked with everybody until there is an assignment, and return it; ``on_end``: see ``Lifeline.attach``.
@@ -48,6 +51,14 @@ class Spare:
         self._lifeline.attach(self._heard, on_end)
         self._lifeline.report(Listening(await self.mesh.start()))
         return await self._assignment
+
+    async def wait_to_begin(self) -> None:
+        """Wait until the place is free that it was named for."""
+        await self._begun.wait()
+
+    def begin(self) -> None:
+        """The place is free."""
+        self._begun.set()
 
     def become(self, assignment: Assignment, handler: MeshHandler) -> None:
         """Take the place: the links are those of ``handler`` from now on, which is told of all that are up."""
@@ -62,5 +73,7 @@ class Spare:
             self._assignment.set_result(message)
         elif isinstance(message, LinksWanted):
             self._lifeline.report(LinkReport(message.number, *self.mesh.report(each=message.each)))
+        elif isinstance(message, Begin):
+            self.begin()
         elif isinstance(message, Stop):
             self.is_stopped = True

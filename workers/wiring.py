@@ -6,10 +6,11 @@ import logging
 import os
 
 from ..shared.control.lifeline import Assignment, Reserve
+from ..shared.core.endpoint import Endpoint
 from ..shared.errors import BlacklistError
 from ..shared.memory.blacklist import SharedBlacklist
 from ..shared.mesh.mesh import MeshOptions
-from ..shared.transport.base import TransportAdapter
+from ..shared.transport.base import Listener, TransportAdapter, TransportConnection, TransportOptions
 from .lifeline import Lifeline
 
 log = logging.getLogger("meshvisor.worker")
@@ -46,15 +47,37 @@ def blacklist_of(lifeline: Lifeline, name: str) -> SharedBlacklist | None:
 
 
 def adapters_for(listen: tuple[str, ...]) -> list[TransportAdapter]:
-    """Return the adapters for where this node listens; the others of the mesh listen alike."""
-    adapters: list[TransportAdapter] = []
-    for transport in {endpoint.partition(":")[0] for endpoint in listen}:
-        if transport == "unix":
-            from ..shared.transport.unix import UnixTransportAdapter
+    """Return the adapters for where this node listens, and for where others do while a reload changes that."""
+    used = {endpoint.partition(":")[0] for endpoint in listen}
+    return [_load(transport) if transport in used else _OnDemand(transport) for transport in ("unix", "tcp")]
 
-            adapters.append(UnixTransportAdapter())
-        else:
-            from ..shared.transport.tcp import TcpTransportAdapter
 
-            adapters.append(TcpTransportAdapter())
-    return adapters
+class _OnDemand:
+    """An adapter that is loaded with the first endpoint that needs it: as a rule there is none."""
+
+    def __init__(self, transport: str) -> None:
+        self.transport = transport
+        self._adapter: TransportAdapter | None = None
+
+    async def connect(self, endpoint: Endpoint, options: TransportOptions, /) -> TransportConnection:
+        """See ``TransportAdapter.connect``."""
+        return await self._loaded().connect(endpoint, options)
+
+    async def listen(self, endpoint: Endpoint, options: TransportOptions, /) -> Listener:
+        """See ``TransportAdapter.listen``."""
+        return await self._loaded().listen(endpoint, options)
+
+    def _loaded(self) -> TransportAdapter:
+        if self._adapter is None:
+            self._adapter = _load(self.transport)
+        return self._adapter
+
+
+def _load(transport: str) -> TransportAdapter:
+    if transport == "unix":
+        from ..shared.transport.unix import UnixTransportAdapter
+
+        return UnixTransportAdapter()
+    from ..shared.transport.tcp import TcpTransportAdapter
+
+    return TcpTransportAdapter()

@@ -31,6 +31,8 @@ class Worker:
 
     A worker that counts words for others::
 
+        from meshvisor import Message, PeerLeft, PeerLost, Worker, every, rpc
+
         class Counter(Worker):
             async def on_start(self) -> None:
                 # Runs in the worker's event loop, as everything here, before the slot counts as ready.
@@ -96,8 +98,9 @@ class Worker:
     method goes to the caller.
 
     A subclass needs no ``__init__``; one it has takes no arguments, need not call ``super().__init__()`` and may use
-    what stands below, except for sending. Every name without an underscore that is not listed here is the subclass's
-    own:
+    what stands below, except for sending. In a rolling restart it runs while the process whose place it takes still
+    works: what two cannot have at once (a port, a lock) is for ``on_start``. Every name without an underscore that is
+    not listed here is the subclass's own:
 
     - ``name``, ``settings``, ``peers``, ``incarnation``
     - ``send``, ``broadcast``, ``call``, ``run_blocking``, ``stop``

@@ -14,6 +14,7 @@ ends are processes of one user and one version, but lengths and types are checke
         LinksWanted ────────────────────────▶            (while somebody looks)
                     ◀────────────────────────  LinkReport  all links, as this end sees them
         Stop        ────────────────────────▶            run on_stop and end (beside the stop signal)
+        HandOver    ────────────────────────▶            finish what others have asked for, then as for Stop
 
 A spare is told first how it is linked with everybody, and later whose place it takes:
 
@@ -23,7 +24,11 @@ A spare is told first how it is linked with everybody, and later whose place it 
         Assignment  ────────────────────────▶            who you are from now on; the rest is as above
 
 Its links stay what they are, so what the assignment says of them (epoch, endpoints, secret, descriptors) is known to
-it already.
+it already. If the place is not free yet, it prepares itself for it, and goes on being a spare to all others:
+
+        Assignment  ────────────────────────▶            (``is_candidate``) who you are to be
+                    ◀────────────────────────  Prepared   the class is imported, and there is an instance of it
+        Begin       ────────────────────────▶            the place is yours; the rest is as above
 """
 
 from __future__ import annotations
@@ -35,7 +40,7 @@ import msgspec
 
 from ..core.roster import NodeRecord
 from ..errors import MeshError
-from .links import LinkRow, LinkTotals
+from .links import LinkStatus, LinkTotals
 
 MAX_MESSAGE = 64 * 1024 * 1024
 """The longest message accepted, in bytes; settings and rosters are far below it."""
@@ -74,6 +79,7 @@ class Assignment(msgspec.Struct, frozen=True, tag="assignment", array_like=True,
 
     ``board_index`` is the worker's record on the board, which it stamps each ``beat`` seconds at least where its loop
     cannot stamp its own turns. ``sponsor`` is the node that it introduces itself to before ``on_start``, if any.
+    ``is_candidate``: see the module; only a spare is ever made one.
     """
 
     mesh: str
@@ -100,6 +106,7 @@ class Assignment(msgspec.Struct, frozen=True, tag="assignment", array_like=True,
     board_index: int = 0
     beat: float = 0.025
     sponsor: str = ""
+    is_candidate: bool = False
 
 
 class Reserve(msgspec.Struct, frozen=True, tag="reserve", array_like=True, forbid_unknown_fields=True):
@@ -139,10 +146,22 @@ class Stop(msgspec.Struct, frozen=True, tag="stop", array_like=True, forbid_unkn
     """Run ``on_stop`` and end."""
 
 
+class HandOver(msgspec.Struct, frozen=True, tag="hand-over", array_like=True, forbid_unknown_fields=True):
+    """Another process is to take your place: finish what others have asked for, run ``on_stop`` and end."""
+
+
+class Begin(msgspec.Struct, frozen=True, tag="begin", array_like=True, forbid_unknown_fields=True):
+    """The place that a candidate was prepared for is its own from now on."""
+
+
 class Listening(msgspec.Struct, frozen=True, tag="listening", array_like=True, forbid_unknown_fields=True):
     """The worker's listeners are bound; ``endpoints`` are as others must dial them."""
 
     endpoints: tuple[str, ...]
+
+
+class Prepared(msgspec.Struct, frozen=True, tag="prepared", array_like=True, forbid_unknown_fields=True):
+    """The candidate only waits for its place."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready", array_like=True, forbid_unknown_fields=True):
@@ -161,7 +180,7 @@ class LinkReport(msgspec.Struct, frozen=True, tag="link-report", array_like=True
 
     number: int
     totals: LinkTotals
-    links: tuple[LinkRow, ...]
+    links: tuple[LinkStatus, ...]
 
 
 class Failure(msgspec.Struct, frozen=True, tag="failure", array_like=True, forbid_unknown_fields=True):
@@ -171,8 +190,8 @@ class Failure(msgspec.Struct, frozen=True, tag="failure", array_like=True, forbi
     traceback: str
 
 
-ToWorker = Assignment | Reserve | RosterNews | LinksWanted | Stop
-FromWorker = Listening | Ready | Links | LinkReport | Failure
+ToWorker = Assignment | Reserve | RosterNews | LinksWanted | Stop | HandOver | Begin
+FromWorker = Listening | Prepared | Ready | Links | LinkReport | Failure
 
 # What msgspec raises for text that is not UTF-8, and for nesting that is too deep, are not errors of its own.
 _MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)

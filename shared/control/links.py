@@ -10,7 +10,7 @@ they would be 20 ms in which the supervisor does nothing else.
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -29,7 +29,7 @@ MAX_PHI = 1000.0
 """More suspicion than this is not told: it grows without bounds."""
 
 
-class LinkStatus(msgspec.Struct, frozen=True, gc=False):
+class LinkStatus(msgspec.Struct, frozen=True, gc=False, array_like=True, forbid_unknown_fields=True):
     """One end of the link to ``peer``. Durations in seconds.
 
     ``incarnation`` is the peer's that is linked (0: none). ``age`` is how long ago the link came up, or went: the state
@@ -40,6 +40,8 @@ class LinkStatus(msgspec.Struct, frozen=True, gc=False):
     and a cancel are one each). ``replay_depth`` is how many of both wait for their acknowledgement, ``reconnects`` how
     often the link got another connection after it had lost one. ``failure`` is why it last lost one or was not to be
     had (empty: never), ``failed`` how long ago that was.
+
+    It travels without the names of its fields, of which a mesh of 100 nodes has 9,900; ``named`` gives them back.
     """
 
     peer: str
@@ -61,12 +63,9 @@ class LinkStatus(msgspec.Struct, frozen=True, gc=False):
     failed: _Seconds | None = None
 
 
-class LinkRow(LinkStatus, frozen=True, gc=False, array_like=True, forbid_unknown_fields=True):
-    """A ``LinkStatus`` as it travels: without the names of its fields, of which a mesh of 100 nodes has 9,900."""
-
-    def status(self) -> LinkStatus:
-        """Return the same with names."""
-        return LinkStatus(*msgspec.structs.astuple(self))
+def named(link: LinkStatus) -> dict[str, Any]:
+    """Return ``link`` as an object of JSON, for people's programs."""
+    return msgspec.structs.asdict(link)
 
 
 class LinkTotals(msgspec.Struct, frozen=True, gc=False):

@@ -129,7 +129,7 @@ class StatusReport(msgspec.Struct, frozen=True, tag_field="type", tag="status"):
 
 
 class LinksReport(msgspec.Struct, frozen=True, tag_field="type", tag="links"):
-    """The answer to ``GetLinks``: the supervisor's ``MeshLinks`` as JSON."""
+    """The answer to ``GetLinks``: the supervisor's ``MeshLinks`` as JSON, each link as an array of its fields."""
 
     links: msgspec.Raw
 

@@ -32,6 +32,9 @@ That lane has no window at its sender: whoever posts bounds what is under way. W
 one body of any length, and whatever comes right behind it.
 """
 
+CALLS_BATCH = 32
+"""Calls, or replies, in a batch: the other side can begin with these while further ones are made."""
+
 _MAX_ENTRIES = 256
 """How many entries go out in one write: each takes two of the at most 1,024 buffers of a ``sendmsg``."""
 
@@ -100,7 +103,7 @@ class Link:
         heartbeat: Heartbeat | None = None,
         dice: Dice | None = None,
     ) -> None:
-        self.lanes = (Lane(limits, peer_limits), Lane(CALLS_LIMITS))
+        self.lanes = (Lane(limits, peer_limits), Lane(CALLS_LIMITS, batch_messages=CALLS_BATCH))
         self.state = LinkState.DETACHED
         self.liveness: Liveness | None = None  # of the current path, or the latest
         self.written = 0  # bytes written to the data channel of the current connection: the driver tells

@@ -24,6 +24,7 @@ class NodeStatus(StrEnum):
     DOWN = "down"  # no process, or one that does not listen yet; it is coming (back)
     LISTENING = "listening"  # its endpoints can be dialled
     READY = "ready"  # listening, and its on_start has returned: groups may route to it
+    HELD = "held"  # listening, and in the middle of a rolling restart: what is for it waits until it is ready
     GONE = "gone"  # stopped, failed or parked (``why``): not coming back by itself
     REMOVED = "removed"  # no longer configured: forget the name
 
@@ -48,7 +49,7 @@ class NodeRecord(msgspec.Struct, frozen=True, array_like=True):
     @property
     def is_listening(self) -> bool:
         """Whether the node's endpoints may be dialled."""
-        return self.status in (NodeStatus.LISTENING, NodeStatus.READY)
+        return self.status in (NodeStatus.LISTENING, NodeStatus.READY, NodeStatus.HELD)
 
     @property
     def is_spare(self) -> bool:

@@ -72,6 +72,7 @@ class Lane:
         "_unsent",
         "ack_due",
         "acknowledged",
+        "batch_messages",
         "consumed",
         "duplicates",
         "fast_last",
@@ -90,7 +91,10 @@ class Lane:
         "untold_size",
     )
 
-    def __init__(self, limits: Limits, peer_limits: Limits | None = None) -> None:
+    def __init__(
+        self, limits: Limits, peer_limits: Limits | None = None, *, batch_messages: int = BATCH_MESSAGES
+    ) -> None:
+        self.batch_messages = batch_messages
         self.limits = limits
         self.peer_limits = peer_limits or limits
         self.last = 0
@@ -139,7 +143,7 @@ class Lane:
             self._open_from = self.size
         self.open.append(body if type(body) is bytes else bytes(body))
         self.size += size
-        if len(self.open) >= BATCH_MESSAGES or self.size - self._open_from >= BATCH_BYTES:
+        if len(self.open) >= self.batch_messages or self.size - self._open_from >= BATCH_BYTES:
             self.seal()
         elif self.fast_last < 0:
             self._allow_fast()
@@ -161,7 +165,7 @@ class Lane:
         to ``open`` and update ``last`` and ``size`` by itself. Everything unusual hides behind these two numbers: the
         window, the limits of a batch, and whatever sets ``fast_last`` to -1.
         """
-        full_at = self.last - len(self.open) + BATCH_MESSAGES - 1
+        full_at = self.last - len(self.open) + self.batch_messages - 1
         self.fast_last = min(full_at, self.acknowledged + self.limits.messages)
         self.fast_size = min(self._open_from + BATCH_BYTES - 1, self.limits.size)
 

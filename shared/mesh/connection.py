@@ -27,11 +27,13 @@ class _Place:
     """A place in the line of those who wait for room."""
 
     def __init__(self) -> None:
+        self.is_over = False  # there will be no turn
         self._turn: asyncio.Future[None] | None = None
 
     async def wait(self) -> None:
-        self._turn = asyncio.get_running_loop().create_future()
-        await self._turn
+        if not self.is_over:
+            self._turn = asyncio.get_running_loop().create_future()
+            await self._turn
 
     def wake(self) -> None:
         if self._turn is not None and not self._turn.done():
@@ -172,6 +174,12 @@ class ConnectionHandle:
         """Have ``callback`` called, once, when the peer next acknowledges something that was posted."""
         self._on_calls_taken = callback
 
+    def turn_away(self) -> None:
+        """Have those who wait for room raise ``PeerLeft``: the peer is about to leave. Nothing of theirs was sent."""
+        for place in self._senders:
+            place.is_over = True
+            place.wake()
+
     def consumed(self, number: int) -> None:
         """The messages up to ``number`` are handled: acknowledge them and open the sender's window."""
         if self._over is None:
@@ -203,6 +211,8 @@ class ConnectionHandle:
             async with asyncio.timeout(timeout):
                 while True:
                     self._check_may_send()
+                    if place.is_over:
+                        raise PeerLeft(self.node_id, self.incarnation)
                     if self._senders[0] is place and self._lane.has_room(len(body)):
                         return self._driver.offer(MESSAGES, body)
                     await place.wait()

@@ -219,8 +219,9 @@ class LinkDriver:
             self._flush_scheduled = True
             self._offered = number - 1 + self.link.lanes[CALLS - lane].last
             self._loop.call_soon(self._flush_turn)
-        elif stream.unsent_size >= _WORTH_A_WRITE:
-            # The peer can begin with this; with much less, its waking up would cost more than it wins.
+        elif stream.unsent_size >= (_WORTH_A_WRITE if lane == MESSAGES else 1):
+            # The peer can begin with this; with much less, its waking up would cost more than it wins. It has more to
+            # do for a call than for a message, so one batch of calls, which are fewer, will do.
             self._flush()
         return number
 

@@ -22,7 +22,7 @@ from typing import Protocol
 
 import msgspec
 
-from ..control.links import LinkRow, LinkTotals
+from ..control.links import LinkStatus, LinkTotals
 from ..core.endpoint import Endpoint
 from ..core.handshake import Identity, Offer, RefusalCode
 from ..core.liveness import Heartbeat
@@ -178,7 +178,7 @@ class Mesh:
                 sent += went
         return received, sent
 
-    def report(self, *, each: bool = True) -> tuple[LinkTotals, tuple[LinkRow, ...]]:
+    def report(self, *, each: bool = True) -> tuple[LinkTotals, tuple[LinkStatus, ...]]:
         """Return what all links carried so far, and how ``each`` is that there is, or should be."""
         peers = self._peers.values()
         if not each:
@@ -211,15 +211,20 @@ class Mesh:
             finally:
                 peer.waiters.pop(waiter, None)
 
-    async def close(self, drain: float = 0.0) -> None:
-        """Drain for up to ``drain`` seconds what was accepted, say goodbye, and end everything."""
+    async def close(self, drain: float = 0.0, *, is_succeeded: bool = False) -> None:
+        """Drain for up to ``drain`` seconds what was accepted, say goodbye, and end everything.
+
+        If this node ``is_succeeded`` by another process, it is enough that what was accepted has arrived: whoever
+        handles it may wait for the successor.
+        """
         self._is_closing, self._is_draining = True, drain > 0
         for peer in self._everybody():
             if self._is_done_with(peer):
                 peer.cancel_dial()
             peer.wake()
         if drain > 0:
-            await asyncio.gather(*(handle.drain(drain) for handle in self.links()))
+            behind = [handle for handle in self.links() if not (is_succeeded and handle.is_attached)]
+            await asyncio.gather(*(handle.drain(drain) for handle in behind))
         self._is_draining = False
         if self._unsubscribe is not None:
             self._unsubscribe()
@@ -228,7 +233,8 @@ class Mesh:
             peer.cancel_dial()
         await self._acceptor.close()
         handles = [peer.handle for peer in self._everybody() if peer.handle is not None and not peer.is_doomed]
-        await asyncio.gather(*(handle.part(_PARTING) for handle in handles))
+        parting = max(drain, _PARTING) if is_succeeded else _PARTING
+        await asyncio.gather(*(handle.part(parting) for handle in handles))
         for peer in self._everybody():
             self._finish(peer, closing=True)
         # What is left are dials, cancelled above, and connections that are being closed.

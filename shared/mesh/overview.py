@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..control.links import MAX_FAILURE, MAX_PHI, LinkRow, LinkTotals
+from ..control.links import MAX_FAILURE, MAX_PHI, LinkStatus, LinkTotals
 from ..core.roster import NodeStatus
 from ..core.states import ConnectionState
 from .parties import NO_PATH
 from .peer import Peer
 
 
-def overview(peers: Iterable[Peer], past: LinkTotals, now: float) -> tuple[LinkTotals, tuple[LinkRow, ...]]:
+def overview(peers: Iterable[Peer], past: LinkTotals, now: float) -> tuple[LinkTotals, tuple[LinkStatus, ...]]:
     """Return what all links carried, ``past`` being what those did that are over, and a row for each of ``peers``."""
     rows = tuple(_row(peer, now) for peer in peers)
     return past.plus(*rows), rows
@@ -40,18 +40,18 @@ def state_of(peer: Peer) -> ConnectionState:
     return ConnectionState.DEGRADED if handle.is_suspect else ConnectionState.ESTABLISHED
 
 
-def _row(peer: Peer, now: float) -> LinkRow:
+def _row(peer: Peer, now: float) -> LinkStatus:
     reason, failed_at = peer.failure or ("", None)
     failed = None if failed_at is None else _ago(failed_at, now)
     name, state, age = peer.record.name, state_of(peer), _ago(peer.changed_at, now)
     handle = peer.handle
     if handle is None:
-        return LinkRow(name, 0, state, age, failure=reason[:MAX_FAILURE], failed=failed)
+        return LinkStatus(name, 0, state, age, failure=reason[:MAX_FAILURE], failed=failed)
     path, srtt = NO_PATH, None
     if handle.is_attached:
         path = handle.path(now)
         srtt = peer.rtt if path.srtt is None else path.srtt
-    return LinkRow(
+    return LinkStatus(
         name,
         handle.incarnation,
         state,

@@ -2,7 +2,7 @@
 
     options     what they have in common
     lifetime    init, check, run, shutdown
-    look        status
+    look        status, top
     change      start, stop, restart, scale, reload
     events      events
     history     logs, why

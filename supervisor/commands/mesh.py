@@ -27,9 +27,8 @@ def mesh(file: str | None, name: str | None, as_json: bool, as_dot: bool, show: 
     liveness board tells who is well: there the round trip is that of the handshake, when the link was made. Links that
     are not up are named beneath, each with the reason.
     """
-    import msgspec
-
     from ..graph import dot
+    from ..links import to_json
     from ..matrix import Canvas
     from ..overview import render
     from ..scales import Measure
@@ -40,7 +39,7 @@ def mesh(file: str | None, name: str | None, as_json: bool, as_dot: bool, show: 
     with client_of(file, name) as client:
         links = client.links()
     if as_json:
-        click.echo(msgspec.json.encode(links).decode())
+        click.echo(to_json(links).decode())
     elif as_dot:
         click.echo(dot(links), nl=False)
     else:

@@ -17,12 +17,12 @@ def metrics(file: str | None, name: str | None, as_json: bool, links: bool) -> N
     The same is served at /metrics (with --links: /metrics?links=each) where mesh.toml says so: [supervisor] metrics =
     "127.0.0.1:9464".
     """
-    import msgspec
+    from ..links import to_json
 
     with client_of(file, name) as client:
         figures = client.figures(each=links)
     if as_json:
-        click.echo(msgspec.json.encode(figures).decode())
+        click.echo(to_json(figures).decode())
         return
     from ..exposition import pieces
 

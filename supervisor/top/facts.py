@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ..incidents import Incident
-from ..snapshot import MeshLinks, MeshState, MeshStatus, NodeLinks, WorkerState, WorkerStatus
+from ..snapshot import Answer, MeshLinks, MeshState, MeshStatus, NodeLinks, WorkerState, WorkerStatus
 
 SPAN = 300.0
 """Seconds of the past in which incidents are counted for a sparkline."""
@@ -90,11 +90,11 @@ class Observer:
     def links(self, links: MeshLinks, now: float) -> None:
         """Take in how its links are."""
         self._nodes = links.nodes
-        readings = {node.name: _reading(node, now) for node in links.nodes}
-        self._rates = {
-            name: rate for name, after in readings.items() if (rate := _rate(self._readings.get(name), after))
-        }
-        self._readings = readings
+        # Of a node that does not answer nothing is known, not that it has carried nothing.
+        fresh = {node.name: _reading(node, now) for node in links.nodes if node.answer is Answer.FRESH}
+        self._rates = {name: rate for name, after in fresh.items() if (rate := _rate(self._readings.get(name), after))}
+        self._readings = {node.name: self._readings[node.name] for node in links.nodes if node.name in self._readings}
+        self._readings |= fresh
 
     def incidents(self, more: Iterable[Incident]) -> None:
         """Take in what has happened, the oldest first."""

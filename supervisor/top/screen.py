@@ -7,6 +7,7 @@ that whoever waits for keys and answers waits for them, too.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import termios
@@ -35,6 +36,7 @@ class Screen:
         self.signals: list[signal.Signals] = []
         self._output = sys.stdout.fileno()
         self._input = sys.stdin.fileno() if sys.stdin is not None and os.isatty(sys.stdin.fileno()) else -1
+        self._terminal = self._input  # also when nothing comes from it any more
         self._cooked: list[object] | None = None
         self._shown: list[str] = []
         self._wake, self._woken = -1, -1
@@ -90,11 +92,14 @@ class Screen:
         """Return what was typed, and forget the wake-ups; nothing if there is nothing."""
         with suppress(BlockingIOError):
             os.read(self._wake, 4096)
-        if self._input < 0 or not _is_readable(self._input):
+        if self._input < 0 or not _is_ready(self._input, select.POLLIN):
             return b""
-        typed = os.read(self._input, 4096)
+        try:
+            typed = os.read(self._input, 4096)
+        except OSError:
+            typed = b""
         if not typed:
-            self._input = -1  # its end: the keyboard is gone
+            self._is_gone()
         return typed
 
     def suspend(self) -> None:
@@ -116,11 +121,10 @@ class Screen:
         self._write(_ENTER)
 
     def _end(self) -> None:
-        with suppress(OSError):
-            self._write(_LEAVE)
+        self._write(_LEAVE)
         if self._cooked is not None:
             with suppress(termios.error):
-                termios.tcsetattr(self._input, termios.TCSANOW, self._cooked)  # type: ignore[arg-type]
+                termios.tcsetattr(self._terminal, termios.TCSANOW, self._cooked)  # type: ignore[arg-type]
             self._cooked = None
 
     def _ansi(self, line: Text) -> str:
@@ -131,12 +135,21 @@ class Screen:
     def _write(self, text: str) -> None:
         rest = memoryview(text.encode(errors="replace"))
         while rest:
-            rest = rest[os.write(self._output, rest) :]
+            try:
+                rest = rest[os.write(self._output, rest) :]
+            except BlockingIOError:  # somebody else made it non-blocking
+                _is_ready(self._output, select.POLLOUT, None)
+            except OSError:
+                self._is_gone()
+                return
+
+    def _is_gone(self) -> None:
+        """End as if the hang-up had been told, if the terminal is not there any more."""
+        self._input = -1
+        self.signals.append(signal.SIGHUP)
 
 
-def _is_readable(descriptor: int) -> bool:
-    import select
-
+def _is_ready(descriptor: int, what: int, timeout: float | None = 0) -> bool:
     poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(0))
+    poll.register(descriptor, what)
+    return bool(poll.poll(timeout))

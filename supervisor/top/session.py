@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 from rich.text import Text
 
-from ...shared.control.requests import Answer, GetLinks, GetStatus, LinksReport, StatusReport
+from ...shared.control.requests import Answer, GetLinks, GetStatus, LinksReport, Refusal, Refused, StatusReport
 from ..cells import clean
 from ..directory import NotRunning
 from ..snapshot import MeshLinks, MeshStatus
@@ -130,6 +130,9 @@ class Session:
             self._observer.links(links, now)
             self._is_stale = self._is_stale or not self._matrix.names
             self._matrix = matrix_of(links)
+        elif isinstance(answer, Refused) and answer.why is Refusal.VERSION:
+            self._say(answer.text)
+            self._is_stale = True
         return False
 
     def _draw(self) -> None:

@@ -13,13 +13,16 @@ from meshvisor.shared.control import lifeline
 from meshvisor.shared.control.lifeline import (
     MAX_MESSAGE,
     Assignment,
+    Begin,
     Failure,
     FromWorker,
+    HandOver,
     LifelineError,
     LinkReport,
     Links,
     LinksWanted,
     Listening,
+    Prepared,
     Reader,
     Ready,
     Reserve,
@@ -30,7 +33,7 @@ from meshvisor.shared.control.lifeline import (
     supervisor_end,
     worker_end,
 )
-from meshvisor.shared.control.links import LinkRow, LinkTotals
+from meshvisor.shared.control.links import LinkStatus, LinkTotals
 from meshvisor.shared.core.roster import NodeRecord, NodeStatus
 from meshvisor.shared.core.states import ConnectionState
 
@@ -53,12 +56,22 @@ ASSIGNMENT = Assignment(
 
 RESERVE = Reserve("~spare-1", 2**64 - 1, ("unix:/run/~spare-1.sock",), bytes(32), (RECORD,), descriptors=("board",))
 
-LINK = LinkRow("counter-2", 1, ConnectionState.DEGRADED, 1.5, 0.001, failure="broken", failed=2.5)
+LINK = LinkStatus("counter-2", 1, ConnectionState.DEGRADED, 1.5, 0.001, failure="broken", failed=2.5)
 
-TO_WORKER: list[ToWorker] = [ASSIGNMENT, RESERVE, RosterNews((RECORD,)), RosterNews(()), LinksWanted(7), Stop()]
+TO_WORKER: list[ToWorker] = [
+    ASSIGNMENT,
+    RESERVE,
+    RosterNews((RECORD,)),
+    RosterNews(()),
+    LinksWanted(7),
+    Stop(),
+    HandOver(),
+    Begin(),
+]
 FROM_WORKER: list[FromWorker] = [
     Listening(("unix:/run/c.sock", "tcp:127.0.0.1:4500")),
     Links(3, 15),
+    Prepared(),
     Ready(),
     LinkReport(7, LinkTotals(1, 2, 3, 4, 5, 6, 7), (LINK, LINK)),
     Failure("on_start", "Traceback (most recent call last):\n  \N{SNOWMAN}\nValueError: no"),

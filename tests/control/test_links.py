@@ -7,17 +7,17 @@ import msgspec
 import pytest
 
 from meshvisor.shared.control.lifeline import LifelineError, LinkReport, encode, supervisor_end
-from meshvisor.shared.control.links import MAX_FAILURE, LinkRow, LinkStatus, LinkTotals
+from meshvisor.shared.control.links import MAX_FAILURE, LinkStatus, LinkTotals, named
 from meshvisor.shared.core.states import ConnectionState
 
-ROW = LinkRow("a", 2, ConnectionState.ESTABLISHED, 1.5, 0.001, bytes_in=1, calls_out=2, reconnects=3)
+ROW = LinkStatus("a", 2, ConnectionState.ESTABLISHED, 1.5, 0.001, bytes_in=1, calls_out=2, reconnects=3)
 
 
-def test_a_row_says_the_same_as_a_status_without_the_names() -> None:
+def test_the_status_of_a_link_travels_without_names_and_gets_them_back() -> None:
     assert msgspec.to_builtins(ROW)[:5] == ["a", 2, "established", 1.5, 0.001]
-    status = ROW.status()
-    assert type(status) is LinkStatus
-    assert msgspec.to_builtins(status) == dict(zip(LinkRow.__struct_fields__, msgspec.to_builtins(ROW), strict=True))
+    assert msgspec.convert(msgspec.to_builtins(ROW), LinkStatus) == ROW
+    assert list(named(ROW)) == list(LinkStatus.__struct_fields__)
+    assert (named(ROW)["state"], named(ROW)["reconnects"]) == ("established", 3)
 
 
 def test_totals_are_sums() -> None:

@@ -117,6 +117,13 @@ def test_no_batch_is_longer_than_the_longest() -> None:
 # Sending: the window.
 
 
+def test_a_lane_may_make_shorter_batches() -> None:
+    out = Lane(Limits(), batch_messages=2)
+    for number in range(5):
+        out.offer(bytes([number]))
+    assert [(entry.first, entry.last) for entry in iter(out.take, None)] == [(1, 2), (3, 4), (5, 5)]
+
+
 def test_r14_r21_the_window_closes_at_its_last_message_and_opens_with_the_ack_that_makes_room() -> None:
     out = lane(messages=2)
     assert out.has_room(1)

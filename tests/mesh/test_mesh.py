@@ -76,6 +76,56 @@ def test_when_both_dial_the_lower_node_id_wins(play: Play) -> None:
     play(scenario)
 
 
+def test_a_close_waits_no_longer_than_until_the_calls_are_acknowledged(play: Play) -> None:
+    async def scenario(fleet: Fleet) -> None:
+        a, b = await fleet.start("a", "b")
+        await fleet.until(lambda: a.links == b.links == (1, 1))
+        (await a.mesh.wait_link("b")).post(b"reply")
+        start = now()
+        await fleet.nodes.pop("a").mesh.close(drain=5.0)
+        assert b.calls == [b"reply"]
+        assert now() - start < 0.1
+
+    play(scenario)
+
+
+def test_a_node_that_is_succeeded_leaves_when_all_has_arrived_though_it_is_not_handled(play: Play) -> None:
+    async def scenario(fleet: Fleet) -> None:
+        a, b = await fleet.start("a", "b")
+        b.consumes = False
+        link = await a.mesh.wait_link("b")
+        for number in range(1000):
+            await link.send(b"%d" % number)
+        start = now()
+        await fleet.nodes.pop("a").mesh.close(drain=5.0, is_succeeded=True)
+        assert now() - start < 0.1
+        assert b.got["a"] == [b"%d" % number for number in range(1000)]
+        assert [type(reason) for reason in b.down] == [PeerLeft]
+
+    play(scenario)
+
+
+def test_who_waits_for_room_is_turned_away_and_what_was_accepted_arrives(play: Play) -> None:
+    async def scenario(fleet: Fleet) -> None:
+        a, b = await fleet.start("a", "b", max_queue_messages=2)
+        b.consumes = False
+        link = await a.mesh.wait_link("b")
+        for number in range(2):
+            await link.send(b"%d" % number)
+        late = asyncio.create_task(link.send(b"late"))
+        await asyncio.sleep(1)
+        link.turn_away()
+        with pytest.raises(PeerLeft):
+            await late
+        assert link.message_counts() == (0, 2)
+        assert b.got == {"a": [b"0", b"1"]}
+        (await b.mesh.wait_link("a")).consumed(2)
+        await asyncio.sleep(1)
+        assert await link.send(b"next") == 3
+
+    play(scenario)
+
+
 def test_messages_arrive_once_and_in_order(play: Play) -> None:
     async def scenario(fleet: Fleet) -> None:
         a, b = await fleet.start("a", "b")

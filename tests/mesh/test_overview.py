@@ -6,14 +6,14 @@ from collections.abc import Callable
 import pytest
 from tests.mesh.fleet import Fleet, Node
 
-from meshvisor.shared.control.links import LinkRow
+from meshvisor.shared.control.links import LinkStatus
 from meshvisor.shared.core.roster import NodeStatus
 from meshvisor.shared.core.states import ConnectionState
 
 Play = Callable[..., None]
 
 
-def rows(node: Node) -> dict[str, LinkRow]:
+def rows(node: Node) -> dict[str, LinkStatus]:
     return {row.peer: row for row in node.mesh.report()[1]}
 
 

@@ -15,16 +15,22 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from meshvisor.shared.control.lifeline import (
     Assignment,
+    Begin,
     Failure,
     FromWorker,
+    HandOver,
     Links,
     Listening,
+    Prepared,
     Ready,
+    Reserve,
     RosterNews,
     Stop,
+    ToWorker,
     encode,
     worker_end,
 )
@@ -39,20 +45,41 @@ class FakeWorker:
     def __init__(self, descriptor: int) -> None:
         self.lifeline = socket.socket(fileno=descriptor)
         self.reader = worker_end()
+        self.early: list[ToWorker] = []
+        self.listen = ""
         self.assignment = self.read_assignment()
         self.told: set[str] = set()
+        if self.assignment.is_candidate:
+            if self.assignment.settings["do"] == "broken":
+                self.fail()
+            self.send(Prepared())
+            while not isinstance(self.read(), Begin):
+                pass
+
+    def read(self) -> ToWorker:
+        while not self.early:
+            if not (data := self.lifeline.recv(65_536)):
+                os._exit(9)
+            self.early = self.reader.receive(data)
+        return self.early.pop(0)
 
     def read_assignment(self) -> Assignment:
-        while not (messages := self.reader.receive(self.lifeline.recv(65_536))):
-            pass
-        assert isinstance(messages[0], Assignment)
-        return messages[0]
+        while not isinstance(message := self.read(), Assignment):
+            if isinstance(message, Reserve):
+                self.listen = message.listen[0]
+        return message
+
+    def fail(self) -> NoReturn:
+        text = "Traceback (most recent call last):\nModuleNotFoundError: No module named 'fake'\n"
+        sys.stderr.write(text)
+        self.send(Failure("import", text))
+        sys.exit(1)
 
     def send(self, message: FromWorker) -> None:
         self.lifeline.sendall(encode(message))
 
     def become_ready(self) -> None:
-        endpoint = self.assignment.listen[0]
+        endpoint = self.listen or self.assignment.listen[0]
         if endpoint.startswith("unix:"):
             Path(endpoint.removeprefix("unix:")).touch()
         self.send(Listening((endpoint,)))
@@ -61,14 +88,12 @@ class FakeWorker:
         say(f"ready {self.assignment.name} {self.assignment.incarnation} {self.assignment.epoch} {os.getcwd()}")
 
     def serve(self) -> None:
-        while data := self.lifeline.recv(65_536):
-            for message in self.reader.receive(data):
-                if isinstance(message, Stop) and self.assignment.settings["do"] != "stubborn":
-                    sys.exit(0)
-                if isinstance(message, RosterNews):
-                    for record in message.records:
-                        say(f"news {record.name} {record.status} {record.incarnation} {record.why}".rstrip())
-        os._exit(9)
+        while message := self.read():
+            if isinstance(message, Stop | HandOver) and self.assignment.settings["do"] != "stubborn":
+                sys.exit(0)
+            if isinstance(message, RosterNews):
+                for record in message.records:
+                    say(f"news {record.name} {record.status} {record.incarnation} {record.why}".rstrip())
 
 
 def main() -> None:
@@ -76,10 +101,7 @@ def main() -> None:
     worker = FakeWorker(int(sys.argv[1]))
     do = worker.assignment.settings["do"]
     if do == "broken":
-        text = "Traceback (most recent call last):\nModuleNotFoundError: No module named 'fake'\n"
-        sys.stderr.write(text)
-        worker.send(Failure("import", text))
-        sys.exit(1)
+        worker.fail()
     if do == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if do != "idle":

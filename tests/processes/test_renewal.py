@@ -189,7 +189,7 @@ def test_a_new_slot_that_does_not_become_ready_takes_nothing_back(shop: Shop) ->
             await mesh.happened("mesh-ready")
             shop.write(2, first="assert self.name != 'b'")
             changed = replace(shop.worker, settings={"says": "more"})
-            added = replace(shop.worker, name="b", replicas=1, start_timeout=0.1, restart=RestartPolicy.NEVER)
+            added = replace(shop.worker, name="b", replicas=1, restart=RestartPolicy.NEVER)
             with pytest.raises(SupervisorError, match="b did not become ready: AssertionError"):
                 await mesh.supervisor.reload(shop.workshop.mesh(changed, added))
             os.kill(mesh.pid("a-0"), signal.SIGKILL)

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import pty
+import select
 import signal
 import struct
 import subprocess
@@ -186,6 +187,15 @@ def test_the_terminal_is_as_it_was_after_any_end(keyboard: Keyboard, number: sig
     keyboard.until("sleeper-0")
     os.kill(job, number)
     assert keyboard.end() == -number
+
+
+def test_it_ends_with_its_terminal(mesh: Mesh) -> None:
+    keyboard = Keyboard(mesh)
+    job = os.pidfd_open(int(keyboard.word_after("job ")))
+    keyboard.until("sleeper-0")
+    keyboard.close()
+    assert select.select([job], [], [], 20.0)[0]
+    os.close(job)
 
 
 def test_ctrl_z_gives_the_terminal_back_until_it_goes_on(keyboard: Keyboard) -> None:

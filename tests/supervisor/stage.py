@@ -19,18 +19,20 @@ import pytest
 
 from meshvisor.shared.config.model import MeshConfig, MeshSection, SupervisorSection, WorkerConfig
 from meshvisor.shared.control.lifeline import Links
+from meshvisor.shared.core.roster import NodeRecord
 from meshvisor.supervisor import slot as slot_module
 from meshvisor.supervisor import supervisor as supervisor_module
+from meshvisor.supervisor.candidate import Candidate
 from meshvisor.supervisor.child import Exit, State
 from meshvisor.supervisor.event import Event
 from meshvisor.supervisor.herald import Herald
 from meshvisor.supervisor.identity import Identity
 from meshvisor.supervisor.leftovers import Mark
-from meshvisor.supervisor.life import MeshRun
 from meshvisor.supervisor.nursery import Nursery
 from meshvisor.supervisor.slot import Slot
 from meshvisor.supervisor.snapshot import ExitCause
 from meshvisor.supervisor.supervisor import Supervisor
+from meshvisor.supervisor.surroundings import MeshRun
 
 KILLED = Exit(signal="SIGKILL")
 _DEATH = 0.001  # from a SIGKILL to the notice of the death
@@ -40,6 +42,7 @@ _DEATH = 0.001  # from a SIGKILL to the notice of the death
 class Part:
     """What the next actors of a slot do by themselves, in seconds; None: that never."""
 
+    prepared: float | None = 0.02  # as a candidate
     is_made: bool = True  # else its start fails
     is_short: bool = False  # for want of means
     ready: float | None = 0.05
@@ -51,14 +54,25 @@ class Part:
 class Actor:
     """Stands in for ``Life``; see there."""
 
-    def __init__(self, stage: Stage, run: MeshRun, identity: Identity, output: object, owner: Slot) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        run: MeshRun,
+        identity: Identity,
+        output: object,
+        owner: Slot | Candidate,
+        *,
+        is_candidate: bool = False,
+    ) -> None:
         self.identity = identity
+        self.is_candidate = is_candidate
+        self.tail: list[str] = []
         self.traceback = self.trouble = self.complaint = ""
         self.links = Links(0, 0)
         self.pid: int | None = None
         self.pids: set[int] = set()
         self.is_ready = self.is_asked = False
-        self.owner = owner
+        self.owner: Any = owner
         self._stage = stage
         self._loop = run.loop
         self._part = stage.parts.get(identity.slot, Part())
@@ -66,15 +80,31 @@ class Actor:
 
     def begin(self) -> None:
         part, stage = self._part, self._stage
-        stage.enters(self)
+        if not self.is_candidate:
+            stage.enters(self)
         if not part.is_made:
             self.trouble = "there is no such thing"
             self._loop.call_soon(self._end, Exit(failure=self.trouble, is_shortage=part.is_short))
             return
         self.pid = next(stage.numbers)
+        self.pids = {self.pid}
+        if self.is_candidate:
+            stage.candidates.append(self)
+            self._later(part.prepared, self.owner.prepared)
+        else:
+            self._plays()
+
+    def take(self, owner: Slot) -> None:
+        self.owner, self.is_candidate = owner, False
+        self._stage.candidates.remove(self)
+        self._stage.enters(self)
+        owner.recognised(self.identity)
+        self._plays()
+
+    def _plays(self) -> None:
         self.owner.born(self.pid)
-        self._later(part.ready, self._becomes_ready)
-        self._later(part.ends, self.dies, Exit(code=part.status))
+        self._later(self._part.ready, self._becomes_ready)
+        self._later(self._part.ends, self.dies, Exit(code=self._part.status))
 
     def dies(self, exit: Exit = KILLED) -> None:
         """End by itself, at once; what was not made, or is dead, does not."""
@@ -85,8 +115,13 @@ class Actor:
         self._stage.is_asked(self)
         self._later(self._part.obeys, self.dies, Exit(signal=stop_signal))
 
-    def kill(self) -> None:
+    def hand_over(self) -> None:
         self._stage.is_asked(self)
+        self._later(self._part.obeys, self.dies, Exit(code=0))
+
+    def kill(self) -> None:
+        if not self.is_candidate:
+            self._stage.is_asked(self)
         self._later(_DEATH, self.dies)
 
     def measure(self) -> tuple[float, float, int]:
@@ -106,12 +141,28 @@ class Actor:
         for timer in self._timers:
             timer.cancel()
         self.pid = None
-        self._stage.leaves(self)
+        self.pids = set()
+        if not self.is_candidate:
+            self._stage.leaves(self)
+        elif self in self._stage.candidates:
+            self._stage.candidates.remove(self)
         self.owner.ended(exit)
 
     def _later(self, delay: float | None, callback: Callable[..., None], *args: Any) -> None:
         if delay is not None:
             self._timers.append(self._loop.call_later(delay, callback, *args))
+
+
+class _Herald(Herald):
+    """Writes down what it is to tell."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, told: list[NodeRecord]) -> None:
+        super().__init__(loop)
+        self._told = told
+
+    def announce(self, record: NodeRecord) -> None:
+        self._told.append(record)
+        super().announce(record)
 
 
 class Stage:
@@ -122,6 +173,8 @@ class Stage:
         self.supervisor = Supervisor(config)
         self.parts: dict[str, Part] = {}
         self.living: dict[str, Actor] = {}
+        self.roster: list[NodeRecord] = []  # all news of it
+        self.candidates: list[Actor] = []  # who prepares itself, or waits for its place
         self.numbers = count(1000)
         self.log: list[tuple[float, str, str]] = []  # when, what (starts, asked, ends), which slot
         self.events: list[tuple[float, Event]] = []
@@ -137,7 +190,8 @@ class Stage:
 
         def make_run(supervisor: Any, loop: asyncio.AbstractEventLoop, mark: object, tables: object) -> MeshRun:
             lookout = SimpleNamespace(configure=lambda beat: None)
-            run = SimpleNamespace(config=supervisor.config, loop=loop, herald=Herald(loop), hub=supervisor._hub)
+            run = SimpleNamespace(config=supervisor.config, loop=loop, hub=supervisor._hub)
+            run.herald = _Herald(loop, self.roster)
             run.directory, run.lookout = supervisor.directory, lookout
             run.incidents = SimpleNamespace(append=lambda incident: None)
             run.oom = SimpleNamespace(close=lambda: None)
@@ -151,7 +205,7 @@ class Stage:
 
         tables = SimpleNamespace(close=lambda: None, penalties=tuple)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(slot_module, "Life", lambda *args: Actor(self, *args))
+            patch.setattr(slot_module, "Life", lambda *args, **options: Actor(self, *args, **options))
             patch.setattr(supervisor_module, "RuntimeDirectory", make_directory)
             patch.setattr(supervisor_module, "Tables", lambda *args: tables)
             patch.setattr(supervisor_module, "kill_orphans", none)

@@ -356,6 +356,82 @@ def test_a_restart_is_a_stop_that_comes_back_and_is_no_incident() -> None:
     assert (one.incarnation, one.restarts) == (2, 0)
 
 
+def test_a_handover_is_a_restart_that_asks_in_another_way_and_puts_the_successor_on_trial() -> None:
+    one = ready(stop_timeout=5.0)
+    assert one.hand_over(10.0) == (Action.HAND_OVER,)
+    assert (one.state, one.deadline, one.view) == (State.STOPPING, 15.0, WorkerState.STOPPING)
+    ending = one.end(WELL, 11.0)
+    assert (ending.cause, ending.delay, ending.is_handover, ending.is_trial) == (ExitCause.STOPPED, 0.0, True, False)
+    assert one.release(11.0) == (Action.SPAWN,)
+    assert (one.incarnation, one.restarts, one.is_on_trial) == (2, 0, True)
+    one.become_ready(12.0)
+    assert not one.is_on_trial
+    assert one.end(KILLED, 13.0).is_incident
+
+
+def test_who_does_not_hand_over_in_time_is_killed() -> None:
+    one = ready(stop_timeout=5.0)
+    one.hand_over(10.0)
+    assert one.tick(15.0) == (Action.KILL,)
+    assert one.end(KILLED, 15.1).is_handover
+    assert ready(stop_timeout=0.0).hand_over(10.0) == (Action.KILL,)
+
+
+@pytest.mark.parametrize("policy", RestartPolicy)
+def test_a_successor_that_fails_is_no_incident_and_the_slot_waits_for_a_word(policy: RestartPolicy) -> None:
+    one = ready(restart=policy)
+    one.hand_over(10.0)
+    one.end(WELL, 11.0)
+    one.release(11.0)
+    ending = one.end(BADLY, 12.0)
+    assert (ending.cause, ending.is_trial, ending.is_incident) == (ExitCause.EXITED, True, False)
+    assert (one.state, one.is_reserved, one.is_on_trial) == (State.WAITING, True, False)
+    one.start(13.0)
+    assert not one.is_reserved
+    assert one.release(13.0) == (Action.SPAWN,)
+    assert (one.incarnation, one.restarts) == (3, 0)
+
+
+def test_a_successor_that_is_late_is_killed_and_has_failed() -> None:
+    one = ready(start_timeout=3.0)
+    one.hand_over(10.0)
+    one.end(WELL, 11.0)
+    one.release(11.0)
+    assert one.tick(14.0) == (Action.KILL,)
+    ending = one.end(KILLED, 14.1)
+    assert (ending.cause, ending.is_trial) == (ExitCause.START_TIMEOUT, True)
+    assert one.is_reserved
+
+
+def test_a_successor_that_cannot_be_made_for_want_of_means_stays_on_trial() -> None:
+    one = ready()
+    one.hand_over(10.0)
+    one.end(WELL, 11.0)
+    one.release(11.0)
+    ending = one.end(Exit(failure="no memory", is_shortage=True), 11.0)
+    assert (ending.is_trial, one.state, one.is_on_trial, one.is_reserved) == (False, State.BACKOFF, True, False)
+
+
+@pytest.mark.parametrize("ask", [Child.hold, Child.stop, Child.kill])
+def test_what_an_operator_stops_in_the_middle_of_a_handover_stays_down(
+    ask: Callable[[Child, float], tuple[Action, ...]],
+) -> None:
+    one = ready()
+    one.hand_over(10.0)
+    ask(one, 10.5)
+    ending = one.end(WELL, 11.0)
+    assert (one.state, ending.delay, one.is_on_trial) == (State.STOPPED, None, False)
+
+
+def test_a_mesh_that_stops_has_no_trials() -> None:
+    one = ready()
+    one.hand_over(10.0)
+    one.end(WELL, 11.0)
+    one.release(11.0)
+    assert not one.end(BADLY, 12.0, draining=True).is_trial
+    assert one.is_over
+
+
 def test_a_sibling_of_a_crash_comes_back_and_that_counts_as_a_restart_of_it() -> None:
     one = ready(stop_timeout=5.0)
     one.stop(10.0, comes_back=True)

@@ -89,6 +89,18 @@ def exited(**details: Any) -> Event:
         (Event(0.0, "slot-starting", "a", 1, {"pid": 7}), "a is starting (incarnation 1, process 7)"),
         (Event(0.0, "slot-backoff", "a", 1, {"delay": 0.5}), "a waits 500 ms before its next start"),
         (Event(0.0, "slot-stopping", "a", 1), "a is stopping"),
+        (
+            Event(0.0, "slot-candidate", "a", 1, {"pid": 7, "duration": 0.04}),
+            "a is about to be replaced by process 7, which took 40 ms to prepare",
+        ),
+        (
+            Event(0.0, "slot-candidate-failed", "a", 1, {"text": "ValueError: no luck", "tail": []}),
+            "a stays as it is: ValueError: no luck",
+        ),
+        (
+            Event(0.0, "slot-ready", "a", 2, {"pid": 7, "duration": 0.002, "after": 0.003, "replacement": True}),
+            "a is replaced (incarnation 2, ready 3 ms after the handover)",
+        ),
         (Event(0.0, "slot-stopped", "a", 1), "a is stopped"),
         (Event(0.0, "slot-failed", "a", 1), "a has failed and is not started again"),
         (
@@ -121,6 +133,24 @@ def exited(**details: Any) -> Event:
 )
 def test_an_event_is_one_readable_line(event: Event, sentence: str) -> None:
     assert describe(event) == sentence
+
+
+def test_a_smooth_handover_is_told_by_its_successor() -> None:
+    facts = {
+        "cause": "stopped",
+        "code": 0,
+        "signal": None,
+        "uptime": 1.0,
+        "ready": True,
+        "delay": 0.0,
+        "handover": True,
+    }
+    smooth = Event(0.0, "slot-exited", "a", 1, facts)
+    assert smooth.is_minor
+    assert describe(smooth) == "a stopped; its successor begins"
+    rough = Event(0.0, "slot-exited", "a", 1, {**facts, "code": None, "signal": "SIGKILL"})
+    assert not rough.is_minor
+    assert describe(rough) == "a stopped (by SIGKILL); its successor begins"
 
 
 def test_one_line_per_incident_is_enough() -> None:

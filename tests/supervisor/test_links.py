@@ -1,6 +1,7 @@
 """The links of a mesh, put together from what both ends say, and shown as a table and as a graph."""
 
 import itertools
+import json
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from meshvisor.shared.control.links import LinkStatus, LinkTotals
 from meshvisor.shared.core.states import ConnectionState
 from meshvisor.shared.memory.board import Stage
 from meshvisor.supervisor.graph import dot
-from meshvisor.supervisor.links import Condition, Pairs
+from meshvisor.supervisor.links import Condition, Pairs, to_json
 from meshvisor.supervisor.matrix import Canvas
 from meshvisor.supervisor.overview import render
 from meshvisor.supervisor.scales import Measure, RoundTrip, Traffic, scale_for
@@ -231,6 +232,15 @@ def test_numbers_of_messages_fit_into_their_cells(value: int, short: str, full: 
 def test_round_trips_fit_into_their_cells(value: float, short: str, full: str) -> None:
     scale = RoundTrip(is_watched=True)
     assert (scale.in_short(value), scale.in_full(value)) == (short, full)
+
+
+def test_in_json_every_field_has_its_name() -> None:
+    found = json.loads(to_json(complete(2, failure="broken")))
+    assert list(found) == ["mesh", "pid", "uptime", "nodes"]
+    assert set(found["nodes"][0]) == set(NodeLinks.__struct_fields__)
+    (link,) = found["nodes"][1]["links"]
+    assert set(link) == set(LinkStatus.__struct_fields__)
+    assert (link["peer"], link["state"], link["failure"]) == ("w-0", "established", "broken")
 
 
 def test_a_graph_has_each_node_and_each_link_once() -> None:

@@ -246,11 +246,11 @@ def test_the_output_of_a_slot_goes_to_its_log_to_its_tail_and_on(tmp_path: Path,
         log = LogFile(tmp_path / "a.log", pytest.fail)
         output = Output(asyncio.get_running_loop(), log, lambda kind, text: printed.append((kind, text)))
         error_pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        output.attach(pipe[0], error_pipe[0])
+        capture = output.attach(pipe[0], error_pipe[0])
         os.write(pipe[1], b"".join(b"%d\n" % number for number in range(30)) + b"50%\r")
         os.write(error_pipe[1], b"oops\n")
         os.close(error_pipe[1])
-        output.drain()
+        capture.drain()
         assert output.tail == [*(str(number) for number in range(11, 30)), "oops"]
         assert len(output.tail) == TAIL_LINES
         assert printed[-2:] == [("progress", "50%"), ("stderr", "oops")]
@@ -276,9 +276,9 @@ def test_what_an_earlier_incarnation_left_is_logged_and_is_no_news_of_the_next(t
             os.close(closed)
             writers.append(writer)
             os.write(writer, b"old\n" * 4000 if number == 0 else b"new\n")
-            output.attach(reader, silent, number + 1, heard[number].append)
+            capture = output.attach(reader, silent, number + 1, heard[number].append)
             if number == 0:
-                output.drain()
+                capture.drain()
         await asyncio.sleep(0.01)
         assert output.tail == ["new"]
         assert heard == [["old"] * 4000, ["new"]]

@@ -136,6 +136,13 @@ def test_of_output_that_begins_within_the_traceback_what_is_no_traceback_is_left
         ({"cause": ExitCause.EXITED, "code": 3}, "a ended with status 3, 1.0 s ago"),
         ({"cause": ExitCause.EXITED, "text": "no such program"}, "a could not start, 1.0 s ago"),
         ({"cause": ExitCause.EXITED, "text": "no such program"}, "Why     no such program\n"),
+        (
+            {"cause": ExitCause.HUNG, "traceback": HANG},
+            "Hint    what keeps its event loop from turning is at the top of",
+        ),
+        ({"cause": ExitCause.OOM}, "Hint    with a memory_soft it is restarted"),
+        ({"cause": ExitCause.FROZEN}, 'Hint    with hang_timeout = "off"'),
+        ({"cause": ExitCause.START_TIMEOUT}, "Hint    start_timeout says how long"),
         ({"signal": "SIGSEGV"}, "a was killed by SIGSEGV, 1.0 s ago"),
         ({"signal": "SIGSEGV"}, "Why     it touched memory that is not its own"),
         ({"text": "two\nlines"}, "Why     two\n        lines\nLife    "),

@@ -25,23 +25,24 @@ _BACKOFF = Backoff(initial=0.1, max=2.0, reset_after=3.0)
 
 
 def worker(name: str, **options: Any) -> WorkerConfig:
-    return WorkerConfig(
-        name, Path("/"), command=(name,), backoff=_BACKOFF, start_timeout=2.0, stop_timeout=1.0, **options
-    )
+    what = {"class_path": f"app:{name}"} if options.pop("rolls", False) else {"command": (name,)}
+    return WorkerConfig(name, Path("/"), backoff=_BACKOFF, start_timeout=2.0, stop_timeout=1.0, **what, **options)
 
 
 WORKERS = (
     worker("db"),
-    worker("cache", replicas=2, depends_on=("db",)),
-    worker("web", depends_on=("cache",)),
+    worker("cache", replicas=2, depends_on=("db",), rolls=True),
+    worker("web", depends_on=("cache",), rolls=True),
     worker("job", restart=RestartPolicy.ON_FAILURE),
-    worker("once", restart=RestartPolicy.NEVER),
+    worker("once", restart=RestartPolicy.NEVER, rolls=True),
 )
 NAMES = ("db", "cache-0", "cache-1", "cache-2", "web", "job", "once", "cache")
 PARTS = (
     Part(),
     Part(ready=0.5, obeys=None),
     Part(ready=None),
+    Part(prepared=None),
+    Part(prepared=0.5),
     Part(ends=0.02),
     Part(ends=0.3),
     Part(ends=0.3, status=0),
@@ -56,7 +57,7 @@ Step = tuple[Any, ...]
 names = st.sampled_from(NAMES)
 steps = st.one_of(
     st.tuples(st.just("dies"), names),
-    st.tuples(st.sampled_from(["dies", "condemn"]), names),
+    st.tuples(st.sampled_from(["dies", "condemn", "candidate-dies"]), names),
     st.tuples(st.sampled_from(["stop", "start", "restart", "restart-all"]), names),
     st.tuples(st.just("part"), names, st.sampled_from(PARTS)),
     st.tuples(st.just("scale"), st.sampled_from(["cache", "web", "db"]), st.integers(0, 3)),
@@ -66,7 +67,20 @@ steps = st.one_of(
 )
 
 
-KINDS = ("dies", "condemn", "stop", "start", "restart", "restart-all", "part", "scale", "strategy", "limit", "rest")
+KINDS = (
+    "dies",
+    "condemn",
+    "candidate-dies",
+    "stop",
+    "start",
+    "restart",
+    "restart-all",
+    "part",
+    "scale",
+    "strategy",
+    "limit",
+    "rest",
+)
 
 
 def draw_step(rng: random.Random, kind: str) -> Step:
@@ -147,12 +161,12 @@ class Trial:
             most, on_limit = self.limit
             assert on_limit is OnLimit.STOP
             assert self.within(self.possible, now) > most
-        elif event.event == "slot-exited" and event.details["cause"] != "stopped" and "shortage" not in event.details:
+        elif event.event == "slot-exited" and not {"shortage", "trial"} & event.details.keys():
             self.count(event, now)
 
     def count(self, event: Any, now: float) -> None:
         """Take down an incident; it is told of before the limit has had its consequences."""
-        if event.details["next"] in ("stopped",) or self.end_at is not None:
+        if event.details["cause"] == "stopped" or event.details["next"] == "stopped" or self.end_at is not None:
             return
         self.possible.append(now)
         if self.stage.slots[event.slot] in self.was_ready and event.details["delay"] is not None:
@@ -183,6 +197,7 @@ class Trial:
         async with asyncio.timeout(_LONGEST_WAIT):
             await supervisor.wait()
         assert not self.stage.living
+        assert not self.stage.candidates
         for task in self.tasks:
             task.result()
         assert not self.faults
@@ -190,6 +205,7 @@ class Trial:
     def check_quiet(self) -> None:
         names = {name for config in WORKERS for name in self.names_of(config)}
         assert set(self.stage.slots) == names
+        assert not self.stage.candidates
         for name, slot in self.stage.slots.items():
             living = self.stage.living.get(name)
             if name in self.unsure:
@@ -216,6 +232,9 @@ class Trial:
             case "dies", name:
                 if name in self.stage.living:
                     self.stage.living[name].dies(Exit(signal="SIGKILL"))
+            case "candidate-dies", name:
+                for actor in [actor for actor in self.stage.candidates if actor.identity.slot == name]:
+                    actor.dies(Exit(signal="SIGKILL"))
             case "condemn", name:
                 self.stage.condemn(name)
             case _:
@@ -257,8 +276,9 @@ class Trial:
                     await self.stage.reload(max_restarts=most, on_limit=on_limit)
 
     def meant(self, name: str) -> set[str]:
-        names = {slot.name for slot in self.stage.slots.values() if name in (slot.name, slot.config.name)}
-        workers = {slot.name for slot in self.stage.slots.values() if slot.config.name == name}
+        staying = [slot for slot in self.stage.slots.values() if self.stage.supervisor._fleet.has(slot)]
+        names = {slot.name for slot in staying if name in (slot.name, slot.config.name)}
+        workers = {slot.name for slot in staying if slot.config.name == name}
         return workers or names
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from meshvisor.shared.config.model import LogFormat, LogOptions
 from meshvisor.shared.errors import SupervisorError
 from meshvisor.supervisor.logs import LogFile
-from meshvisor.supervisor.trail import Entry, SlotTrail, parse
+from meshvisor.supervisor.trail import MISSED, Entry, SlotTrail, parse
 
 
 def texts(entries: list[Entry]) -> list[str]:
@@ -149,3 +149,17 @@ def test_no_file_is_left_open(tmp_path: Path) -> None:
     trail.tail(6)
     trail.close()
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_what_was_rotated_away_before_it_could_be_read_is_told(tmp_path: Path) -> None:
+    file = log(tmp_path, keep=1)
+    trail = SlotTrail(tmp_path, "a")
+    write(file, "0" * 60)
+    assert texts(trail.some(10)) == ["0" * 60]
+    write(file, *(f"{number}" * 60 for number in range(1, 5)))
+    found = trail.some(10)
+    assert [entry.stream for entry in found] == [MISSED, "stdout", "stdout"]
+    assert texts(found)[1:] == ["3" * 60, "4" * 60]
+    assert trail.some(10) == []
+    trail.close()
+    file.close()

@@ -32,6 +32,12 @@ class FakeLink:
     def consumed(self, number: int) -> None:
         raise NotImplementedError
 
+    def turn_away(self) -> None:
+        raise NotImplementedError
+
+    def message_counts(self) -> tuple[int, int]:
+        raise NotImplementedError
+
 
 def told(entry: Entry | None) -> str:
     if isinstance(entry, Arrived):

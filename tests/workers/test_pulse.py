@@ -322,7 +322,8 @@ def test_a_loop_of_ours_beats_without_a_turn_and_keeps_its_times(
 
 def test_a_presence_says_on_the_board_what_the_supervisor_is_told(board: LivenessBoard) -> None:
     async def main() -> list[tuple[Stage, tuple[str, ...]]]:
-        presence = Presence(open_board({"board": board.fileno()}), assignment(), asyncio.get_running_loop())
+        presence = Presence(open_board({"board": board.fileno()}), asyncio.get_running_loop())
+        presence.begin(assignment())
         presence.count_messages(lambda: (4, 5))
         said = []
         for message in (None, Listening(("unix:/a",)), Ready(), Links(3, 9), Failure("run", "...")):
@@ -351,7 +352,8 @@ def test_a_presence_says_on_the_board_what_the_supervisor_is_told(board: Livenes
 
 def test_without_a_board_nothing_is_said_and_nothing_fails() -> None:
     async def main() -> None:
-        presence = Presence(open_board({}), assignment(), asyncio.get_running_loop())
+        presence = Presence(open_board({}), asyncio.get_running_loop())
+        presence.begin(assignment())
         for message in (Listening(("unix:/a",)), Ready(), Links(1, 2), Failure("run", "")):
             presence.heard(message)
         presence.stopping()
@@ -362,7 +364,8 @@ def test_without_a_board_nothing_is_said_and_nothing_fails() -> None:
 
 def test_what_is_no_board_is_logged_and_the_worker_lives(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
-        presence = Presence(open_board({"board": descriptor}), assignment(), asyncio.get_running_loop())
+        presence = Presence(open_board({"board": descriptor}), asyncio.get_running_loop())
+        presence.begin(assignment())
         presence.heard(Ready())
 
     descriptor = os.memfd_create("no-board")

@@ -3,12 +3,12 @@
 import pytest
 from tests.supervisor.top.mesh import NOW, full, incident, node, seen, worker
 
-from meshvisor.supervisor.snapshot import MeshLinks, MeshState, MeshStatus, WorkerState
+from meshvisor.supervisor.snapshot import Answer, MeshLinks, MeshState, MeshStatus, WorkerState
 from meshvisor.supervisor.top.facts import Observer, buckets
 
 
-def links(carried: int, incarnation: int = 1) -> MeshLinks:
-    return MeshLinks("demo", 9, 1.0, (node("a", carried=carried, incarnation=incarnation),))
+def links(carried: int, incarnation: int = 1, answer: Answer = Answer.FRESH) -> MeshLinks:
+    return MeshLinks("demo", 9, 1.0, (node("a", carried=carried, incarnation=incarnation, answer=answer),))
 
 
 def status(pid: int = 9, slot_pid: int | None = 100) -> MeshStatus:
@@ -29,6 +29,9 @@ def test_nothing_is_known_before_the_first_answer() -> None:
         ([(0.0, links(100)), (2.0, links(50))], (None, None)),
         ([(0.0, links(0)), (0.0, links(100))], (None, None)),
         ([(0.0, links(0)), (1.0, links(100)), (2.0, links(100))], (0.0, 0.0)),
+        ([(0.0, links(0, answer=Answer.SILENT)), (1.0, links(100))], (None, None)),
+        ([(0.0, links(0)), (1.0, links(0, answer=Answer.SILENT)), (2.0, links(100))], (100.0, 50.0)),
+        ([(0.0, links(0)), (1.0, links(0, answer=Answer.SILENT))], (None, None)),
     ],
 )
 def test_rates_are_between_two_answers_of_one_life(
