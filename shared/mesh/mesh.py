@@ -95,6 +95,10 @@ class Mesh:
         self._me = Identity(
             options.node_id, options.incarnation, options.epoch, (options.max_queue_messages, options.max_queue_bytes)
         )
+        self._limits = Limits(options.max_queue_messages, options.max_queue_bytes)
+        self._heartbeat = None
+        if options.heartbeat_interval is not None:
+            self._heartbeat = Heartbeat(options.heartbeat_interval, options.heartbeat_timeout)
         self._peers: dict[str, Peer] = {}
         self._spares: dict[str, Peer] = {}
         self._spare_roster = Roster()
@@ -471,20 +475,16 @@ class Mesh:
         if peer.handle is not None and peer.handle.epoch == identity.epoch:
             return peer.handle
         self._finish(peer)
-        options = self._options
         handler = None if peer.record.is_spare else self._handler
         peer.shelf = Shelf() if handler is None else None
-        heartbeat = None
-        if options.heartbeat_interval is not None:
-            heartbeat = Heartbeat(options.heartbeat_interval, options.heartbeat_timeout)
         peer.handle = ConnectionHandle(
             identity,
             session_id(self._me, identity),
             self,
-            limits=Limits(options.max_queue_messages, options.max_queue_bytes),
-            max_message=options.max_message,
+            limits=self._limits,
+            max_message=self._options.max_message,
             scratch=self._scratch,
-            heartbeat=heartbeat,
+            heartbeat=self._heartbeat,
             dice=self._rng,
             receiver=handler or peer.shelf,
         )
