@@ -161,6 +161,7 @@ class Serving:
         self._serve_lines()
         if self._turns and self._is_open and self._running < MAX_RUNNING:
             self._schedule()  # else the next call that comes or ends will see to it
+        self._tell_if_idle()
 
     def _may_begin(self, now: float) -> bool:
         return self._credit > 0 and now < self._turn_ends and self._running < MAX_RUNNING
@@ -284,6 +285,9 @@ class Serving:
             calls.pop(number, None)
             if not calls:
                 del self._calls[link]
+        self._tell_if_idle()
+
+    def _tell_if_idle(self) -> None:
         if self._idle is not None and not self._calls and not self._fresh and not self._idle.done():
             self._idle.set_result(None)
 
