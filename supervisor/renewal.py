@@ -112,7 +112,15 @@ class Renewal:
         for slot in slots:
             if not slot.child.is_held and not self._conductor.is_stopping:
                 with suppress(SupervisorError):  # the one that led here is told
-                    await self.replace(slot)
+                    await self._replace_by_old(slot)
+
+    async def _replace_by_old(self, slot: Slot) -> None:
+        try:
+            await self.replace(slot)
+        except SupervisorError:
+            if not slot.child.is_reserved:
+                raise
+            await self.restart([slot])  # there is nothing else to go back to
 
     def heard(self, event: Event) -> None:
         """Look, a while after each crash, whether it could have been started with newer code."""

@@ -340,6 +340,24 @@ def test_a_reload_rolls_and_when_one_fails_all_roll_back() -> None:
     play(stage, story)
 
 
+def test_a_slot_that_fails_on_the_way_back_goes_by_the_usual_rules() -> None:
+    """A storm: nobody started it any more, and what depended on it was waited for in vain."""
+    stage = Stage(node("a", start_timeout=3.0), node("b", depends_on=("a",), start_timeout=3.0))
+
+    async def story() -> None:
+        stage.parts["b"] = Part(ready=None)
+        reloading = asyncio.create_task(reload(stage, settings={"new": True}))
+        await asyncio.sleep(0.3)
+        stage.parts = {"a": Part(ready=None, ends=0.01), "b": Part()}
+        await asyncio.sleep(3.3)
+        stage.parts.clear()
+        with pytest.raises(SupervisorError, match="b did not become ready"):
+            await reloading
+        assert stage.states == {"a": "ready", "b": "ready"}
+
+    play(stage, story)
+
+
 def test_a_slot_that_goes_while_it_is_rolled_is_not_waited_for() -> None:
     stage = Stage(node("a", replicas=2))
 
