@@ -109,7 +109,7 @@ class Renewal:
     async def take_back(self, slots: Sequence[Slot]) -> None:
         """Go back to the old code, and replace by it what an operator has not stopped meanwhile."""
         await self.go_back()
-        for slot in slots:
+        for slot in sorted(slots, key=lambda slot: not slot.child.is_reserved):  # first what is down
             if not slot.child.is_held and not self._conductor.is_stopping:
                 with suppress(SupervisorError):  # the one that led here is told
                     await self._replace_by_old(slot)
