@@ -68,3 +68,14 @@ def commands(block: Block) -> list[tuple[str, list[str]]]:
         else:
             raise AssertionError(f"{block}: a console block begins with a command, not with {line!r}")
     return found
+
+
+def links(text: str) -> list[str]:
+    """Return where the links and pictures of a page lead, those to other places of the web left out."""
+    return [target for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target]
+
+
+def anchors(text: str) -> set[str]:
+    """Return what the headings of a page are called in links."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
