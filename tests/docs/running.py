@@ -7,6 +7,7 @@ import asyncio
 import importlib
 import inspect
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,15 +19,24 @@ from meshvisor.testing import LocalMesh, run_virtual
 _LONGEST = 20.0  # seconds that a program of a page may take
 _A_WHILE = 60.0  # virtual seconds that a mesh runs that does not end by itself
 
-# What a part of a mesh.toml goes without, so that it can be checked by itself.
-_MESH = '[mesh]\nname = "part"\n\n'
+_MESH = '[mesh]\nname = "part"\n'
 _WORKER = '\n[workers.anybody]\ncommand = ["true"]\n'
 
 
-def whole(toml: str) -> str:
-    """Return a ``mesh.toml`` that has the given part in it, which may be all of it."""
-    text = toml if "[mesh]" in toml else _MESH + toml
-    return text if "[workers." in text else text + _WORKER
+def is_whole(toml: str) -> bool:
+    """Whether this is a ``mesh.toml`` and not a part of one."""
+    root = tomllib.loads(toml)
+    return "name" in root.get("mesh", {}) and bool(root.get("workers"))
+
+
+def completed(toml: str) -> str:
+    """Return a ``mesh.toml`` that has the given part of one in it, so that it can be checked."""
+    root = tomllib.loads(toml)
+    if "mesh" not in root:
+        toml = _MESH + toml
+    elif "name" not in root["mesh"]:
+        toml = toml.replace("[mesh]\n", _MESH)
+    return toml if root.get("workers") else toml + _WORKER
 
 
 @contextmanager

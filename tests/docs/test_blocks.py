@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.docs.blocks import PAGES, ROOT, Block, anchors, blocks, commands, links
 from tests.docs.lines import check_command, inline
-from tests.docs.running import folder_for_modules, rehearse, run_program, whole
+from tests.docs.running import completed, folder_for_modules, is_whole, rehearse, run_program
 
 from meshvisor import load_config
 
@@ -50,10 +50,11 @@ def do(block: Block, place: Path) -> Path | None:
                 (place / file.name).write_bytes(file.read_bytes())
     match block.language:
         case "toml":
-            file = place / (block.file or ("mesh.toml" if "[mesh]" in block.text else f"part-{block.line}.toml"))
-            file.write_text(whole(block.text))
+            is_mesh = is_whole(block.text)
+            file = place / (block.file or ("mesh.toml" if is_mesh else f"part-{block.line}.toml"))
+            file.write_text(block.text if is_mesh else completed(block.text))
             load_config(file)
-            return file
+            return file if is_mesh else None
         case "python":
             file = place / (block.file or f"block_{block.line}.py")
             file.write_text(block.text)
