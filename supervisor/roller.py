@@ -29,7 +29,7 @@ class Roller:
     async def roll(self, slot: Slot) -> None:
         """Replace the process of ``slot``, which ``can_hand_over``, and wait until its successor is ready.
 
-        If it ends by itself before that, it is restarted as after any crash, and that is waited for.
+        If it ends by itself before that, it is restarted by the usual rules, or else started, and waited for.
 
         Raises:
             SupervisorError: If it is not replaced, and is what it was; or if its successor did not become ready: then
@@ -54,6 +54,9 @@ class Roller:
         if self._is_up(slot, incarnation):
             self._hand_over(slot, candidate)
             latest[slot.name] = incarnation + 1
+        elif slot.child.is_over and not (slot.child.is_held or self._conductor.is_stopping):
+            slot.start()
+            self._conductor.advance()
         await self._conductor.until_ready([slot], latest=latest)
 
     def _hand_over(self, slot: Slot, candidate: Candidate) -> None:

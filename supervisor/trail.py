@@ -220,6 +220,7 @@ class SlotTrail:
 
     def tail(self, lines: int) -> list[Entry]:
         """Return the last so many lines, in order, and go on behind them."""
+        self._going_on = self.entries()
         return [self._parsed(line) for line in self._trail.tail(lines)]
 
     def _parsed(self, line: bytes) -> Entry:

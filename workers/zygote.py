@@ -58,6 +58,7 @@ _INT = array.array("i").itemsize
 _ANCILLARY_SIZE = socket.CMSG_SPACE((FORK_DESCRIPTORS + 1) * _INT)  # one too many must show, not be cut off
 _BATCH = 8  # requests that share a process in between: it costs as much as a worker, but the first waits for the last
 _TEXT_LIMIT = 500
+_PLACE_LIMIT = 200
 _NAMED_LIMIT = 50
 
 # What its surroundings (nohup, a shell's background job) may have told the supervisor to ignore.
@@ -146,7 +147,7 @@ class Zygote:
             try:
                 importlib.import_module(module)
             except BaseException as error:  # A module may raise anything at all; its workers will, by themselves.
-                skipped[module] = traceback.format_exception_only(error)[-1].strip()[:_TEXT_LIMIT]
+                skipped[module] = _reason(error)
             if _count_threads() > before:
                 blamed.append(module)
         # The plain loop, whatever the modules made the default: nothing of another one may be left behind here.
@@ -267,6 +268,19 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
+
+
+def _reason(error: BaseException) -> str:
+    """Return an error in one line, with the place in the user's code that it came from."""
+    line = traceback.format_exception_only(error)[-1].strip()
+    if isinstance(error, SyntaxError) and error.filename:
+        places: list[tuple[str, int | None]] = [(error.filename, error.lineno)]
+    else:
+        walked = traceback.walk_tb(error.__traceback__)
+        places = [(frame.f_code.co_filename, number) for frame, number in walked]
+        places = [place for place in places if place[0] != __file__ and "importlib" not in place[0]]
+    place = f" ({places[-1][0][-_PLACE_LIMIT:]}:{places[-1][1]})" if places else ""
+    return line[: _TEXT_LIMIT - len(place)] + place
 
 
 def _count_threads() -> int:

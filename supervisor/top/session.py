@@ -42,7 +42,7 @@ _STEPS = {Key.UP: -1, Key.DOWN: 1, Key.HOME: -1_000_000, Key.END: 1_000_000}
 
 
 class Session:
-    """One ``supervise top`` on a terminal. ``run`` returns the exit status.
+    """One ``supervise top`` on a terminal.
 
     Raises:
         NotRunning: From ``run``, if the mesh does not run when it begins. One that ends later is waited for.
@@ -62,7 +62,7 @@ class Session:
         self._page: Page | None = None
         self._log: SlotTrail | None = None
         self._log_lines: deque[Text] = deque(maxlen=_LOG_LINES)
-        self._next_look = self._next_links = 0.0
+        self._next_look = self._next_status = self._next_links = 0.0
         self._heard_at = 0.0
         self._is_stale = True  # what is shown
         self._is_over = False
@@ -113,15 +113,31 @@ class Session:
         self._next_look = now + (_LOG_PERIOD if self._log is not None else _PERIOD)
         self._observer.incidents(self._past.more())
         if self._log is not None:
-            self._log_lines.extend(map(_line, self._log.entries()))
+            self._read(self._log)
         if self._conversation.begin():
-            self._conversation.ask(GetStatus(), self._heard)
+            if now >= self._next_status:
+                self._next_status = now + _PERIOD
+                self._conversation.ask(GetStatus(), self._heard)
             if now >= self._next_links:
                 self._next_links = now + (_LARGE_PERIOD if len(self._matrix.names) > _LARGE else _PERIOD)
                 self._conversation.ask(GetLinks(), self._heard)
 
+    def _read(self, log: SlotTrail) -> None:
+        """Read on; of a flood, which nobody can read, the end."""
+        entries = log.some(_LOG_LINES)
+        if len(entries) >= _LOG_LINES:
+            entries = log.tail(_LOG_LINES)
+        self._log_lines.extend(map(_line, entries))
+
     def _heard(self, answer: Answer) -> bool:
-        now = time.monotonic()
+        try:
+            self._take(answer, time.monotonic())
+        except msgspec.MsgspecError as error:
+            self._say(f"the supervisor's answer makes no sense: {error}")
+            self._is_stale = True
+        return False
+
+    def _take(self, answer: Answer, now: float) -> None:
         if isinstance(answer, StatusReport):
             self._observer.status(msgspec.json.decode(answer.status, type=MeshStatus), now)
             self._heard_at, self._is_stale = now, self._page is None
@@ -133,7 +149,6 @@ class Session:
         elif isinstance(answer, Refused) and answer.why is Refusal.VERSION:
             self._say(answer.text)
             self._is_stale = True
-        return False
 
     def _draw(self) -> None:
         width, height = self._screen.size()
@@ -214,7 +229,7 @@ class Session:
         text, more = told(action, answer)
         self._say(text)
         self._is_stale = True
-        self._next_look = 0.0
+        self._next_look = self._next_status = 0.0
         return more
 
     def _say(self, text: str) -> None:

@@ -548,7 +548,7 @@ def test_run_restarts_the_workers_whose_code_has_changed(session: Session) -> No
     run = session.run(arguments=("--watch",))
     run.until("the mesh is ready")
     session.write("x = (\n", "app.py")
-    run.until("the restart failed: the code in ")
+    assert run.until("the restart failed: the code in ").endswith(f"({session.folder}/app.py:1)")
     session.write(program.format(2), "app.py")
     run.until("a       │ version 2")
     run.until("a restarted in ")

@@ -326,7 +326,8 @@ def test_a_class_that_cannot_be_imported_fails_in_its_own_worker_only(family: An
     async def main() -> None:
         async with family({}, {"class_path": "broken:Looks"}) as home:
             worker = await home.born(home.config())
-            assert (await home.happened("zygote-started"))["skipped"] == {"broken": "ValueError: no such luck"}
+            said = f"ValueError: no such luck ({tmp_path}/broken.py:1)"
+            assert (await home.happened("zygote-started"))["skipped"] == {"broken": said}
             failure = await worker.run(tmp_path, "broken:Looks", Failure)
             assert failure.where == "import"
             assert 'broken.py", line 1, in <module>' in failure.traceback

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.supervisor.stage import Part, Stage
 
-from meshvisor.shared.config.model import Backoff, StrategyName, WorkerConfig
+from meshvisor.shared.config.model import Backoff, RestartPolicy, StrategyName, WorkerConfig
 from meshvisor.shared.core.roster import NodeStatus
 from meshvisor.shared.errors import SupervisorError
 from meshvisor.supervisor.child import Exit
@@ -196,6 +196,21 @@ def test_a_process_that_crashes_while_its_successor_is_prepared_is_restarted_as_
         assert asyncio.get_running_loop().time() == pytest.approx(1.15, abs=0.002)
         assert incarnations(stage) == {"a": 2}
         assert not stage.candidates
+
+    play(stage, story)
+
+
+def test_a_job_that_ends_while_its_successor_is_prepared_is_started_as_any_that_has_ended() -> None:
+    stage = Stage(node("job", restart=RestartPolicy.NEVER), node("a"))
+
+    async def story() -> None:
+        stage.parts["job"] = Part(prepared=0.5)
+        roll = asyncio.create_task(stage.supervisor.restart("job"))
+        await asyncio.sleep(0.1)
+        stage.living["job"].dies(Exit(code=0))
+        await roll
+        assert stage.states == {"job": "ready", "a": "ready"}
+        assert incarnations(stage) == {"job": 2, "a": 1}
 
     play(stage, story)
 

@@ -163,3 +163,14 @@ def test_what_was_rotated_away_before_it_could_be_read_is_told(tmp_path: Path) -
     assert trail.some(10) == []
     trail.close()
     file.close()
+
+
+def test_whoever_is_behind_can_go_to_the_end(tmp_path: Path) -> None:
+    file = log(tmp_path, max_size=10_000)
+    trail = SlotTrail(tmp_path, "a")
+    write(file, *map(str, range(100)))
+    assert texts(trail.some(10)) == [str(number) for number in range(10)]
+    assert texts(trail.tail(3)) == ["97", "98", "99"]
+    assert trail.some(10) == []
+    trail.close()
+    file.close()
