@@ -29,7 +29,7 @@ POLICY = frozenset(
     }
 )
 # Keys that cannot change under a running supervisor: it found, locked and opened what they name when it started.
-_FIXED = {"mesh": ("name", "secret_file"), "supervisor": ("runtime_dir", "log_dir")}
+FIXED = {"mesh": ("name", "secret_file"), "supervisor": ("runtime_dir", "log_dir")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def _different(one: Any, other: Any) -> tuple[str, ...]:
 
 
 def _refused(section: str, keys: Iterable[str]) -> list[str]:
-    return [f"{section}.{key} cannot change while the mesh runs" for key in keys if key in _FIXED[section]]
+    return [f"{section}.{key} cannot change while the mesh runs" for key in keys if key in FIXED[section]]
 
 
 def slot_name(worker: WorkerConfig, replica: int, *, single: bool) -> str:

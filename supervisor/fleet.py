@@ -62,18 +62,18 @@ class Fleet:
         return next(slot for slot in self if slot.name == name)
 
     def named(self, name: str) -> list[Slot]:
-        """Return the slots that ``name`` means: all of the worker of that name, else the one slot.
+        """Return the slots that ``name`` means: the one slot, else all of the worker of that name.
 
         Raises:
             SupervisorError: If there is neither; it says what may have been meant.
         """
+        staying = {slot.name: slot for slot in self if slot.name not in self._leaving}
+        if name in staying:
+            return [staying[name]]
         if name in self._workers and name not in self._going:
             return self.slots_of(name)
-        staying = {slot.name: slot for slot in self if slot.name not in self._leaving}
-        if name not in staying:
-            workers = [worker for worker in self._workers if worker not in self._going]
-            raise unknown(name, dict.fromkeys([*workers, *staying]))
-        return [staying[name]]
+        workers = [worker for worker in self._workers if worker not in self._going]
+        raise unknown(name, dict.fromkeys([*workers, *staying]))
 
     def add(self, worker: WorkerConfig) -> list[Slot]:
         """Add a worker with its slots, and return these."""

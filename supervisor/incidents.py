@@ -15,6 +15,7 @@ import msgspec
 
 from ..shared.errors import SupervisorError
 from .event import Event
+from .machine import Machine
 from .rotation import RotatedFile
 from .snapshot import ExitCause
 
@@ -52,7 +53,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     ``at`` and ``next_try`` are Unix seconds, ``uptime`` and ``delay`` (until the next start; None: there is none)
     seconds, ``rss`` bytes (0: not known). ``text`` says what went wrong, as far as anybody knows; ``traceback`` is
     the process's own, of all its threads if it hung; ``tail`` are its last lines of output; ``history`` are the
-    latest ends of the slot before this one, oldest first.
+    latest ends of the slot before this one, oldest first; ``machine`` is what the machine was like then.
     """
 
     at: float
@@ -71,6 +72,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     next: Next = Next.RESTART
     delay: float | None = None
     next_try: float | None = None
+    machine: Machine | None = None
 
 
 def incident_of(

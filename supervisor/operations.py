@@ -31,7 +31,7 @@ from ..shared.control.requests import (
     Start,
     Stop,
 )
-from ..shared.errors import ConfigError, MeshError
+from ..shared.errors import ConfigError, MeshError, SupervisorError
 from .changes import Changes
 from .event import Event
 from .naming import UnknownSlot, is_of
@@ -170,6 +170,8 @@ class Operations:
             # Beside the loop: a large file takes its time, and a crash meanwhile must not wait for it.
             config = await asyncio.to_thread(load_config, file)
             found = self._supervisor.difference(config)
+            if found.refused and not change.dry_run:
+                raise SupervisorError("; ".join(found.refused))
         except (MeshError, OSError, MemoryError) as error:
             note(f"the reload failed: {error}")
             tell(Faulty(file, error.faults) if isinstance(error, ConfigError) else refused(error))

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
+
 from ..shared.config.model import WorkerConfig
 from ..shared.control.lifeline import LinkReport, Links, LinksWanted
 from ..shared.control.links import LinkTotals
 from ..shared.core.roster import NodeStatus
 from ..shared.core.states import UP, ConnectionState
-from . import procfs
+from . import machine, procfs
 from .candidate import Candidate
 from .child import Action, Child, Ending, Exit, State
 from .event import Event
@@ -415,7 +417,7 @@ class Slot:
         if self.child.shortages > 1 or ending.is_trial:  # one shortage is told once; a trial is nobody's crash
             return
         if incident := incident_of(said, ending.exit.rss, tuple(self._history), mesh_stops=mesh_stops):
-            self._run.incidents.append(incident)
+            self._run.incidents.append(msgspec.structs.replace(incident, machine=machine.look()))
         self._history.append(PastEnd(said.at, ending.cause, round(ending.uptime, 3)))
 
     @property

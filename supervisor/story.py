@@ -65,7 +65,11 @@ def tell(
                 for line in _fitted(f"{when}, incarnation {incident.incarnation}", paper)
             ),
         ],
-        [*_paragraph("Why", _reason(incident), paper), *_paragraph("Life", _life(incident), paper)],
+        [
+            *_paragraph("Why", _reason(incident), paper),
+            *_paragraph("Life", _life(incident), paper),
+            *_paragraph("Machine", _machine(incident), paper),
+        ],
         _where(incident, paper),
         _block("Output", _last_words(incident), paper),
         [
@@ -122,6 +126,15 @@ def _life(incident: Incident) -> str:
     how = "it was ready, and ran for" if incident.ready else "it had not become ready yet, after"
     size = f", with {memory(incident.rss)} of memory" if incident.rss else ""
     return f"{how} {duration(incident.uptime)}{size}"
+
+
+def _machine(incident: Incident) -> str:
+    """Say what the machine was like, if that may have something to do with it."""
+    machine = incident.machine
+    if machine is None or not (machine.is_short or incident.cause in (ExitCause.OOM, ExitCause.MEMORY)):
+        return ""
+    cores = f"{machine.cores} core" + ("s" if machine.cores != 1 else "")
+    return f"load {machine.load:g} on {cores}, {memory(machine.free)} of {memory(machine.memory)} free"
 
 
 def _consequence(incident: Incident, now: float, present: WorkerStatus | None) -> str:

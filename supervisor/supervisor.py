@@ -132,7 +132,7 @@ class Supervisor:
     async def start(self, name: str) -> None:
         """Start a slot, or all of a worker, and wait until it is ready or has ended well. What is up stays up.
 
-        What starts runs the code on disk.
+        What starts runs the code on disk. Once begun, it goes on to its end, also if this is cancelled.
 
         Raises:
             SupervisorError: If there is no such slot or worker, if the code cannot be imported (nothing is done then),

@@ -198,7 +198,8 @@ class Worker:
         Args:
             target: A node's name, or a group's, as in ``send``.
             method: The method's name.
-            *args: Its arguments by position.
+            *args: Its arguments by position. Arrays, and buffers of 64 KiB or more, are not copied on their way: they
+                must not be changed before the call has ended.
             key: As in ``send``.
             timeout: How long to wait for the result, in seconds (None: for ever). Then the method is cancelled, or if
                 it had not begun it never does.

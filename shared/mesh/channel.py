@@ -17,7 +17,6 @@ from typing import Protocol, cast
 from ..core.frames import Frame, FrameReader, Kind
 from ..core.session import Body
 from ..transport.base import HasSocket, Stream
-from ..transport.sockets import SocketStream
 
 SCRATCH = 256 * 1024
 """Bytes of the buffer that all channels of one owner receive into."""
@@ -105,10 +104,7 @@ class SocketChannel(Channel):
         self._backlog: deque[memoryview] = deque()
 
     def start(self) -> None:
-        if isinstance(self._stream, SocketStream):
-            self._stream.watch(self._read_ready)  # as the handshake did: the loop need not be told
-        else:
-            self._loop.add_reader(self._socket.fileno(), self._read_ready)
+        self._loop.add_reader(self._socket.fileno(), self._read_ready)
 
     def _read_ready(self) -> None:
         reads = 1
@@ -192,8 +188,7 @@ class SocketChannel(Channel):
     def close(self) -> None:
         if not self._closed:
             # Before the socket is closed: its number may belong to another file a moment later.
-            if not isinstance(self._stream, SocketStream):
-                self._loop.remove_reader(self._socket.fileno())
+            self._loop.remove_reader(self._socket.fileno())
             if self.is_blocked:
                 self._loop.remove_writer(self._socket.fileno())
             self._backlog.clear()

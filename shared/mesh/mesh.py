@@ -97,6 +97,10 @@ class Mesh:
         self._me = Identity(
             options.node_id, options.incarnation, options.epoch, (options.max_queue_messages, options.max_queue_bytes)
         )
+        self._limits = Limits(options.max_queue_messages, options.max_queue_bytes)
+        self._heartbeat = None
+        if options.heartbeat_interval is not None:
+            self._heartbeat = Heartbeat(options.heartbeat_interval, options.heartbeat_timeout)
         self._peers: dict[str, Peer] = {}
         self._spares: dict[str, Peer] = {}
         self._spare_roster = Roster()
@@ -117,7 +121,9 @@ class Mesh:
         self._is_closing = False
         self._is_draining = False  # closing, and links that still owe something may be resumed
         self._past = LinkTotals()  # what links have carried that are over
+        self._links = [0, 0]  # how many peers are linked, and how many could be
         self._links_told = (-1, -1)
+        self._uncounted: set[Peer] = set()  # those of whom that may have changed since
         self._is_telling = False
         self._acceptor = Acceptor(
             self._me,
@@ -257,7 +263,7 @@ class Mesh:
                 self._apply_one(record, newcomer_is_other=before)
             elif record.name != self._me.node:
                 self._forget(record.name)  # the incarnation whose place this spare is about to take
-        self._tell_links()
+        self._tell_links()  # also that there is nobody
 
     def _is_own(self, record: NodeRecord) -> bool:
         return record.name == self._me.node or record.epoch == self._me.epoch
@@ -279,6 +285,7 @@ class Mesh:
             has_begun = record.is_listening
         else:
             has_begun = peer.standing.update(record)
+        self._tell_links(peer)
         self._take_place(peer, record.incarnation, record.epoch)
         if peer.handle is not None and peer.handle.incarnation <= peer.standing.buried:
             self._expire(peer)
@@ -303,6 +310,7 @@ class Mesh:
         if peer is not None:
             peer.cancel_dial()
             self._finish(peer)
+            self._tell_links(peer)
             peer.wake()
 
     # Spares.
@@ -331,6 +339,7 @@ class Mesh:
             peer.handle.hear_out()
             self._finish(peer)
         peer.take_link(spare, incarnation)
+        self._tell_links(peer)
         self._announce(peer)
 
     def _announce(self, peer: Peer) -> None:
@@ -496,20 +505,16 @@ class Mesh:
         if peer.handle is not None and peer.handle.epoch == identity.epoch:
             return peer.handle
         self._finish(peer)
-        options = self._options
         handler = None if peer.record.is_spare else self._handler
         peer.shelf = Shelf() if handler is None else None
-        heartbeat = None
-        if options.heartbeat_interval is not None:
-            heartbeat = Heartbeat(options.heartbeat_interval, options.heartbeat_timeout)
         peer.handle = ConnectionHandle(
             identity,
             session_id(self._me, identity),
             self,
-            limits=Limits(options.max_queue_messages, options.max_queue_bytes),
-            max_message=options.max_message,
+            limits=self._limits,
+            max_message=self._options.max_message,
             scratch=self._scratch,
-            heartbeat=heartbeat,
+            heartbeat=self._heartbeat,
             dice=self._rng,
             receiver=handler or peer.shelf,
         )
@@ -523,7 +528,7 @@ class Mesh:
         if peer is not None:
             peer.attached(asyncio.get_running_loop().time())
             self._announce(peer)
-            self._tell_links()
+            self._tell_links(peer)
 
     def _owner_of(self, handle: ConnectionHandle) -> Peer | None:
         peer = self._peers.get(handle.node_id) or self._spares.get(handle.node_id)
@@ -548,7 +553,7 @@ class Mesh:
                 self._plan_dial(peer, delay)
             else:
                 self._plan_dial(peer, max(delay, peer.backoff.next(self._rng)))
-        self._tell_links()
+        self._tell_links(peer)
 
     def link_left(self, handle: ConnectionHandle) -> None:
         """The peer is leaving in an orderly way."""
@@ -557,7 +562,6 @@ class Mesh:
             peer.standing.bury(handle.incarnation)
             peer.cancel_dial()
             self._finish(peer, left=True)
-            self._tell_links()
 
     def link_suspected(self, handle: ConnectionHandle) -> None:
         """Wait: it is heard again, or lost."""
@@ -583,6 +587,7 @@ class Mesh:
             self._finish(peer)
             return
         peer.is_doomed = True
+        self._tell_links(peer)
         asyncio.get_running_loop().call_later(_DEATH_GRACE, self._finish_if_still, peer, handle)
 
     def _finish_if_still(self, peer: Peer, handle: ConnectionHandle) -> None:
@@ -608,28 +613,38 @@ class Mesh:
         self._retire(handle)
         if announced and not closing and self._handler is not None:
             self._handler.peer_down(handle, report)
+        if not closing:
+            self._tell_links(peer)
 
     def _retire(self, handle: ConnectionHandle) -> None:
         task = asyncio.get_running_loop().create_task(handle.wait_closed())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _tell_links(self) -> None:
-        """Say how many links there are, once in this turn of the loop, however many come and go in it."""
+    def _tell_links(self, *changed: Peer) -> None:
+        """Say how many links there are, once in this turn of the loop, however many come and go in it.
+
+        Whatever changes what ``changed`` adds to that must call this: only those are counted anew.
+        """
+        self._uncounted.update(changed)
         if not self._is_telling:
             self._is_telling = True
             asyncio.get_running_loop().call_soon(self._tell_links_now)
 
     def _tell_links_now(self) -> None:
         self._is_telling = False
-        if self._handler is None:
-            return
-        up = total = 0
-        for peer in self._peers.values():  # in a plain loop: while a mesh forms, this runs in every turn
-            if peer.standing.record.status is not NodeStatus.GONE:
-                total += 1
-                if peer.handle is not None and peer.handle.is_attached and not peer.is_doomed:
-                    up += 1
-        if (up, total) != self._links_told:
+        for peer in self._uncounted:
+            self._count(peer)
+        self._uncounted.clear()
+        up, total = self._links
+        if self._handler is not None and (up, total) != self._links_told:
             self._links_told = (up, total)
             self._handler.links_changed(up, total)
+
+    def _count(self, peer: Peer) -> None:
+        """Bring the sums up to date with what ``peer`` adds to them now: nothing, unless it is one of the peers."""
+        is_one = self._peers.get(peer.record.name) is peer and peer.record.status is not NodeStatus.GONE
+        is_up = is_one and peer.handle is not None and peer.handle.is_attached and not peer.is_doomed
+        before, peer.counted = peer.counted, (int(is_up), int(is_one))
+        self._links[0] += peer.counted[0] - before[0]
+        self._links[1] += peer.counted[1] - before[1]

@@ -22,6 +22,7 @@ class Peer:
         self.handle: ConnectionHandle | None = None
         self.is_doomed = False  # the process behind the handle is dead; its last words are still being read
         self.is_announced = False  # peer_up was called for the handle
+        self.counted = (0, 0)  # what it adds to how many are linked, and to how many could be, as last counted
         self.shelf: Shelf | None = None  # what came on the handle, while it must not be announced
         self.attached_at = 0.0  # when the latest connection was established, by whoever dialled
         self.changed_at = now  # when the link came up, or went

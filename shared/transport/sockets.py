@@ -32,7 +32,7 @@ def closed_error(what: str) -> OSError:
 class Readiness:
     """Waits until one socket can be read or written; ``stop`` ends the waits with an error."""
 
-    __slots__ = ("_fd", "_loop", "_reader", "_ready", "_what", "_writer", "stopped")
+    __slots__ = ("_fd", "_is_watched", "_loop", "_reader", "_what", "_writer", "stopped")
 
     def __init__(self, sock: socket.socket, what: str) -> None:
         self._loop = asyncio.get_running_loop()
@@ -40,18 +40,17 @@ class Readiness:
         self._what = what
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
-        self._ready: Callable[[], None] | None = None  # whom a watch calls
+        self._is_watched = False
         self.stopped = False
 
     async def readable(self) -> None:
-        """Wait until a read would not block; this ends a watch.
+        """Wait until a read would not block.
 
         Raises:
             OSError: If ``stop`` was called.
         """
         if self._reader is not None:
             raise RuntimeError(f"two tasks read from one {self._what}")
-        self._ready = None
         waiter = self._reader = self._loop.create_future()
         self._loop.add_reader(self._fd, _wake, waiter)
         try:
@@ -79,20 +78,14 @@ class Readiness:
                 self._loop.remove_writer(self._fd)
 
     def watch(self, ready: Callable[[], None]) -> None:
-        """Call ``ready`` whenever a read would not block, until ``unwatch`` or ``stop``; again: call another one."""
-        # Registered once, whoever watches: that costs more than all the calls that a short watch ever makes.
-        if self._ready is None:
-            self._loop.add_reader(self._fd, self._call)
-        self._ready = ready
-
-    def _call(self) -> None:
-        if self._ready is not None:
-            self._ready()
+        """Call ``ready`` whenever a read would not block, until ``unwatch``, ``stop`` or another registration."""
+        self._is_watched = True
+        self._loop.add_reader(self._fd, ready)
 
     def unwatch(self) -> None:
         """Call it no longer."""
-        if self._ready is not None:
-            self._ready = None
+        if self._is_watched:
+            self._is_watched = False
             self._loop.remove_reader(self._fd)
 
     def stop(self) -> None:
@@ -133,7 +126,7 @@ class SocketStream:
         self._ready = Readiness(sock, "stream")
 
     def watch(self, ready: Callable[[], None]) -> None:
-        """Call ``ready`` whenever something can be read, until ``unwatch`` or ``close``; again: call another one."""
+        """Call ``ready`` whenever something can be read, until ``unwatch``, ``close`` or another registration."""
         self._ready.watch(ready)
 
     def unwatch(self) -> None:

@@ -110,7 +110,7 @@ def reload(dry_run: bool, file: str | None, name: str | None, wait: bool, as_jso
 
         def found(difference: Difference) -> None:
             changes.append(difference)
-            if not (as_json or difference.refused or difference.is_empty):
+            if not as_json and not difference.is_empty:
                 _show(difference)
 
         done = client.reload(wait=wait, told=_teller(as_json), found=found)

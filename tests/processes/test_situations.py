@@ -5,6 +5,7 @@ A command that is new must get a line in ``COMMANDS``.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -53,6 +54,7 @@ COMMANDS: dict[str, list[tuple[list[str], bool]]] = {
 LINES = [line for name in cli.COMMANDS for line in COMMANDS[name]]
 LIVE = [arguments for arguments, needs_mesh in LINES if needs_mesh]
 ENDLESS = ["--follow"]
+_numbers = itertools.count()
 WITHOUT_JSON = {"init", "completion"}
 
 MESH = """[mesh]
@@ -186,7 +188,8 @@ def running(folder: Path, **workers: dict[str, object]) -> Iterator[OutsideMesh]
     sleeper: dict[str, object] = {"command": ["sleep", "600"]}
     sections = {"workers.a": sleeper, "workers.b": {**sleeper, "replicas": 2}}
     sections |= {f"workers.{name}": section for name, section in workers.items()}
-    with OutsideMesh(folder, "demo", sections) as mesh:
+    # A name of its own: at its end whatever is left of a mesh is found by that.
+    with OutsideMesh(folder, f"live{os.getpid()}-{next(_numbers)}", sections) as mesh:
         mesh.start()
         mesh.until(lambda: any("the mesh is ready" in line.text for line in mesh.lines), 30, "readiness")
         yield mesh
@@ -238,7 +241,7 @@ def test_with_a_name_that_is_none(
         (["events", "-n", "-1"], 2, "Invalid value for '-n'"),
         (["events", "-f", "-f", "x.toml", "--name", "y"], 2, "give one of them"),
         (["completion", "csh"], 2, "Invalid value"),
-        (["reload", "-f", "copy.toml"], 2, "the mesh 'demo' runs by"),
+        (["reload", "-f", "copy.toml"], 2, ", which is what it reloads, and not by copy.toml"),
     ],
 )
 def test_with_what_makes_no_sense(
@@ -317,8 +320,6 @@ def test_a_reload_shows_its_difference_does_it_and_knows_when_there_is_none(
         mesh.file.write_text(before + "replica = 1\n")
         assert execute(["reload"]) == 2
         assert capsys.readouterr().err.endswith(': workers.b.replica: unknown key (did you mean "replicas"?)\n')
-        mesh.file.write_text(before.replace('name = "demo"', 'name = "other"'))
-        assert execute(["reload", "--dry-run", "--name", "demo"]) == 4  # its runtime_dir is in the file
     finally:
         mesh.file.write_text(before)
     assert execute(["reload", "--json"]) == 0
@@ -389,8 +390,8 @@ def test_names_and_values_are_completed(
 
 def test_the_name_of_a_mesh_is_completed(mesh: OutsideMesh, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MESHVISOR_RUNTIME_DIR", str(mesh.runtime))
-    (mesh.runtime / "dead").mkdir(exist_ok=True)
-    assert completed("status", "--name", "d") == ["demo"]
+    (mesh.runtime / "lifeless").mkdir(exist_ok=True)
+    assert completed("status", "--name", "li") == [mesh.name]
 
 
 def test_nothing_is_completed_and_nothing_said_without_an_answer(

@@ -360,6 +360,19 @@ def test_a_file_with_faults_changes_nothing(tmp_path: Path) -> None:
     assert desk.notes[1].startswith("the reload failed: ")
 
 
+def test_what_cannot_change_is_refused_at_once_to_whoever_does_not_wait_as_well(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        with_file(desk, tmp_path / "mesh.toml", FILE.replace("demo", "other"))
+        text = "mesh.name cannot change while the mesh runs"
+        assert await desk.carry_out(Reload(wait=False)) == [Refused(Refusal.FAILED, text)]
+        assert desk.notes[1] == f"the reload failed: {text}"
+        *_, found = await desk.carry_out(Reload(dry_run=True))
+        assert isinstance(found, Difference)
+        assert found.refused == (text,)
+
+    assert on_real_desk(work).supervisor.asked == []
+
+
 def test_a_reload_without_anything_to_do_says_so(tmp_path: Path) -> None:
     async def work(desk: Desk) -> None:
         with_file(desk, tmp_path / "mesh.toml", FILE)

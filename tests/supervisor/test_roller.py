@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.supervisor.stage import Part, Stage
 
-from meshvisor.shared.config.model import Backoff, StrategyName, WorkerConfig
+from meshvisor.shared.config.model import Backoff, RestartPolicy, StrategyName, WorkerConfig
 from meshvisor.shared.core.roster import NodeStatus
 from meshvisor.shared.errors import SupervisorError
 from meshvisor.supervisor.child import Exit
@@ -200,6 +200,21 @@ def test_a_process_that_crashes_while_its_successor_is_prepared_is_restarted_as_
     play(stage, story)
 
 
+def test_a_job_that_ends_while_its_successor_is_prepared_is_started_as_any_that_has_ended() -> None:
+    stage = Stage(node("job", restart=RestartPolicy.NEVER), node("a"))
+
+    async def story() -> None:
+        stage.parts["job"] = Part(prepared=0.5)
+        roll = asyncio.create_task(stage.supervisor.restart("job"))
+        await asyncio.sleep(0.1)
+        stage.living["job"].dies(Exit(code=0))
+        await roll
+        assert stage.states == {"job": "ready", "a": "ready"}
+        assert incarnations(stage) == {"job": 2, "a": 1}
+
+    play(stage, story)
+
+
 @pytest.mark.parametrize("after", [0.01, 0.04, 0.09], ids=["prepares", "hands over", "starts"])
 def test_what_is_stopped_in_the_middle_of_a_roll_stays_down(after: float) -> None:
     stage = Stage(node("a", replicas=2))
@@ -269,6 +284,27 @@ def test_two_restarts_at_the_same_time_are_each_waited_for() -> None:
     play(stage, story)
 
 
+def test_a_restart_that_waits_for_its_turn_does_not_keep_a_reload_from_rolling_back() -> None:
+    stage = Stage(node("a", replicas=2, start_timeout=3.0), max_restarts=0)
+
+    async def story() -> None:
+        stage.parts["a-1"] = Part(prepared=1.0)  # the reload comes to it before that
+        restart = asyncio.create_task(stage.supervisor.restart("a-1"))
+        await asyncio.sleep(0.01)
+        stage.parts["a-1"] = Part(ready=None)
+        reloading = asyncio.create_task(reload(stage, settings={"new": True}))
+        await asyncio.sleep(0.25)
+        stage.parts["a-1"] = Part()
+        with pytest.raises(SupervisorError, match="a-1 did not become ready"):
+            await asyncio.wait_for(reloading, 20)
+        await restart
+        assert stage.states == {"a-0": "ready", "a-1": "ready"}
+        assert stage.supervisor.config.workers[0].settings == {}
+        assert incarnations(stage) == {"a-0": 3, "a-1": 3}
+
+    play(stage, story)
+
+
 def test_only_one_slot_hands_over_at_a_time() -> None:
     stage = Stage(node("a"), node("b"))
 
@@ -300,6 +336,24 @@ def test_a_reload_rolls_and_when_one_fails_all_roll_back() -> None:
             "a-2": {},
         }
         assert len(stage.when("slot-candidate", "a-0")) == 2  # there and back
+
+    play(stage, story)
+
+
+def test_a_slot_that_fails_on_the_way_back_goes_by_the_usual_rules() -> None:
+    """A storm: nobody started it any more, and what depended on it was waited for in vain."""
+    stage = Stage(node("a", start_timeout=3.0), node("b", depends_on=("a",), start_timeout=3.0))
+
+    async def story() -> None:
+        stage.parts["b"] = Part(ready=None)
+        reloading = asyncio.create_task(reload(stage, settings={"new": True}))
+        await asyncio.sleep(0.3)
+        stage.parts = {"a": Part(ready=None, ends=0.01), "b": Part()}
+        await asyncio.sleep(3.3)
+        stage.parts.clear()
+        with pytest.raises(SupervisorError, match="b did not become ready"):
+            await reloading
+        assert stage.states == {"a": "ready", "b": "ready"}
 
     play(stage, story)
 

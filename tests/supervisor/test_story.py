@@ -9,6 +9,7 @@ import pytest
 from meshvisor.supervisor.cells import width
 from meshvisor.supervisor.frames import without_machinery
 from meshvisor.supervisor.incidents import Incident, Next, PastEnd
+from meshvisor.supervisor.machine import Machine, look
 from meshvisor.supervisor.snapshot import ExitCause, WorkerState, WorkerStatus
 from meshvisor.supervisor.story import Paper, no_incident, tell
 
@@ -86,6 +87,34 @@ def test_a_crash_is_told_with_what_one_wants_to_know() -> None:
         "\n"
         "Others  sink (frozen, 3 min ago); see supervise why SLOT\n"
     )
+
+
+def test_the_machine_is_spoken_of_only_where_it_may_have_a_part_in_it() -> None:
+    gib = 1024**3
+    calm, loaded, full = (
+        Machine(0.5, 2, 8 * gib, 16 * gib),
+        Machine(4.1, 2, 8 * gib, 16 * gib),
+        Machine(1, 1, gib, 16 * gib),
+    )
+    stories = [tell(msgspec.structs.replace(CRASH, machine=each), 1_000_001.0) for each in (None, calm, loaded, full)]
+    assert ["\nMachine " in story for story in stories] == [False, False, True, True]
+    assert "\nMachine load 4.1 on 2 cores, 8.0 GiB of 16.0 GiB free\n" in stories[2]
+    assert "\nMachine load 1 on 1 core, 1.0 GiB of 16.0 GiB free\n" in stories[3]
+    grown = msgspec.structs.replace(CRASH, cause=ExitCause.MEMORY, machine=calm)
+    assert "\nMachine load 0.5 on 2 cores, 8.0 GiB of 16.0 GiB free\n" in tell(grown, 1_000_001.0)
+
+
+def test_what_the_machine_is_like_is_asked_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = look()
+    assert found is not None
+    assert 0 < found.free < found.memory
+    assert found.cores >= 1
+
+    def no_descriptors() -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("psutil.virtual_memory", no_descriptors)
+    assert look() is None
 
 
 def test_on_a_terminal_no_line_is_wider_than_that() -> None:

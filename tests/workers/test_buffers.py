@@ -2,6 +2,8 @@
 
 import array
 import asyncio
+import contextlib
+import random
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +11,8 @@ from typing import Any
 import msgspec
 import numpy
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from meshvisor.shared.core.frames import LARGE
@@ -16,7 +20,7 @@ from meshvisor.shared.errors import RemoteError
 from meshvisor.workers import lane
 from meshvisor.workers.buffers import Apart
 from meshvisor.workers.lane import Failed, Gathering, Parts, Result, decode, encode, encode_apart
-from meshvisor.workers.rpc import rpc
+from meshvisor.workers.rpc import rpc, rpc_methods
 from meshvisor.workers.worker import Worker
 
 Town = Any
@@ -156,8 +160,8 @@ def test_a_large_buffer_is_not_copied_on_its_way_from_the_link() -> None:
 def test_an_array_arrives_as_it_was_and_belongs_to_the_receiver(in_town: InTown, value: Any) -> None:
     async def scenario(town: Town) -> None:
         call = await gallery(town)
-        for given, back in ((value, None), ([value, {"a": value}], 0)):
-            got = await call("gallery", "mirror", given)
+        for whole, back in ((value, None), ([value, {"a": value}], 0)):
+            got = await call("gallery", "mirror", whole)
             got = got if back is None else got[back]
             assert (got.dtype, got.shape) == (value.dtype, value.shape)
             numpy.testing.assert_array_equal(got, value)
@@ -253,6 +257,22 @@ def test_what_cannot_be_an_array_ends_the_call_and_makes_nothing(frame: bytes, t
         assert got.number == 7
         assert "the result cannot be read" in got.message
         assert not text or any(part in got.message for part in text.split("|"))
+
+
+@given(st.randoms(use_true_random=False))
+def test_whatever_arrives_is_read_or_refused(dice: random.Random) -> None:
+    def damaged(body: bytes) -> bytes:
+        changed = bytearray(body)
+        for _ in range(dice.randrange(1, 5)):
+            changed[dice.randrange(len(changed))] = dice.randrange(256)
+        return bytes(changed)
+
+    parts = [bytearray(dice.randrange(20))] if dice.random() < 0.5 else []
+    method = rpc_methods(Gallery)["floats"]
+    with contextlib.suppress(ValueError):
+        decode(damaged(described("<f8", (2, 1), bytes(16))), parts)
+    with contextlib.suppress(TypeError):
+        method.arguments(msgspec.Raw(damaged(encode([numpy.zeros(2), {"a": numpy.ones(1)}]))), lane.NO_NAMES, parts)
 
 
 def test_an_array_needs_numpy_at_the_receiver_which_is_not_imported_for_it(monkeypatch: pytest.MonkeyPatch) -> None:

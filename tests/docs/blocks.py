@@ -1,0 +1,81 @@
+"""The code blocks of a Markdown page, each with its language, its line and what an invisible comment before it says.
+
+A comment of its own line directly before a block is a note to whoever runs the pages as tests, not to the reader::
+
+    <!-- with: shop, plugins -->     what the reader has already: the files of tests/docs/props/shop and .../plugins
+    <!-- anew -->                    in a folder of its own: what was shown before does not belong to it
+
+A block whose first line is ``# NAME.py`` or ``# NAME.toml`` is that file.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+GUIDE = ROOT / ".github" / "guide"
+PAGES = (ROOT / "README.md", *sorted(GUIDE.glob("*.md")))
+
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_NOTE = re.compile(r"<!-- (with: (?P<props>[\w, -]+?)|(?P<anew>anew)) -->\n+\Z")
+_FILE = re.compile(r"# ([\w/]+\.(?:py|toml))\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One fenced block. ``line`` is that of its first line within; ``props`` are folders, ``file`` a name, or empty."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+    props: tuple[str, ...] = ()
+    is_anew: bool = False
+
+    @property
+    def file(self) -> str:
+        """The name of the file that it shows, or "" if it does not say so."""
+        named = _FILE.match(self.text)
+        return named[1] if named else ""
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def blocks(page: Path) -> list[Block]:
+    """Return the blocks of a page, in their order."""
+    text = page.read_text()
+    found = []
+    for match in _FENCE.finditer(text):
+        before = text[: match.start()]
+        note = _NOTE.search(before)
+        props = tuple(re.split(r", *", note["props"])) if note and note["props"] else ()
+        line = before.count("\n") + 2
+        found.append(Block(page, line, match[1], match[2], props, bool(note and note["anew"])))
+    return found
+
+
+def commands(block: Block) -> list[tuple[str, list[str]]]:
+    """Return the command lines of a ``console`` block, each with what it shows, line by line."""
+    found: list[tuple[str, list[str]]] = []
+    for line in block.text.splitlines():
+        if line.startswith("$ "):
+            found.append((line[2:], []))
+        elif found:
+            found[-1][1].append(line)
+        else:
+            raise AssertionError(f"{block}: a console block begins with a command, not with {line!r}")
+    return found
+
+
+def links(text: str) -> list[str]:
+    """Return where the links and pictures of a page lead, those to other places of the web left out."""
+    return [target for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target]
+
+
+def anchors(text: str) -> set[str]:
+    """Return what the headings of a page are called in links."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
