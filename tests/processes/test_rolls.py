@@ -1,8 +1,8 @@
 """Rolling restarts of real processes under load; ``python -m tests.rolls`` is the long version of the first two."""
 
 import asyncio
-import re
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
