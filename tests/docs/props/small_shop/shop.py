@@ -13,6 +13,6 @@ class Source(Worker):
     """Ends when the last counter has been restarted."""
 
     async def run(self) -> None:
-        while "counter-1" not in self.peers or self.peers["counter-1"].incarnation < 2:
+        while "counter-2" not in self.peers or self.peers["counter-2"].incarnation < 2:
             await asyncio.sleep(0.02)
         await asyncio.sleep(0.5)  # the restart is over when that counter is ready, too
