@@ -53,7 +53,12 @@ EXITS: dict[str, dict[int, str]] = {
     "metrics": _ASKING,
     "blacklist list": _ASKING,
     "blacklist add": {0: "done", 1: "the table could not be written", 2: "KEY is no endpoint", 4: "no such mesh runs"},
-    "blacklist clear": {0: "done", 1: "the table could not be written", 2: "KEY is no endpoint", 4: "no such mesh runs"},
+    "blacklist clear": {
+        0: "done",
+        1: "the table could not be written",
+        2: "KEY is no endpoint",
+        4: "no such mesh runs",
+    },
     "shutdown": {0: "it has stopped, or with `--no-wait`: it is stopping", 4: "no such mesh runs"},
     "completion": {0: "printed"},
 }

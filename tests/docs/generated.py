@@ -9,11 +9,11 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from meshvisor.shared.config import schema
+
 from .blocks import GUIDE
 from .command_reference import exits, reference
 from .key_reference import key_table
-
-from meshvisor.shared.config import schema
 
 _PLACE = re.compile(r"(<!-- generated: (?P<name>[\w.]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
