@@ -202,7 +202,8 @@ class Changeover:
 
     async def _return(self, before: MeshConfig, changes: Changes) -> None:
         """Have the workers that were to be replaced run as they did, those that were not reached yet untouched."""
-        gone_over = [slot for name in changes.replaced for slot in self._fleet.slots_of(name) if slot.has_gone_over]
+        slots = [slot for name in changes.replaced for slot in self._fleet.slots_of(name)]
+        gone_over = [slot for slot in slots if slot.has_gone_over or slot.child.is_reserved]
         self._run.config = restored(self._run.config, before, changes.replaced)
         self._run.lookout.configure(self._run.config.mesh.beat)
         for worker in self._run.config.workers:

@@ -109,10 +109,18 @@ class Renewal:
     async def take_back(self, slots: Sequence[Slot]) -> None:
         """Go back to the old code, and replace by it what an operator has not stopped meanwhile."""
         await self.go_back()
-        for slot in slots:
+        for slot in sorted(slots, key=lambda slot: not slot.child.is_reserved):  # first what is down
             if not slot.child.is_held and not self._conductor.is_stopping:
                 with suppress(SupervisorError):  # the one that led here is told
-                    await self.replace(slot)
+                    await self._replace_by_old(slot)
+
+    async def _replace_by_old(self, slot: Slot) -> None:
+        try:
+            await self.replace(slot)
+        except SupervisorError:
+            if not slot.child.is_reserved:
+                raise
+            await self.restart([slot])  # there is nothing else to go back to
 
     def heard(self, event: Event) -> None:
         """Look, a while after each crash, whether it could have been started with newer code."""

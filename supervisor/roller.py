@@ -42,22 +42,23 @@ class Roller:
                 lambda: candidate.is_prepared or candidate.is_over or not self._is_up(slot, incarnation)
             )
             async with self._turn:
-                await self._put_in_place(slot, incarnation, candidate)
+                if has_handed_over := self._is_up(slot, incarnation):
+                    self._hand_over(slot, candidate)
+                    await self._conductor.until_ready([slot], latest={slot.name: incarnation + 1})
+            if not has_handed_over:
+                await self._await_another(slot)
         finally:
             await candidate.dismiss()
             slot.forget(candidate)
         if self._conductor.outcome is not None:
             raise SupervisorError(f"{slot.name} was not replaced: {self._conductor.outcome.reason}")
 
-    async def _put_in_place(self, slot: Slot, incarnation: int, candidate: Candidate) -> None:
-        latest = {}
-        if self._is_up(slot, incarnation):
-            self._hand_over(slot, candidate)
-            latest[slot.name] = incarnation + 1
-        elif slot.child.is_over and not (slot.child.is_held or self._conductor.is_stopping):
+    async def _await_another(self, slot: Slot) -> None:
+        """Wait until the slot is ready, whose process has ended by itself or by somebody else's order."""
+        if slot.child.is_over and not (slot.child.is_held or self._conductor.is_stopping):
             slot.start()
             self._conductor.advance()
-        await self._conductor.until_ready([slot], latest=latest)
+        await self._conductor.until_ready([slot])
 
     def _hand_over(self, slot: Slot, candidate: Candidate) -> None:
         if candidate.is_over:

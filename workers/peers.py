@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from ..shared.core.roster import NodeRecord, NodeStatus, Roster
 
-_STATES = {NodeStatus.LISTENING: "starting", NodeStatus.READY: "ready"}
+_STATES = {NodeStatus.LISTENING: "starting", NodeStatus.HELD: "starting", NodeStatus.READY: "ready"}
 
 
 class Peer(str):

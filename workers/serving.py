@@ -190,9 +190,9 @@ class Serving:
                 now = self._now()
         self._given_up.clear()
         self._serve_lines()
-        self._note_rest()
         if self._turns and self._is_open and self._running < MAX_RUNNING:
             self._schedule()  # else the next call that comes or ends will see to it
+        self._note_rest()
 
     def _may_begin(self, now: float) -> bool:
         return self._credit > 0 and now < self._turn_ends and self._running < MAX_RUNNING

@@ -284,6 +284,27 @@ def test_two_restarts_at_the_same_time_are_each_waited_for() -> None:
     play(stage, story)
 
 
+def test_a_restart_that_waits_for_its_turn_does_not_keep_a_reload_from_rolling_back() -> None:
+    stage = Stage(node("a", replicas=2, start_timeout=3.0), max_restarts=0)
+
+    async def story() -> None:
+        stage.parts["a-1"] = Part(prepared=1.0)  # the reload comes to it before that
+        restart = asyncio.create_task(stage.supervisor.restart("a-1"))
+        await asyncio.sleep(0.01)
+        stage.parts["a-1"] = Part(ready=None)
+        reloading = asyncio.create_task(reload(stage, settings={"new": True}))
+        await asyncio.sleep(0.25)
+        stage.parts["a-1"] = Part()
+        with pytest.raises(SupervisorError, match="a-1 did not become ready"):
+            await asyncio.wait_for(reloading, 20)
+        await restart
+        assert stage.states == {"a-0": "ready", "a-1": "ready"}
+        assert stage.supervisor.config.workers[0].settings == {}
+        assert incarnations(stage) == {"a-0": 3, "a-1": 3}
+
+    play(stage, story)
+
+
 def test_only_one_slot_hands_over_at_a_time() -> None:
     stage = Stage(node("a"), node("b"))
 
@@ -315,6 +336,24 @@ def test_a_reload_rolls_and_when_one_fails_all_roll_back() -> None:
             "a-2": {},
         }
         assert len(stage.when("slot-candidate", "a-0")) == 2  # there and back
+
+    play(stage, story)
+
+
+def test_a_slot_that_fails_on_the_way_back_goes_by_the_usual_rules() -> None:
+    """A storm: nobody started it any more, and what depended on it was waited for in vain."""
+    stage = Stage(node("a", start_timeout=3.0), node("b", depends_on=("a",), start_timeout=3.0))
+
+    async def story() -> None:
+        stage.parts["b"] = Part(ready=None)
+        reloading = asyncio.create_task(reload(stage, settings={"new": True}))
+        await asyncio.sleep(0.3)
+        stage.parts = {"a": Part(ready=None, ends=0.01), "b": Part()}
+        await asyncio.sleep(3.3)
+        stage.parts.clear()
+        with pytest.raises(SupervisorError, match="b did not become ready"):
+            await reloading
+        assert stage.states == {"a": "ready", "b": "ready"}
 
     play(stage, story)
 

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import deque
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ steps = st.one_of(
     st.tuples(st.sampled_from(["stop", "start", "restart", "restart-all"]), names),
     st.tuples(st.just("part"), names, st.sampled_from(PARTS)),
     st.tuples(st.just("scale"), st.sampled_from(["cache", "web", "db"]), st.integers(0, 3)),
+    st.tuples(st.just("settings"), st.integers(0, 3)),
     st.tuples(st.just("strategy"), st.sampled_from(StrategyName)),
     st.tuples(st.just("limit"), st.integers(0, 4), st.sampled_from(OnLimit)),
     st.tuples(st.just("rest"), st.sampled_from(RESTS)),
@@ -77,6 +79,7 @@ KINDS = (
     "restart-all",
     "part",
     "scale",
+    "settings",
     "strategy",
     "limit",
     "rest",
@@ -90,6 +93,7 @@ def draw_step(rng: random.Random, kind: str) -> Step:
     details: dict[str, Step] = {
         "part": (rng.choice(NAMES), rng.choice(PARTS)),
         "scale": (rng.choice(["cache", "web", "db"]), rng.randrange(4)),
+        "settings": (rng.randrange(4),),
         "strategy": (rng.choice(list(StrategyName)),),
         "limit": (rng.choice([0, 2, 5]), rng.choice(list(OnLimit))),
     }
@@ -106,6 +110,7 @@ class Trial:
         self.stage.check = self.check
         self.held: set[str] = set()  # stopped by hand
         self.unsure: set[str] = set()  # perhaps
+        self.reloads = 0  # under way
         self.replicas = {config.name: config.replicas for config in WORKERS}
         self.limit = (max_restarts, on_limit)
         self.counted: deque[float] = deque()  # incidents that count for sure
@@ -251,6 +256,8 @@ class Trial:
         supervisor = self.stage.supervisor
         if supervisor._conductor.is_stopping:
             return
+        if step[0] in ("start", "restart-all") and self.reloads:  # it comes after that, and after a stop meanwhile
+            self.unsure |= self.meant(step[1])
         with suppress(SupervisorError):  # not ready in time, not there, ending: all that may be said
             match step:
                 case "stop", name:
@@ -265,7 +272,9 @@ class Trial:
                 case "restart", name:  # one after the other: which of them it comes to depends on those before
                     self.unsure |= self.meant(name)
                     await supervisor.restart(name)
-                case "scale", name, count:
+                case "settings", version:
+                    await self.go_over(version)
+                case "scale", name, count if not self.reloads:  # else it lasts until the reload says otherwise
                     self.replicas[name] = count
                     gone = {slot.name for slot in self.stage.slots.values() if slot.replica >= count}
                     self.held -= gone & self.meant(name)  # should it be wanted again, it is as good as new
@@ -274,6 +283,16 @@ class Trial:
                     await self.stage.reload(strategy=strategy)
                 case "limit", most, on_limit:
                     await self.stage.reload(max_restarts=most, on_limit=on_limit)
+
+    async def go_over(self, version: int) -> None:
+        """Reload with other settings, for which the processes of all but the commands are replaced."""
+        config = self.stage.supervisor.config
+        workers = [replace(one, settings={"version": version}) if one.class_path else one for one in config.workers]
+        self.reloads += 1
+        try:
+            await self.stage.supervisor.reload(replace(config, workers=tuple(workers)))
+        finally:
+            self.reloads -= 1
 
     def meant(self, name: str) -> set[str]:
         staying = [slot for slot in self.stage.slots.values() if self.stage.supervisor._fleet.has(slot)]

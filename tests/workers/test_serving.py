@@ -258,6 +258,25 @@ def test_a_call_that_is_given_up_in_the_same_breath_is_not_begun() -> None:
     run_virtual(main())
 
 
+def test_the_end_waits_for_what_was_just_read_and_no_longer() -> None:
+    class Generous(Worker):
+        @rpc
+        def give(self) -> None: ...
+
+    async def main() -> None:
+        serving = Serving(on_exit=lambda stop: None)
+        serving.open(Generous(), Generous._rpc_methods)
+        link: Any = Named("link")
+        serving.receive(link, called(1, "give"))
+        serving.receive(link, called(2, "give"))
+        serving.cancel(link, 2)
+        await serving.close(5.0)
+        assert link.replies == 1
+        assert asyncio.get_running_loop().time() == 0.0
+
+    run_virtual(main())
+
+
 def called(number: int, method: str, *args: Any) -> Request:
     request = decode(encode((REQUEST, number, method, None, args)))
     assert isinstance(request, Request)
