@@ -1,10 +1,11 @@
 """Every code block of the README and of the guide does what a reader would expect: it runs, loads, or can be typed."""
 
+import shutil
 import socket
 from pathlib import Path
 
 import pytest
-from tests.docs.blocks import PAGES, ROOT, Block, anchors, blocks, commands, links
+from tests.docs.blocks import GUIDE, PAGES, ROOT, Block, anchors, blocks, commands, links
 from tests.docs.lines import check_command, inline
 from tests.docs.running import completed, folder_for_modules, is_whole, rehearse, run_program
 
@@ -33,10 +34,10 @@ def test_everything_that_a_page_shows_runs(page: str, folder: Path, monkeypatch:
 
 
 def parts(found: list[Block]) -> list[list[Block]]:
-    """Divide the blocks of a page where one begins anew."""
+    """Divide the blocks of a page where one begins in a new folder."""
     divided: list[list[Block]] = [[]]
     for block in found:
-        if block.is_anew or block.props:
+        if block.props:
             divided.append([])
         divided[-1].append(block)
     return divided
@@ -44,10 +45,8 @@ def parts(found: list[Block]) -> list[list[Block]]:
 
 def do(block: Block, place: Path) -> Path | None:
     """Do what a reader would with one block, in the folder ``place``; return the mesh.toml that it is, if it is one."""
-    for name in block.props:
-        for file in (PROPS / name).iterdir():
-            if file.is_file():
-                (place / file.name).write_bytes(file.read_bytes())
+    if block.props:
+        shutil.copytree(PROPS / block.props, place, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
     match block.language:
         case "toml":
             is_mesh = is_whole(block.text)
@@ -79,6 +78,13 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize("page", NAMES)
+def test_no_block_of_a_page_is_overlooked(page: str) -> None:
+    text = (ROOT / page).read_text()
+    assert text.count("```") == 2 * len(blocks(ROOT / page))
+    assert text.count("<!-- with:") == sum(bool(block.props) for block in blocks(ROOT / page))
+
+
+@pytest.mark.parametrize("page", NAMES)
 def test_every_command_in_the_text_of_a_page_exists(page: str) -> None:
     for line in inline((ROOT / page).read_text()):
         check_command(line)
@@ -92,3 +98,9 @@ def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
         assert there.exists(), f"there is no {target}"
         if anchor:
             assert anchor in anchors(there.read_text()), f"there is no {target}"
+
+
+def test_every_guarantee_names_its_proof() -> None:
+    promises = [row for row in (GUIDE / "guarantees.md").read_text().splitlines() if row.startswith("| ")]
+    proved = [row for row in promises if "](../../tests/" in row]
+    assert {row for row in promises if row not in proved} == {"| promise | proof |", "| --- | --- |"}
