@@ -358,6 +358,20 @@ def test_who_does_not_wait_any_longer_is_told_that_it_goes_on(
     assert capsys.readouterr().err == "\nsupervise: the restart goes on without being waited for\n"
 
 
+def test_ctrl_c_is_how_following_events_ends(
+    mesh: OutsideMesh, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of(mesh, monkeypatch)
+
+    def interrupted(self: object) -> Iterator[object]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("meshvisor.supervisor.following.Following.__iter__", interrupted)
+    assert execute(["events", "-f", "-n", "1"]) == 0
+    captured = capsys.readouterr()
+    assert (captured.out.count("\n"), captured.err) == (1, "")
+
+
 # What the shell completes.
 
 
