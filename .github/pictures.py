@@ -153,10 +153,10 @@ def save(folder: Path, file: Path, selected: str, height: int) -> None:
     observer, past = Observer("shop"), Past(folder / ".meshvisor")
     with Client(folder / "run", "shop") as client:
         client.status()
-        observer.links(client.links(), time.monotonic())
+        observer.links(client.links())
         time.sleep(1.0)
         links = client.links()
-        observer.links(links, time.monotonic())
+        observer.links(links)
         observer.status(client.status(), time.monotonic())
     observer.incidents(past.more())
     past.close()

@@ -16,7 +16,7 @@ from pathlib import Path
 from ..shared.errors import BlacklistError, SupervisorError
 from ..shared.memory.blacklist import SharedBlacklist
 from ..shared.memory.handover import offer
-from .directory import NotRunning, find_running
+from .directory import NotRunning, find_running, why_silent
 
 SOCKET = "attach.sock"
 
@@ -88,13 +88,13 @@ def attach_blacklist(base: Path, name: str, source: str) -> SharedBlacklist:
     """
     deadline = time.monotonic() + _PATIENCE
     while True:
-        if find_running(base, name) is None:
+        if (pid := find_running(base, name)) is None:
             raise NotRunning(name)
         try:
             return SharedBlacklist.attach(os.fspath(base / name / SOCKET), source=source)
-        except BlacklistError:
+        except BlacklistError as error:
             # A supervisor that has just begun may not have its socket yet, or not listen at it yet; and one that has
             # just ended has none any more.
             if time.monotonic() >= deadline:
-                raise
+                raise BlacklistError(error.segment, error.reason + why_silent(pid)) from None
         time.sleep(_LOOK)

@@ -62,11 +62,15 @@ class Changeover:
 
         Raises:
             SupervisorError: At the first one that is not replaced. It is then as it was before, or, if its successor
-                did not become ready at its first try, another process of the old code is in its place.
+                did not become ready at its first try, another process of the old code is in its place. One that an
+                operator has stopped while it waited for its turn stays down.
         """
+        were_down = {slot.name for slot in slots if slot.child.is_held}
         for slot in slots:
             if not self._fleet.has(slot):  # while others were replaced, it had to go
                 continue
+            if slot.child.is_held and slot.name not in were_down:
+                raise SupervisorError(f"{slot.name} was not replaced: it was stopped")
             before = slot.child.incarnation
             try:
                 await self._renewal.replace(slot, once=is_new)

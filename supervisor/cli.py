@@ -52,6 +52,18 @@ class _Commands(click.Group):
         command: click.Command = getattr(module, name)
         return command
 
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; of one that there is not, say what was most likely meant: click knows none of ours."""
+        name = arguments[0]
+        if name in COMMANDS or name.startswith("-") or context.resilient_parsing:
+            return super().resolve_command(context, arguments)
+        from ..shared.config.report import closest
+
+        hint = closest(name, COMMANDS)
+        context.fail(f"No such command {name!r}" + (f' (did you mean "{hint}"?)' if hint else ""))
+
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="meshvisor", message="meshvisor %(version)s")

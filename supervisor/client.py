@@ -54,7 +54,7 @@ from ..shared.control.requests import (
 )
 from ..shared.errors import ConfigError, SupervisorError
 from .directory import NotRunning as NotRunning
-from .directory import find_running
+from .directory import find_running, why_silent
 from .figures import MeshFigures
 from .following import Following
 from .naming import UnknownSlot
@@ -336,8 +336,8 @@ class Client:
             return socket.recv_multipart(zmq.NOBLOCK)
         if ready:
             raise NotRunning(self.name)
-        stopped = f"; it is stopped, kill -CONT {self.pid} lets it go on" if _is_stopped(self.pid) else ""
-        raise SupervisorError(f"the supervisor (process {self.pid}) did not answer within {self._timeout:g} s{stopped}")
+        text = f"the supervisor (process {self.pid}) did not answer within {self._timeout:g} s"
+        raise SupervisorError(text + why_silent(self.pid))
 
 
 class Ended(NotRunning):
@@ -345,12 +345,6 @@ class Ended(NotRunning):
 
     def __str__(self) -> str:
         return f"the mesh {self.mesh!r} has ended before that was done"
-
-
-def _is_stopped(pid: int) -> bool:
-    with suppress(OSError), open(f"/proc/{pid}/stat", "rb") as stat:
-        return stat.read().rpartition(b")")[2].split()[0] == b"T"
-    return False
 
 
 def _strange(answer: Answer) -> SupervisorError:

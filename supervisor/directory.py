@@ -36,6 +36,14 @@ def base_directory(configured: Path | None) -> Path:
     return Path(f"/tmp/meshvisor-{os.getuid()}")
 
 
+def why_silent(pid: int) -> str:
+    """Return what there is to add when a supervisor does not answer: that it is stopped, and what helps; else empty."""
+    with suppress(OSError), open(f"/proc/{pid}/stat", "rb") as stat:
+        if stat.read().rpartition(b")")[2].split()[0] == b"T":
+            return f"; it is stopped, kill -CONT {pid} lets it go on"
+    return ""
+
+
 def find_running(base: Path, name: str) -> int | None:
     """Return the pid of the supervisor that runs the mesh called ``name``, or None."""
     try:

@@ -40,6 +40,7 @@ from .snapshot import WorkerStatus
 from .spawn import reason_of
 
 _MOST = 64
+_NAMES = {Start: "start", Stop: "stop", Restart: "restart", Scale: "scaling"}
 
 Tell = Callable[[Answer], None]
 """Passes an answer on to whoever asked; must not block or raise."""
@@ -71,7 +72,10 @@ class Changeable(Protocol):
 
 
 class Operations:
-    """Carries changes out in the running loop, until ``close``. ``note`` hears a sentence about each reload."""
+    """Carries changes out in the running loop, until ``close``.
+
+    ``note`` hears a sentence about each reload, and about each failure that nobody waited for.
+    """
 
     def __init__(self, supervisor: Changeable, note: Callable[[str], None] | None = None) -> None:
         self._supervisor = supervisor
@@ -102,7 +106,7 @@ class Operations:
             self._own(self._reload(change, tell))
         else:
             tell(Accepted())
-            self._own(self._carry_out(change, slots, tell if change.wait else _nobody))
+            self._own(self._carry_out(change, slots, tell if change.wait else self._noted(change)))
 
     async def close(self) -> None:
         """End what still goes on: the mesh is over."""
@@ -110,6 +114,15 @@ class Operations:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+    def _noted(self, change: Start | Stop | Restart | Scale) -> Tell:
+        """Return what notes the failure of a change, which would else be told to nobody."""
+
+        def tell(answer: Answer) -> None:
+            if isinstance(answer, Refused):
+                self._note(f"the {_NAMES[type(change)]} failed: {answer.text}")
+
+        return tell
 
     def _own(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name="meshvisor-operation")

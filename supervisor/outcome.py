@@ -40,6 +40,8 @@ def sentence(step: Step) -> str:
         life = f" (incarnation {step.incarnation})" if step.state == "ready" else ""
         return f"{step.slot} was {step.state} already{life}"
     life = f"incarnation {step.incarnation}, " if step.state == "ready" else ""
+    if step.is_back and step.state == "ready":
+        return f"{step.slot} is what it was before ({life}{duration(step.seconds)})"
     return f"{step.slot} {'has' if step.state == 'failed' else 'is'} {step.state} ({life}{duration(step.seconds)})"
 
 

@@ -25,6 +25,7 @@ class Progress:
         self._concerns = concerns
         self._told = told
         self._begun: dict[str, float] = {}
+        self._returning: set[str] = set()
         self._steps: dict[str, Step] = {}
 
     def heard(self, event: Event, now: float) -> None:
@@ -33,9 +34,13 @@ class Progress:
             return
         if event.event in _BEGUN:
             self._begun.setdefault(event.slot, now)
+        elif event.event == "slot-exited":
+            if event.details.get("trial"):
+                self._returning.add(event.slot)
         elif state := _ARRIVED.get(event.event):
-            since = self._begun.pop(event.slot, self._now)
-            step = Step(event.slot, state, event.incarnation, round(max(0.0, now - since), 6))
+            since, is_back = self._begun.pop(event.slot, self._now), event.slot in self._returning
+            self._returning.discard(event.slot)
+            step = Step(event.slot, state, event.incarnation, round(max(0.0, now - since), 6), is_back)
             self._steps[event.slot] = step
             self._told(step)
 

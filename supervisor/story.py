@@ -16,6 +16,7 @@ from .style import BOLD, DIM, GREEN, RED, YELLOW, paint
 
 _LABEL = 8
 _MOST_OTHERS = 4
+_LONGEST_LINE = 500  # characters
 
 # What a signal that nobody here has sent mostly means.
 _MEANINGS = {
@@ -224,7 +225,13 @@ def _last_words(incident: Incident) -> list[str]:
     same = 0
     while same < min(len(told), end + 1) and tail[end - same].rstrip() == told[-1 - same]:
         same += 1
-    return tail[: end + 1 - same] + tail[end + 1 :]
+    return [_shortened(line) for line in (*tail[: end + 1 - same], *tail[end + 1 :])]
+
+
+def _shortened(line: str) -> str:
+    """Return a line of output as long as somebody may want to read it; the log has the rest."""
+    left = len(line) - _LONGEST_LINE
+    return line if left <= 0 else f"{line[:_LONGEST_LINE]}... ({left:,} more characters; see supervise logs)"
 
 
 # How it looks.

@@ -174,12 +174,16 @@ class EventLog(msgspec.Struct, frozen=True, tag_field="type", tag="events"):
 
 
 class Step(msgspec.Struct, frozen=True, tag_field="type", tag="step"):
-    """What has become of a slot in a change that goes on, and how many seconds that took (None: it was so before)."""
+    """What has become of a slot in a change that goes on, and how many seconds that took (None: it was so before).
+
+    ``is_back``: it is what it was before the change, because what was to take its place did not become ready.
+    """
 
     slot: str
     state: str
     incarnation: int
     seconds: float | None
+    is_back: bool = False
 
 
 class Done(msgspec.Struct, frozen=True, tag_field="type", tag="done"):

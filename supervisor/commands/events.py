@@ -32,9 +32,12 @@ def events(count: int, everything: bool, follow: bool, file: str | None, name: s
         following = client.follow() if follow else None
         for event in _latest(following.recent if following else client.recent(), count, everything=everything):
             show(event)
-        for event in following or ():
-            if everything or not _is_minor(event):
-                show(event)
+        try:
+            for event in following or ():
+                if everything or not _is_minor(event):
+                    show(event)
+        except KeyboardInterrupt:
+            return  # so it was to end
 
 
 def _latest(events: list[Happened], count: int, *, everything: bool) -> list[Happened]:

@@ -26,7 +26,9 @@ def status(file: str | None, name: str | None, as_json: bool) -> None:
     with client_of(file, name) as client:
         found = client.status()
     if as_json:
-        click.echo(msgspec.json.encode(found).decode())
+        facts = msgspec.to_builtins(found)
+        del facts["blacklist"]  # that is what `blacklist list --json` answers
+        click.echo(msgspec.json.encode(facts).decode())
     else:
         click.echo(render(found, time.time(), colour=wants_colour(sys.stdout.isatty())), nl=False, color=True)
 

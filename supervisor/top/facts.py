@@ -13,6 +13,9 @@ SPAN = 300.0
 
 MOST_INCIDENTS = 200
 
+_SHORTEST = 0.2
+"""Seconds between two answers that a rate takes: one message within a moment would be thousands a second."""
+
 
 @dataclass(frozen=True, slots=True)
 class SlotFacts:
@@ -60,10 +63,10 @@ class Facts:
 
 @dataclass(slots=True)
 class _Reading:
-    """What a node had carried by a moment."""
+    """What a node had carried by a moment of the supervisor's clock; ``life``: which supervisor, which incarnation."""
 
     at: float
-    incarnation: int
+    life: tuple[int, int]
     received: int
     sent: int
 
@@ -87,14 +90,19 @@ class Observer:
             self._nodes, self._readings, self._rates = (), {}, {}
         self._status, self._heard_at, self._is_gone = status, now, False
 
-    def links(self, links: MeshLinks, now: float) -> None:
+    def links(self, links: MeshLinks) -> None:
         """Take in how its links are."""
         self._nodes = links.nodes
         # Of a node that does not answer nothing is known, not that it has carried nothing.
-        fresh = {node.name: _reading(node, now) for node in links.nodes if node.answer is Answer.FRESH}
-        self._rates = {name: rate for name, after in fresh.items() if (rate := _rate(self._readings.get(name), after))}
+        fresh = {node.name: _reading(node, links) for node in links.nodes if node.answer is Answer.FRESH}
+        hasty = {name for name, after in fresh.items() if _is_hasty(self._readings.get(name), after)}
+        rates = {name: self._rates[name] for name in hasty if name in self._rates}
+        for name, after in fresh.items():
+            if name not in hasty and (rate := _rate(self._readings.get(name), after)) is not None:
+                rates[name] = rate
+        self._rates = rates
         self._readings = {node.name: self._readings[node.name] for node in links.nodes if node.name in self._readings}
-        self._readings |= fresh
+        self._readings |= {name: reading for name, reading in fresh.items() if name not in hasty}
 
     def incidents(self, more: Iterable[Incident]) -> None:
         """Take in what has happened, the oldest first."""
@@ -144,14 +152,20 @@ def buckets(moments: Iterable[float], at: float, count: int, span: float = SPAN)
     return counts
 
 
-def _reading(node: NodeLinks, now: float) -> _Reading:
-    total = node.totals
-    return _Reading(now, node.incarnation, total.messages_in + total.calls_in, total.messages_out + total.calls_out)
+def _reading(node: NodeLinks, links: MeshLinks) -> _Reading:
+    # By the clock of whoever counted: two answers that were on their way for long may arrive at the same time.
+    total, life = node.totals, (links.pid, node.incarnation)
+    return _Reading(links.uptime, life, total.messages_in + total.calls_in, total.messages_out + total.calls_out)
+
+
+def _is_hasty(before: _Reading | None, after: _Reading) -> bool:
+    """Whether ``after`` comes so soon after ``before`` that the two tell no rate."""
+    return before is not None and before.life == after.life and 0.0 <= after.at - before.at < _SHORTEST
 
 
 def _rate(before: _Reading | None, after: _Reading) -> tuple[float, float] | None:
     """Return messages a second received and sent; an answer that did not come, or another life, tells nothing."""
-    if before is None or before.incarnation != after.incarnation or after.at <= before.at:
+    if before is None or before.life != after.life or after.at <= before.at:
         return None
     if after.received < before.received or after.sent < before.sent:
         return None

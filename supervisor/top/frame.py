@@ -32,10 +32,10 @@ def look(base: Path, name: str, log_dir: Path) -> tuple[Facts, Matrix]:
     observer, past = Observer(name), Past(log_dir)
     with Client(base, name) as client:
         client.status()
-        observer.links(client.links(), time.monotonic())
+        observer.links(client.links())
         time.sleep(_MOMENT)
         links = client.links()
-        observer.links(links, time.monotonic())
+        observer.links(links)
         observer.status(client.status(), time.monotonic())
     observer.incidents(past.more())
     past.close()

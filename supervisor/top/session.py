@@ -143,7 +143,7 @@ class Session:
             self._heard_at, self._is_stale = now, self._page is None
         elif isinstance(answer, LinksReport):
             links = msgspec.json.decode(answer.links, type=MeshLinks)
-            self._observer.links(links, now)
+            self._observer.links(links)
             self._is_stale = self._is_stale or not self._matrix.names
             self._matrix = matrix_of(links)
         elif isinstance(answer, Refused) and answer.why is Refusal.VERSION:

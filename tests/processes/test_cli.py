@@ -124,6 +124,7 @@ def test_run_status_and_shutdown(session: Session) -> None:
         ("sleeper-0", "ready", True),
         ("sleeper-1", "ready", True),
     ]
+    assert set(status) == {"mesh", "pid", "state", "uptime", "workers"}
     assert set(status["workers"][0]) == {
         "name", "state", "pid", "incarnation", "restarts", "uptime", "ready", "cpu", "rss", "peers_up", "peers_total",
         "last_exit",

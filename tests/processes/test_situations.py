@@ -276,7 +276,7 @@ def test_with_a_supervisor_that_is_stopped(arguments: list[str], stopped: Outsid
     status, said = give(arguments)
     assert status == 1
     assert "did not answer within 0.02 s" in said
-    assert "blacklist" in arguments or said.endswith(f"; it is stopped, kill -CONT {stopped.pid} lets it go on\n")
+    assert said.endswith(f"; it is stopped, kill -CONT {stopped.pid} lets it go on\n")
 
 
 def test_changes_are_told_slot_by_slot(
@@ -356,6 +356,20 @@ def test_who_does_not_wait_any_longer_is_told_that_it_goes_on(
     monkeypatch.setattr(client.Client, "restart", interrupted)
     assert execute(["restart", "a"]) == 130
     assert capsys.readouterr().err == "\nsupervise: the restart goes on without being waited for\n"
+
+
+def test_ctrl_c_is_how_following_events_ends(
+    mesh: OutsideMesh, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of(mesh, monkeypatch)
+
+    def interrupted(self: object) -> Iterator[object]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("meshvisor.supervisor.following.Following.__iter__", interrupted)
+    assert execute(["events", "-f", "-n", "1"]) == 0
+    captured = capsys.readouterr()
+    assert (captured.out.count("\n"), captured.err) == (1, "")
 
 
 # What the shell completes.

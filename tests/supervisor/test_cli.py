@@ -95,7 +95,8 @@ def test_finding_a_mesh_needs_a_file_or_a_name(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["restrat"], "No such command"),
+        (["restrat"], "No such command 'restrat' (did you mean \"restart\"?)"),
+        (["xyzzy"], "No such command 'xyzzy'"),
         (["status", "--nme", "x"], "No such option"),
         (["status", "-f", "a", "--name", "b"], "give one of them"),
         (["status", "--name", "../etc"], "the name of a mesh must be"),

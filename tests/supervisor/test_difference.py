@@ -127,6 +127,7 @@ def test_steps_read_well() -> None:
             Step("counter-1", "stopped", 3, 1.25),
             Step("counter-1", "stopped", 3, None),
             Step("counter-1", "failed", 3, 0.2),
+            Step("counter-1", "ready", 5, 0.05, is_back=True),
         )
     ] == [
         "counter-1 is ready (incarnation 3, 41 ms)",
@@ -134,6 +135,7 @@ def test_steps_read_well() -> None:
         "counter-1 is stopped (1.2 s)",
         "counter-1 was stopped already",
         "counter-1 has failed (200 ms)",
+        "counter-1 is what it was before (incarnation 5, 50 ms)",
     ]
 
 

@@ -149,6 +149,14 @@ def test_who_does_not_wait_is_told_only_that_it_has_begun() -> None:
     assert on_desk(work).supervisor.asked == [("restart", "a", False)]
 
 
+def test_a_failure_that_nobody_waits_for_is_noted() -> None:
+    async def work(desk: Desk) -> None:
+        assert await desk.carry_out(Start(("bad",), wait=False)) == [Accepted()]
+        await desk.carry_out(Start(("bad",)))
+
+    assert on_desk(work).notes == ["the start failed: bad did not become ready: exit status 3"]
+
+
 def test_they_begin_in_the_order_in_which_they_were_asked_for() -> None:
     async def work(desk: Desk) -> None:
         desk.supervisor.hold()

@@ -38,6 +38,16 @@ def test_what_happens_to_others_is_not_told() -> None:
     assert (told, progress.steps([])) == ([], ())
 
 
+def test_a_slot_that_goes_back_is_not_told_as_one_that_has_been_changed() -> None:
+    told: list[Step] = []
+    progress = Progress({"a"}.__contains__, told.append, 1.0)
+    progress.heard(event("slot-stopping", "a", 1), 1.0)
+    progress.heard(Event(1.0, "slot-exited", "a", 2, {"trial": True}), 1.5)
+    progress.heard(event("slot-ready", "a", 3), 2.0)
+    progress.heard(event("slot-ready", "a", 4), 3.0)
+    assert told == [Step("a", "ready", 3, 1.0, is_back=True), Step("a", "ready", 4, 2.0)]
+
+
 def test_what_had_begun_before_counts_from_the_change_on() -> None:
     progress = Progress({"a"}.__contains__, lambda step: None, 1.0)
     progress.heard(event("slot-stopped", "a"), 3.0)

@@ -215,6 +215,23 @@ def test_a_job_that_ends_while_its_successor_is_prepared_is_started_as_any_that_
     play(stage, story)
 
 
+def test_what_is_stopped_before_its_turn_in_a_roll_stays_down_and_what_was_stopped_before_the_roll_does_not() -> None:
+    stage = Stage(node("a", replicas=2))
+
+    async def story() -> None:
+        roll = asyncio.create_task(stage.supervisor.restart("a"))
+        await asyncio.sleep(0.01)
+        await stage.supervisor.stop("a-1")
+        with pytest.raises(SupervisorError, match="a-1 was not replaced: it was stopped"):
+            await roll
+        assert stage.states == {"a-0": "ready", "a-1": "stopped"}
+        assert incarnations(stage) == {"a-0": 2, "a-1": 1}
+        await stage.supervisor.restart("a")
+        assert stage.states == {"a-0": "ready", "a-1": "ready"}
+
+    play(stage, story)
+
+
 @pytest.mark.parametrize("after", [0.01, 0.04, 0.09], ids=["prepares", "hands over", "starts"])
 def test_what_is_stopped_in_the_middle_of_a_roll_stays_down(after: float) -> None:
     stage = Stage(node("a", replicas=2))

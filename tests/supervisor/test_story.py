@@ -154,6 +154,11 @@ def test_of_output_that_begins_within_the_traceback_what_is_no_traceback_is_left
     assert "Output  goodbye\n" in story
 
 
+def test_of_a_very_long_line_of_output_the_beginning_is_enough() -> None:
+    story = tell(msgspec.structs.replace(CRASH, tail=("x" * 500, "y" * 20_500)), 1_000_181.0)
+    assert f"Output  {'x' * 500}\n        {'y' * 500}... (20,000 more characters; see supervise logs)\n" in story
+
+
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [

@@ -78,8 +78,8 @@ def seen(
 ) -> tuple[Facts, Matrix]:
     """Return what is to be seen of a mesh that was looked at twice, a second apart."""
     observer = Observer("demo")
-    observer.links(MeshLinks("demo", 9, 1.0, tuple(node(one.name, incarnation=one.incarnation) for one in nodes)), 0.0)
-    observer.links(MeshLinks("demo", 9, 1.0, nodes), 1.0)
+    observer.links(MeshLinks("demo", 9, 0.0, tuple(node(one.name, incarnation=one.incarnation) for one in nodes)))
+    observer.links(MeshLinks("demo", 9, 1.0, nodes))
     observer.status(MeshStatus("demo", 9, MeshState.RUNNING, 3725.0, workers), 1.0)
     observer.incidents(incidents)
     return observer.facts(1.0, NOW), matrix_of(MeshLinks("demo", 9, 1.0, nodes))

@@ -7,8 +7,8 @@ from meshvisor.supervisor.snapshot import Answer, MeshLinks, MeshState, MeshStat
 from meshvisor.supervisor.top.facts import Observer, buckets
 
 
-def links(carried: int, incarnation: int = 1, answer: Answer = Answer.FRESH) -> MeshLinks:
-    return MeshLinks("demo", 9, 1.0, (node("a", carried=carried, incarnation=incarnation, answer=answer),))
+def links(at: float, carried: int, incarnation: int = 1, answer: Answer = Answer.FRESH, pid: int = 9) -> MeshLinks:
+    return MeshLinks("demo", pid, at, (node("a", carried=carried, incarnation=incarnation, answer=answer),))
 
 
 def status(pid: int = 9, slot_pid: int | None = 100) -> MeshStatus:
@@ -23,23 +23,26 @@ def test_nothing_is_known_before_the_first_answer() -> None:
 @pytest.mark.parametrize(
     ("answers", "rates"),
     [
-        ([(0.0, links(0))], (None, None)),
-        ([(0.0, links(0)), (2.0, links(100))], (100.0, 50.0)),
-        ([(0.0, links(100)), (2.0, links(0, incarnation=2))], (None, None)),
-        ([(0.0, links(100)), (2.0, links(50))], (None, None)),
-        ([(0.0, links(0)), (0.0, links(100))], (None, None)),
-        ([(0.0, links(0)), (1.0, links(100)), (2.0, links(100))], (0.0, 0.0)),
-        ([(0.0, links(0, answer=Answer.SILENT)), (1.0, links(100))], (None, None)),
-        ([(0.0, links(0)), (1.0, links(0, answer=Answer.SILENT)), (2.0, links(100))], (100.0, 50.0)),
-        ([(0.0, links(0)), (1.0, links(0, answer=Answer.SILENT))], (None, None)),
+        ([links(0.0, 0)], (None, None)),
+        ([links(0.0, 0), links(2.0, 100)], (100.0, 50.0)),
+        ([links(0.0, 100), links(2.0, 0, incarnation=2)], (None, None)),
+        ([links(0.0, 100), links(2.0, 50)], (None, None)),
+        ([links(0.0, 0), links(0.0, 100)], (None, None)),
+        ([links(0.0, 0), links(1.0, 100), links(2.0, 100)], (0.0, 0.0)),
+        ([links(0.0, 0), links(1.0, 100, pid=10)], (None, None)),
+        ([links(0.0, 0), links(1.0, 100), links(1.001, 101)], (200.0, 100.0)),
+        ([links(0.0, 0), links(1.0, 100), links(1.001, 101), links(2.0, 150)], (100.0, 50.0)),
+        ([links(0.0, 0, answer=Answer.SILENT), links(1.0, 100)], (None, None)),
+        ([links(0.0, 0), links(1.0, 0, answer=Answer.SILENT), links(2.0, 100)], (100.0, 50.0)),
+        ([links(0.0, 0), links(1.0, 0, answer=Answer.SILENT)], (None, None)),
     ],
 )
 def test_rates_are_between_two_answers_of_one_life(
-    answers: list[tuple[float, MeshLinks]], rates: tuple[float | None, float | None]
+    answers: list[MeshLinks], rates: tuple[float | None, float | None]
 ) -> None:
     observer = Observer("demo")
-    for at, answer in answers:
-        observer.links(answer, at)
+    for answer in answers:
+        observer.links(answer)
     observer.status(status(), 2.0)
     (slot,) = observer.facts(2.0, NOW).slots
     assert (slot.received, slot.sent) == rates
@@ -51,7 +54,7 @@ def test_rates_are_between_two_answers_of_one_life(
 def test_another_supervisor_is_another_mesh() -> None:
     observer = Observer("demo")
     observer.status(status(), 1.0)
-    observer.links(links(0), 1.0)
+    observer.links(links(1.0, 0))
     observer.gone()
     assert observer.facts(4.0, NOW).is_gone
     assert observer.facts(4.0, NOW).silent_for == 3.0
