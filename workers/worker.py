@@ -31,7 +31,7 @@ class Worker:
 
     A worker that counts words for others::
 
-        from meshvisor import Message, PeerLeft, PeerLost, Worker, every, rpc
+        from meshvisor import Message, Peer, PeerLeft, PeerLost, Worker, every, rpc
 
         class Counter(Worker):
             async def on_start(self) -> None:
