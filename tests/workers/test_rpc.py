@@ -217,7 +217,8 @@ def test_a_method_takes_the_instance_first() -> None:
 
     def none() -> None: ...
 
-    for method in (rpc(none), staticmethod(rpc(get)), rpc(staticmethod(get)), classmethod(rpc(get))):
+    wrap: Any = classmethod
+    for method in (rpc(none), staticmethod(rpc(get)), rpc(staticmethod(get)), wrap(rpc(get))):
         with pytest.raises(
             TypeError, match=r"Bad.get is an @rpc method and must take the instance first: def get\(self"
         ):
