@@ -50,7 +50,7 @@ from .plugin_keeper import Keeper
 from .plugin_mesh import Embedding
 from .plugin_news import PluginEvent, PluginStatus
 from .plugin_node import check_offer
-from .plugin_spec import HOST, PluginSpec, Sources, configurer
+from .plugin_spec import HOST, PluginSpec, Sources, check_specs, configurer
 
 T = TypeVar("T")
 
@@ -141,6 +141,7 @@ class PluginHost:
             check_offer(offer)
         except TypeError as error:
             raise ConfigError("", [Fault(0, "offer", str(error))]) from None
+        check_specs(plugins, default)
         sources = Sources(
             dict(plugins or {}), Path(folder).absolute() if folder is not None else None, group, default or PluginSpec()
         )
