@@ -270,9 +270,12 @@ class Caller:
                 link.post(frame)
             else:
                 link.post_together(frame)
-        except (PeerLost, PeerLeft, LinkClosed, ValueError):
+        except (PeerLost, PeerLeft, LinkClosed):
             table.take(number)
             raise
+        except ValueError as error:
+            table.take(number)
+            raise ValueError(f"the arguments of {asked[0]}.{asked[1]} cannot be sent: {error}") from None
         if deadline < self._alarm_at:
             self._arm(deadline)
         return number, future

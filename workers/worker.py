@@ -171,6 +171,7 @@ class Worker:
             UnknownPeer: If there is no such node or group.
             PeerUnavailable: If it is stopped, failed or parked.
             SendTimeout: If the message was not accepted in time; it will not be sent.
+            TypeError, ValueError: If ``body`` is no buffer, or has more than 64 MiB.
         """
         return await self._of_mesh.send(target, body, key, timeout)
 
@@ -199,7 +200,8 @@ class Worker:
             target: A node's name, or a group's, as in ``send``.
             method: The method's name.
             *args: Its arguments by position. Arrays, and buffers of 64 KiB or more, are not copied on their way: they
-                must not be changed before the call has ended.
+                must not be changed before the call has ended. One may have 64 MiB, all of them together 256 MiB, and
+                so may those of a result; everything else together 64 MiB.
             key: As in ``send``.
             timeout: How long to wait for the result, in seconds (None: for ever). Then the method is cancelled, or if
                 it had not begun it never does.

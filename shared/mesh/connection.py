@@ -190,7 +190,8 @@ class ConnectionHandle:
             view = view_of(body)
             body = view if view.ndim == 1 and view.itemsize == 1 else view.cast("B")
         if len(body) > self._max_message:
-            raise ValueError(f"a message of {len(body)} bytes is longer than max_message ({self._max_message} bytes)")
+            limit = f"max_message ({self._max_message} bytes)"
+            raise ValueError(f"a message of {len(body)} bytes is longer than {limit}; send it in parts")
         return body
 
     def _check_may_send(self) -> None:

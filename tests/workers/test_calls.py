@@ -167,6 +167,8 @@ def test_arguments_that_cannot_be_sent_are_refused_on_the_spot(in_town: InTown) 
                 await call("service", "add", 1, wrong)
         with pytest.raises(TypeError, match=r"argument 'y' of service\.add cannot be sent: .* type object is unsupp"):
             await call("service", "add", 1, y=[object()])
+        with pytest.raises(ValueError, match=r"the arguments of service\.add cannot be sent: .* send it in parts"):
+            await call("service", "add", bytes(65 * 1024 * 1024))
         with pytest.raises(TypeError, match="must be given by its name, a str, not as 7"):
             await call("service", 7)
         with pytest.raises(ValueError, match=r"timeout must be a number of seconds, .* not '2s'"):
