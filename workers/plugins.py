@@ -105,7 +105,8 @@ class PluginHost:
         plugins: By name, what is to run: a ``PluginSpec``, or just the class as ``module:Class``. A name without a
             class is looked for in ``folder`` and under ``group``; what is found there and not named here runs, too,
             by what ``default`` says.
-        folder: A folder of plugins; ``workers.plugin_finder`` tells what is one. Nothing in it is executed here.
+        folder: A folder of plugins; ``meshvisor.workers.plugin_finder`` tells what is one. Nothing in it is
+            executed here.
         group: The group of entry points (``meshvisor.plugins``) under which installed packages declare plugins.
         default: How those run that are found.
         offer: An object whose ``@rpc`` methods plugins may call, as those of the node ``host``. They run on the loop

@@ -233,6 +233,18 @@ def test_a_connection_that_cannot_be_written_is_given_up_though_reading_goes_on(
     in_mesh(scenario, seed=seed, chaos=ChaosOptions(write_failure=0.01))
 
 
+def test_what_cannot_be_a_worker_is_refused_with_a_sentence() -> None:
+    async def scenario(mesh: LocalMesh) -> None:
+        with pytest.raises(ValueError, match=r"the name of a worker must be a lower-case letter .* not 'The Sink'"):
+            mesh.add("The Sink", Sink)
+        with pytest.raises(ValueError, match="replicas must be 0 or more, not -1"):
+            mesh.add("sink", Sink, replicas=-1)
+        with pytest.raises(TypeError, match=r"'app:Sink' is not a subclass of meshvisor\.Worker"):
+            mesh.add("sink", "app:Sink")  # type: ignore[arg-type]  # that it is refused is the point
+
+    in_mesh(scenario)
+
+
 class Broken(Worker):
     async def run(self) -> None:
         await asyncio.sleep(1.0)
