@@ -25,6 +25,7 @@ Reading order, from what decides to what acts:
     directory, leftovers            one supervisor per mesh, and nothing left of the one before
     surroundings                    what all lives of a mesh share
     life, slot, teller              one incarnation; one slot and its state machine; what it tells the others
+      turnstile                     and why a hundred deaths at once hold nobody up
       candidate                     one that prepares itself beside another
     fleet, limit, conductor         all slots: in order, against the restart limit, started and stopped
     renewal, changeover             what an operator changes: the code, the slots, the configuration

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -84,6 +85,7 @@ class _Foreground:
 
     async def _supervise(self) -> int:
         await self._supervisor.start_all()
+        gc.freeze()  # what is there by now stays, and a collector that looks at it again and again delays everybody
         self._is_started = True
         self._obey()
         control = ControlServer(self._supervisor, self._operations, self._feed, self._supervisor.directory)

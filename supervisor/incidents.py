@@ -15,7 +15,6 @@ import msgspec
 
 from ..shared.errors import SupervisorError
 from .event import Event
-from .machine import Machine
 from .rotation import RotatedFile
 from .snapshot import ExitCause
 
@@ -45,6 +44,20 @@ class PastEnd(msgspec.Struct, frozen=True):
     at: float
     cause: ExitCause
     uptime: float
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """What the machine was like: its ``load`` in the last minute, the ``cores`` that we may use, bytes of memory."""
+
+    load: float
+    cores: int
+    free: int
+    memory: int
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it had more to run than cores, twice over, or less than a tenth of its memory left."""
+        return self.load > 2 * self.cores or self.free < self.memory / 10
 
 
 class Incident(msgspec.Struct, frozen=True, kw_only=True):

@@ -402,7 +402,7 @@ class Life:
 
     def _died(self) -> None:
         process = self._process
-        if process is None or (exit := reap(process.pid, process.pidfd)) is None:
+        if process is None or not self._run.deaths.lets_in() or (exit := reap(process.pid, process.pidfd)) is None:
             return
         if self._run.guard is not None:
             self._run.guard.forget(process.pid)

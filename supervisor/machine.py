@@ -4,22 +4,9 @@ from __future__ import annotations
 
 import os
 
-import msgspec
 import psutil
 
-
-class Machine(msgspec.Struct, frozen=True):
-    """``load`` is that of the last minute, ``cores`` how many this process may use, ``free`` and ``memory`` bytes."""
-
-    load: float
-    cores: int
-    free: int
-    memory: int
-
-    @property
-    def is_short(self) -> bool:
-        """Whether it had more to run than cores, twice over, or less than a tenth of its memory left."""
-        return self.load > 2 * self.cores or self.free < self.memory / 10
+from .incidents import Machine
 
 
 def look() -> Machine | None:

@@ -45,7 +45,7 @@ class ExitCause(StrEnum):
     STOPPED = "stopped"  # because we asked it to, however long that took
 
 
-class LastExit(msgspec.Struct, frozen=True):
+class LastExit(msgspec.Struct, frozen=True, gc=False):
     """The latest end of a slot's process. ``at`` is in Unix seconds, ``uptime`` in seconds, ``signal`` is a name."""
 
     cause: ExitCause
@@ -55,7 +55,7 @@ class LastExit(msgspec.Struct, frozen=True):
     uptime: float
 
 
-class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One slot. ``uptime`` is in seconds and ``cpu`` in percent of one core, ``rss`` in bytes; 0 without a process.
 
     ``next_try`` is in seconds from now, and there only while the slot is parked.

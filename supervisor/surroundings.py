@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..shared.config.model import MeshConfig
@@ -24,6 +24,7 @@ from .nursery import Nursery
 from .reserve import Reserve
 from .snapshot import ExitCause
 from .tables import Tables
+from .turnstile import Turnstile
 
 
 @dataclass(slots=True)
@@ -56,6 +57,7 @@ class MeshRun:
     ended: Callable[[str, Ending], Ending]
     changed: Callable[[], None]
     buried: Callable[[str, int, int], None]
+    deaths: Turnstile = field(default_factory=Turnstile)
 
 
 Reported = Callable[[LinkReport], None]

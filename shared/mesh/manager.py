@@ -185,20 +185,27 @@ class ConnectionManager:
     async def disconnect(self) -> None:
         """Drain, say goodbye and end the link; ``connect`` begins a new session."""
         async with self._ending:
-            await self._end_link()
-            if self.state is not _State.CLOSED:
-                self._to(_State.DISCONNECTED, _Cause.MANUAL, "disconnect was called")
+            try:
+                await self._end_link()
+            finally:  # whoever cancels this once it has begun to part gets no half of a link
+                if self._keeper is None and self.state is not _State.CLOSED:
+                    self._drop_link()
+                    self._to(_State.DISCONNECTED, _Cause.MANUAL, "disconnect was called")
 
     async def close(self) -> None:
         """Disconnect for good; no task and no socket is left when this returns."""
         async with self._ending:
-            await self._end_link()
-            if self._monitor is not None:
-                self._monitor.close()
-            if self._unsubscribe is not None:
-                self._unsubscribe()
-                self._unsubscribe = None
-            self._to(_State.CLOSED, _Cause.DISPOSAL, "close was called")
+            try:
+                await self._end_link()
+            finally:
+                self._dismiss_keeper()
+                self._drop_link()
+                if self._monitor is not None:
+                    self._monitor.close()
+                if self._unsubscribe is not None:
+                    self._unsubscribe()
+                    self._unsubscribe = None
+                self._to(_State.CLOSED, _Cause.DISPOSAL, "close was called")
 
     def network_changed(self, evidence: str) -> None:
         """The machine's network changed: ask the peer, or dial it, at once instead of at the next heartbeat or try."""
@@ -433,9 +440,20 @@ class ConnectionManager:
         await self._stop_keeping()
         if self._link is not None:
             await self._link.part(_PARTING)
+        self._drop_link()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
+
+    def _drop_link(self) -> None:
         if self._link is not None:
             self._finish(self._link, LinkClosed(self._link.node_id))
-        await asyncio.gather(*self._retiring, return_exceptions=True)
+
+    def _dismiss_keeper(self) -> None:
+        """Let the keeper look for nothing any more, and end by itself."""
+        self._end_switch()
+        if self._keeper is not None:
+            self._keeper.cancel()
+            self._retire(self._keeper)
+            self._keeper = None
 
     async def _stop_keeping(self) -> None:
         keeper, self._keeper = self._keeper, None
@@ -517,11 +535,7 @@ class ConnectionManager:
 
     def link_left(self, handle: ConnectionHandle) -> None:
         """The peer said goodbye: nobody dials it until the application asks again."""
-        self._end_switch()
-        if self._keeper is not None:
-            self._keeper.cancel()
-            self._retire(self._keeper)
-            self._keeper = None
+        self._dismiss_keeper()
         self._finish(handle, PeerLeft(handle.node_id, handle.incarnation))
         self._to(_State.DISCONNECTED, _Cause.PEER_LEFT, f"{handle.node_id} left")
 

@@ -1,10 +1,7 @@
 """The code blocks of a Markdown page, each with its language, its line and what an invisible comment before it says.
 
-A comment of its own line directly before a block is a note to whoever runs the pages as tests, not to the reader::
-
-    <!-- with: shop, plugins -->     what the reader has already: the files of tests/docs/props/shop and .../plugins
-    <!-- anew -->                    in a folder of its own: what was shown before does not belong to it
-
+A comment of its own line directly before a block is a note to whoever runs the pages as tests, not to the reader:
+``<!-- with: shop -->`` begins a new folder, with what the reader has already: the files of ``tests/docs/props/shop``.
 A block whose first line is ``# NAME.py`` or ``# NAME.toml`` is that file.
 """
 
@@ -19,20 +16,19 @@ GUIDE = ROOT / ".github" / "guide"
 PAGES = (ROOT / "README.md", *sorted(GUIDE.glob("*.md")))
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_NOTE = re.compile(r"<!-- (with: (?P<props>[\w, -]+?)|(?P<anew>anew)) -->\n+\Z")
+_NOTE = re.compile(r"<!-- with: (\w+) -->\n+\Z")
 _FILE = re.compile(r"# ([\w/]+\.(?:py|toml))\n")
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One fenced block. ``line`` is that of its first line within; ``props`` are folders, ``file`` a name, or empty."""
+    """One fenced block. ``line`` is that of its first line within; ``props`` is the name of a folder, or empty."""
 
     page: Path
     line: int
     language: str
     text: str
-    props: tuple[str, ...] = ()
-    is_anew: bool = False
+    props: str = ""
 
     @property
     def file(self) -> str:
@@ -51,9 +47,8 @@ def blocks(page: Path) -> list[Block]:
     for match in _FENCE.finditer(text):
         before = text[: match.start()]
         note = _NOTE.search(before)
-        props = tuple(re.split(r", *", note["props"])) if note and note["props"] else ()
         line = before.count("\n") + 2
-        found.append(Block(page, line, match[1], match[2], props, bool(note and note["anew"])))
+        found.append(Block(page, line, match[1], match[2], note[1] if note else ""))
     return found
 
 

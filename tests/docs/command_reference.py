@@ -46,7 +46,7 @@ EXITS: dict[str, dict[int, str]] = {
         2: "mesh.toml has faults; nothing has changed",
         4: "no such mesh runs",
     },
-    "logs": {0: "shown", 2: "there is no such slot or worker"},
+    "logs": {0: "shown", 2: "there is no such slot or worker", 4: "by `--name`: no such mesh runs"},
     "events": _ASKING,
     "why": {0: "told", 2: "there is no such slot", 4: "with `--now`, or by `--name`: no such mesh runs"},
     "mesh": _ASKING,

@@ -1,10 +1,12 @@
 """Every code block of the README and of the guide does what a reader would expect: it runs, loads, or can be typed."""
 
+import re
+import shutil
 import socket
 from pathlib import Path
 
 import pytest
-from tests.docs.blocks import PAGES, ROOT, Block, anchors, blocks, commands, links
+from tests.docs.blocks import GUIDE, PAGES, ROOT, Block, anchors, blocks, commands, links
 from tests.docs.lines import check_command, inline
 from tests.docs.running import completed, folder_for_modules, is_whole, rehearse, run_program
 
@@ -33,10 +35,10 @@ def test_everything_that_a_page_shows_runs(page: str, folder: Path, monkeypatch:
 
 
 def parts(found: list[Block]) -> list[list[Block]]:
-    """Divide the blocks of a page where one begins anew."""
+    """Divide the blocks of a page where one begins in a new folder."""
     divided: list[list[Block]] = [[]]
     for block in found:
-        if block.is_anew or block.props:
+        if block.props:
             divided.append([])
         divided[-1].append(block)
     return divided
@@ -44,10 +46,8 @@ def parts(found: list[Block]) -> list[list[Block]]:
 
 def do(block: Block, place: Path) -> Path | None:
     """Do what a reader would with one block, in the folder ``place``; return the mesh.toml that it is, if it is one."""
-    for name in block.props:
-        for file in (PROPS / name).iterdir():
-            if file.is_file():
-                (place / file.name).write_bytes(file.read_bytes())
+    if block.props:
+        shutil.copytree(PROPS / block.props, place, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
     match block.language:
         case "toml":
             is_mesh = is_whole(block.text)
@@ -79,6 +79,13 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize("page", NAMES)
+def test_no_block_of_a_page_is_overlooked(page: str) -> None:
+    text = (ROOT / page).read_text()
+    assert text.count("```") == 2 * len(blocks(ROOT / page))
+    assert text.count("<!-- with:") == sum(bool(block.props) for block in blocks(ROOT / page))
+
+
+@pytest.mark.parametrize("page", NAMES)
 def test_every_command_in_the_text_of_a_page_exists(page: str) -> None:
     for line in inline((ROOT / page).read_text()):
         check_command(line)
@@ -92,3 +99,14 @@ def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
         assert there.exists(), f"there is no {target}"
         if anchor:
             assert anchor in anchors(there.read_text()), f"there is no {target}"
+
+
+def test_every_guarantee_names_tests_that_there_are() -> None:
+    text = (GUIDE / "guarantees.md").read_text()
+    proofs = re.findall(r"\[(test_\w+)\]\(([^)]+)\)", text)
+    missing = [name for name, file in proofs if f"def {name}(" not in (GUIDE / file).read_text()]
+    assert missing == []
+    promises = re.split(r"^(?=\*\*)", text, flags=re.MULTILINE)[1:]
+    assert [
+        promise for promise in promises if not re.search(r"^- (\[test_|`python -m tests)", promise, re.MULTILINE)
+    ] == []

@@ -360,6 +360,31 @@ def test_who_connects_while_another_gives_up_is_not_given_up_with_it() -> None:
     play(scenario)
 
 
+@pytest.mark.parametrize("turns", range(1, 8))
+@pytest.mark.parametrize("ending", ["disconnect", "close"])
+def test_an_ending_that_is_cancelled_leaves_no_half_of_a_link(ending: str, turns: int) -> None:
+    """The state stayed what it was, without anybody who would have changed it."""
+
+    async def scenario(way: Way) -> None:
+        async with way.host():
+            manager = way.manager(**QUICK)
+            await manager.connect()
+            task = asyncio.create_task(getattr(manager, ending)())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            if ending == "disconnect":
+                await manager.connect()
+                assert manager.state is ConnectionState.ESTABLISHED
+                await manager.close()
+            assert manager.state is ConnectionState.CLOSED
+            with pytest.raises(LinkClosed):
+                await manager.connect()
+
+    play(scenario)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_happens_in_whatever_order_the_table_holds_and_the_end_is_an_end(
     seed: int, caplog: pytest.LogCaptureFixture

@@ -67,7 +67,12 @@ class Program:
 
     @property
     def pids(self) -> list[int]:
-        return [int(line.split()[-1]) for line in self.lines if "pid" in line.split()]
+        """Those of the worker, of the command, of what that has started, and of what has escaped, in this order."""
+
+        def said(*words: str) -> list[int]:
+            return [int(line.split()[-1]) for line in self.lines if line.split()[:-1] == list(words)]
+
+        return [*said("pid", "worker"), *said("output", "command", "pid"), *said("output", "escape", "pid")]
 
     def end(self, number: int) -> None:
         self.process.send_signal(number)

@@ -9,8 +9,8 @@ import pytest
 
 from meshvisor.supervisor.cells import width
 from meshvisor.supervisor.frames import error_of, without_machinery
-from meshvisor.supervisor.incidents import Incident, Next, PastEnd
-from meshvisor.supervisor.machine import Machine, look
+from meshvisor.supervisor.incidents import Incident, Machine, Next, PastEnd
+from meshvisor.supervisor.machine import look
 from meshvisor.supervisor.snapshot import ExitCause, WorkerState, WorkerStatus
 from meshvisor.supervisor.story import Paper, no_incident, tell
 

@@ -296,9 +296,8 @@ class Trial:
 
     def meant(self, name: str) -> set[str]:
         staying = [slot for slot in self.stage.slots.values() if self.stage.supervisor._fleet.has(slot)]
-        names = {slot.name for slot in staying if name in (slot.name, slot.config.name)}
-        workers = {slot.name for slot in staying if slot.config.name == name}
-        return workers or names
+        slots = {slot.name for slot in staying if slot.name == name}
+        return slots or {slot.name for slot in staying if slot.config.name == name}
 
 
 def play(trial: Trial) -> None:
