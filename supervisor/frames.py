@@ -20,6 +20,14 @@ class Frame:
     is_machinery: bool = False
 
 
+def error_of(traceback: str) -> str:
+    """Return the line that says what was wrong: the last one, or for an ExceptionGroup the last one of its errors."""
+    lines = [
+        line for line in (line.rstrip().lstrip(" |") for line in traceback.splitlines()) if line and line[:2] != "+-"
+    ]
+    return lines[-1] if lines else ""
+
+
 def without_machinery(traceback: str) -> list[Frame]:
     """Return the lines of ``traceback``; where it ends in the depths of an event loop, their number only."""
     frames: list[Frame] = []

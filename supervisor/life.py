@@ -20,6 +20,7 @@ from . import spawn
 from .attendant import Attendant, Verdicts
 from .child import Exit
 from .confinement import Confinement
+from .frames import error_of
 from .identity import Identity
 from .lifeline import Lifeline
 from .logs import Capture, Output
@@ -82,7 +83,7 @@ class Life:
     @property
     def trouble(self) -> str:
         """Why it is not ready, or had to end, as far as known."""
-        return self._failure or self._blame or self.traceback.strip().rpartition("\n")[2]
+        return self._failure or self._blame or error_of(self.traceback)
 
     @property
     def complaint(self) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import inspect
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -42,7 +43,11 @@ class Blocking:
 
         Raises:
             RuntimeError: If the worker is at its end.
+            TypeError: If ``function`` is none, or ``async def``.
         """
+        if not callable(function) or inspect.iscoroutinefunction(function):
+            what = "`async def`: await it" if callable(function) else "none: pass it, and its arguments after it"
+            raise TypeError(f"run_blocking takes a plain function, and {function!r} is {what}")
         await self._room.acquire()
         try:
             if self._is_closed:

@@ -22,7 +22,7 @@ from ..shared.core.retry import RetryBudget
 from ..shared.core.session import Body
 from ..shared.errors import CallTimeout, LinkClosed, PeerLeft, PeerLost, RemoteError
 from .buffers import BYTES, UNSENDABLE, LargeBuffer, is_large, set_apart
-from .finder import Finder, Lives
+from .finder import Finder, Lives, check_timeout
 from .inbox import Link
 from .lane import CANCEL, REQUEST, Failed, Refused, Result, encode, encode_apart
 from .routing import Key
@@ -140,6 +140,8 @@ class Caller:
         retry: bool,
     ) -> Any:
         """Call ``method`` of the node or group ``target`` and return its result in plain types; see ``Worker.call``."""
+        if not isinstance(method, str):
+            raise TypeError(f"the method to call must be given by its name, a str, not as {method!r}")
         timeout, deadline = self._limit(timeout)
         if retry:
             self._retries.deposit(self._now())
@@ -181,8 +183,8 @@ class Caller:
         now = self._now()
         if timeout is None:
             timeout = math.inf
-        elif not timeout >= 0:
-            raise ValueError(f"timeout must be a number of seconds, 0 or more, or None, not {timeout!r}")
+        else:
+            check_timeout(timeout)
         made_for = errand.get()
         if made_for is not None and made_for.deadline < now + timeout:
             return max(0.0, made_for.deadline - now), made_for.deadline
@@ -268,9 +270,12 @@ class Caller:
                 link.post(frame)
             else:
                 link.post_together(frame)
-        except (PeerLost, PeerLeft, LinkClosed, ValueError):
+        except (PeerLost, PeerLeft, LinkClosed):
             table.take(number)
             raise
+        except ValueError as error:
+            table.take(number)
+            raise ValueError(f"the arguments of {asked[0]}.{asked[1]} cannot be sent: {error}") from None
         if deadline < self._alarm_at:
             self._arm(deadline)
         return number, future
@@ -313,7 +318,7 @@ def _frame(asked: _Asked, number: int, seconds: float | None) -> bytes | list[Bo
     Raises:
         TypeError: If the arguments hold something that cannot be sent.
     """
-    target, method, args, named = asked
+    _, method, args, named = asked
     try:
         for value in (*args, *named.values()) if named else args:
             if type(value) in BYTES and is_large(value):
@@ -324,9 +329,21 @@ def _frame(asked: _Asked, number: int, seconds: float | None) -> bytes | list[Bo
     except LargeBuffer:
         pass
     except UNSENDABLE as error:
-        raise TypeError(f"the arguments of {target}.{method} cannot be sent: {error}") from None
+        raise TypeError(_unsendable(asked, error)) from None
     try:
         apart = tuple(map(set_apart, args)), {name: set_apart(value) for name, value in named.items()}
         return encode_apart((REQUEST, number, method, seconds, *apart))
     except UNSENDABLE as error:
-        raise TypeError(f"the arguments of {target}.{method} cannot be sent: {error}") from None
+        raise TypeError(_unsendable(asked, error)) from None
+
+
+def _unsendable(asked: _Asked, error: Exception) -> str:
+    """Return why the arguments cannot be sent, and which one of them it is, if it is one alone."""
+    target, method, args, named = asked
+    for name, value in (*enumerate(args, 1), *named.items()):
+        try:
+            encode_apart((set_apart(value),))
+        except UNSENDABLE as cause:
+            which = repr(name) if isinstance(name, str) else str(name)
+            return f"argument {which} of {target}.{method} cannot be sent: {cause}"
+    return f"the arguments of {target}.{method} cannot be sent: {error}"

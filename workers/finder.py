@@ -156,3 +156,13 @@ class Finder:
             await waiter
         finally:
             del self._waiters[waiter]
+
+
+def check_timeout(timeout: float) -> None:
+    """Raise ValueError if that is no time to wait, such as ``"2s"``, NaN or less than 0."""
+    try:
+        is_time = timeout >= 0
+    except TypeError:
+        is_time = False
+    if not is_time:
+        raise ValueError(f"timeout must be a number of seconds, 0 or more, or None, not {timeout!r}")

@@ -130,7 +130,9 @@ def encode_apart(items: tuple[Any, ...]) -> list[Body]:
         return [frame]
     size = sum(len(part) for part in taking.parts)
     if size > LARGEST:
-        raise ValueError(f"{size} bytes of buffers are more than the {LARGEST} that one call may carry")
+        raise ValueError(
+            f"{size} bytes of buffers are more than the {LARGEST} that one call may carry; send them in parts"
+        )
     return [encode((PARTS, len(taking.parts))), *taking.parts, frame]
 
 

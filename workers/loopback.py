@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ..shared.core.frames import LARGE
-from ..shared.core.session import Body
+from ..shared.core.session import Body, view_of
 from ..shared.errors import LinkClosed, QueueFull, SendTimeout
 from .inbox import Link
 
@@ -104,7 +104,7 @@ class Loopback:
     def _has_room(self, body: bytes | bytearray | memoryview) -> bool:
         if self._is_closed:
             raise LinkClosed(self.node_id)
-        size = memoryview(body).nbytes
+        size = view_of(body).nbytes
         return not self._sizes or (len(self._sizes) < WINDOW_MESSAGES and self._held + size <= WINDOW_BYTES)
 
     def _deliver(self, body: bytes | bytearray | memoryview) -> int:

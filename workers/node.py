@@ -134,6 +134,8 @@ class Node:
 
     def stop(self, status: int = 0) -> None:
         """See ``Worker.stop``. The first end that is asked for counts, unless a worse one comes on the way."""
+        if not isinstance(status, int):
+            raise TypeError(f"stop takes an exit status, a number from 0 to 255, not {status!r}")
         self._conclude(Ending(status & 0xFF, Manner.STOP))
 
     def request_stop(self) -> None:

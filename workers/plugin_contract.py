@@ -95,7 +95,11 @@ class Contract:
             TypeError: If that is no interface.
         """
         if not isinstance(interface, type):
-            if isinstance(interface, str) or not all(isinstance(name, str) for name in interface):
+            if (
+                not isinstance(interface, Sequence)
+                or isinstance(interface, str)
+                or not all(isinstance(name, str) for name in interface)
+            ):
                 raise TypeError("must be a class with @rpc methods, or a list of the names of methods")
             return cls(versions, tuple(interface))
         methods = methods_of(interface)

@@ -115,6 +115,26 @@ class Sources:
         return _plan(name, spec if isinstance(spec, PluginSpec) else PluginSpec(spec), found.get(name), faults)
 
 
+def check_specs(plugins: object, default: object) -> None:
+    """Raise ConfigError if that is not what a host takes: plugins by name, and how those run that are found."""
+    faults = []
+    if plugins is not None and not isinstance(plugins, Mapping):
+        text = f"must be what is to run by its name, such as {{'thumbs': 'thumbnails:Thumbnails'}}, not {plugins!r}"
+        faults.append(Fault(0, "plugins", text))
+    for name, spec in plugins.items() if isinstance(plugins, Mapping) else ():
+        if not isinstance(spec, PluginSpec | str):
+            faults.append(
+                Fault(0, f"plugins.{name}", f"must be a PluginSpec, or a class as 'module:Class', not {spec!r}")
+            )
+    if isinstance(default, PluginSpec):
+        if default.source is not None:
+            faults.append(Fault(0, "default.source", "must not be given: it is found, and another one for each plugin"))
+    elif default is not None:
+        faults.append(Fault(0, "default", f"must be a PluginSpec, not {default!r}"))
+    if faults:
+        raise ConfigError("", faults)
+
+
 def configurer(name: str, **supervisor: Any) -> Callable[[Mapping[str, Plan]], MeshConfig]:
     """Return what makes the configuration of the mesh ``name`` for plugins; ``supervisor`` are keys of [supervisor].
 

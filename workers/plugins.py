@@ -50,7 +50,7 @@ from .plugin_keeper import Keeper
 from .plugin_mesh import Embedding
 from .plugin_news import PluginEvent, PluginStatus
 from .plugin_node import check_offer
-from .plugin_spec import HOST, PluginSpec, Sources, configurer
+from .plugin_spec import HOST, PluginSpec, Sources, check_specs, configurer
 
 T = TypeVar("T")
 
@@ -105,7 +105,8 @@ class PluginHost:
         plugins: By name, what is to run: a ``PluginSpec``, or just the class as ``module:Class``. A name without a
             class is looked for in ``folder`` and under ``group``; what is found there and not named here runs, too,
             by what ``default`` says.
-        folder: A folder of plugins; ``workers.plugin_finder`` tells what is one. Nothing in it is executed here.
+        folder: A folder of plugins; ``meshvisor.workers.plugin_finder`` tells what is one. Nothing in it is
+            executed here.
         group: The group of entry points (``meshvisor.plugins``) under which installed packages declare plugins.
         default: How those run that are found.
         offer: An object whose ``@rpc`` methods plugins may call, as those of the node ``host``. They run on the loop
@@ -141,6 +142,7 @@ class PluginHost:
             check_offer(offer)
         except TypeError as error:
             raise ConfigError("", [Fault(0, "offer", str(error))]) from None
+        check_specs(plugins, default)
         sources = Sources(
             dict(plugins or {}), Path(folder).absolute() if folder is not None else None, group, default or PluginSpec()
         )

@@ -136,9 +136,10 @@ class RpcMethod:
         self.function = function
         self.is_plain = not is_coroutine_function(function)
         signature = inspect.signature(function)
-        self._parameters = [
-            _checked(where, function, parameter) for parameter in list(signature.parameters.values())[1:]
-        ]
+        parameters = list(signature.parameters.values())
+        if not parameters or parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
+            raise TypeError(_without_instance(where, name))
+        self._parameters = [_checked(where, function, parameter) for parameter in parameters[1:]]
         self._by_name = {parameter.name: parameter for parameter in self._parameters if parameter.is_named}
         self._positional = [parameter for parameter in self._parameters if parameter.is_positional]
         self._exact: msgspec.msgpack.Decoder[tuple[Any, ...]] | None = None
@@ -216,8 +217,18 @@ def rpc_methods(cls: type) -> dict[str, RpcMethod]:
     Raises:
         TypeError: If one of them cannot be called from elsewhere.
     """
-    names = {name for base in cls.__mro__ for name, value in vars(base).items() if hasattr(value, _MARK)}
+    names = set()
+    for name, value in ((name, value) for base in cls.__mro__ for name, value in vars(base).items()):
+        is_bare = isinstance(value, (staticmethod, classmethod))
+        if hasattr(value, _MARK) or (is_bare and hasattr(value.__func__, _MARK)):
+            if is_bare:
+                raise TypeError(_without_instance(f"{cls.__qualname__}.{name}", name))
+            names.add(name)
     return {name: RpcMethod(cls.__qualname__, name, getattr(cls, name)) for name in sorted(names)}
+
+
+def _without_instance(where: str, name: str) -> str:
+    return f"{where} is an @rpc method and must take the instance first: def {name}(self, ...)"
 
 
 def suggestion(word: str, known: typing.Iterable[str]) -> str:

@@ -6,7 +6,7 @@ import asyncio
 
 from ..shared.errors import LinkClosed, PeerLeft, PeerLost, QueueFull, SendTimeout
 from .departure import answer
-from .finder import Finder
+from .finder import Finder, check_timeout
 from .inbox import Link
 from .loopback import Loopback
 from .routing import Key
@@ -26,6 +26,7 @@ class Sender:
     async def send(self, target: str, body: Body, key: Key | None, timeout: float | None) -> int:
         """See ``Worker.send``."""
         if timeout is not None:
+            check_timeout(timeout)
             try:
                 async with asyncio.timeout(timeout):
                     return await self.send(target, body, key, None)

@@ -45,6 +45,7 @@ from typing import Any, Self, TypeVar
 import msgspec
 
 from ..shared.config.model import MeshConfig, RestartPolicy, WorkerConfig, slot_names
+from ..shared.config.names import NAME, NAME_RULE
 from ..shared.control.lifeline import Failure, FromWorker, Listening, Ready
 from ..shared.core.message import Message
 from ..shared.core.roster import NodeRecord, NodeStatus
@@ -193,8 +194,15 @@ class LocalMesh:
         (the default here: a test likes to see the end of what ends), or ``always``.
 
         Raises:
-            ValueError: If there is a node of that name.
+            ValueError: If there is a node of that name, or can be none.
+            TypeError: If ``worker_class`` is no ``Worker``.
         """
+        if not NAME.fullmatch(name):
+            raise ValueError(f"the name of a worker {NAME_RULE}, not {name!r}")
+        if replicas < 0:
+            raise ValueError(f"replicas must be 0 or more, not {replicas}")
+        if not (isinstance(worker_class, type) and issubclass(worker_class, Worker)):
+            raise TypeError(f"{worker_class!r} is not a subclass of meshvisor.Worker")
         names = slot_names(name, replicas)
         for number, slot in enumerate(names):
             if slot in self._places:

@@ -66,13 +66,14 @@ def following(due: float, interval: float, now: float) -> float:
 
 
 def _seconds(interval: float | str) -> float:
-    if isinstance(interval, str):
+    value = interval
+    if isinstance(value, str):
         from ..shared.config.values import seconds  # Not loaded by workers that have no use for it.
 
         try:
-            interval = seconds(interval)
+            value = seconds(value)
         except ValueError:
-            interval = math.nan
-    if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not 0 < interval < math.inf:
+            value = math.nan
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         raise ValueError(f'@every takes seconds, or a duration such as "250ms" or "5m", more than 0; not {interval!r}')
-    return float(interval)
+    return float(value)

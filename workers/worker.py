@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-HOOKS = ("on_start", "run", "on_peer_up", "on_message", "on_peer_down", "on_stop")
+HOOKS = {
+    "on_start": "self",
+    "run": "self",
+    "on_peer_up": "self, peer",
+    "on_message": "self, message",
+    "on_peer_down": "self, peer, reason",
+    "on_stop": "self",
+}
 _ATTRIBUTES = ("name", "settings", "peers", "incarnation")
 _METHODS = ("send", "broadcast", "call", "run_blocking", "stop")
 
@@ -31,7 +38,7 @@ class Worker:
 
     A worker that counts words for others::
 
-        from meshvisor import Message, PeerLeft, PeerLost, Worker, every, rpc
+        from meshvisor import Message, Peer, PeerLeft, PeerLost, Worker, every, rpc
 
         class Counter(Worker):
             async def on_start(self) -> None:
@@ -115,16 +122,16 @@ class Worker:
         for name in _ATTRIBUTES:
             if name in vars(cls):
                 raise TypeError(f"{cls.__qualname__}.{name} would hide the worker's own {name}; choose another name")
-        for name in HOOKS:
-            hook = vars(cls).get(name)
-            if inspect.isfunction(hook) and not is_coroutine_function(hook):
-                raise TypeError(f"{cls.__qualname__}.{name} must be `async def` (and not a generator)")
         methods = rpc_methods(cls)
         marked = timers(cls)
         for name in (*HOOKS, *_METHODS):
             if name in methods or name in marked:
                 what = "an @rpc method" if name in methods else "run by @every"
                 raise TypeError(f"{cls.__qualname__}.{name} cannot be {what}: the name is taken")
+        for name, takes in HOOKS.items():
+            hook = vars(cls).get(name)
+            if inspect.isfunction(hook):
+                _check_hook(f"{cls.__qualname__}.{name}", hook, takes)
         cls._rpc_methods = methods
         cls._timers = marked
 
@@ -171,6 +178,7 @@ class Worker:
             UnknownPeer: If there is no such node or group.
             PeerUnavailable: If it is stopped, failed or parked.
             SendTimeout: If the message was not accepted in time; it will not be sent.
+            TypeError, ValueError: If ``body`` is no buffer, or has more than 64 MiB.
         """
         return await self._of_mesh.send(target, body, key, timeout)
 
@@ -199,7 +207,8 @@ class Worker:
             target: A node's name, or a group's, as in ``send``.
             method: The method's name.
             *args: Its arguments by position. Arrays, and buffers of 64 KiB or more, are not copied on their way: they
-                must not be changed before the call has ended.
+                must not be changed before the call has ended. One may have 64 MiB, all of them together 256 MiB, and
+                so may those of a result; everything else together 64 MiB.
             key: As in ``send``.
             timeout: How long to wait for the result, in seconds (None: for ever). Then the method is cancelled, or if
                 it had not begun it never does.
@@ -257,6 +266,15 @@ class Worker:
             name = type(self).__name__
             raise RuntimeError(f"this {name} is not part of a mesh: the supervisor makes workers, not the program")
         return self._node
+
+
+def _check_hook(where: str, hook: Callable[..., Any], takes: str) -> None:
+    if not is_coroutine_function(hook):
+        raise TypeError(f"{where} must be `async def` (and not a generator)")
+    try:
+        inspect.signature(hook).bind(*takes.split())
+    except TypeError:
+        raise TypeError(f"{where} is called as a hook, and must take ({takes})") from None
 
 
 def make_worker(cls: type[Worker], node: Node) -> Worker:

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from .shared.transport.tcp import TcpTransportAdapter as TcpTransportAdapter
     from .shared.transport.unix import UnixTransportAdapter as UnixTransportAdapter
     from .supervisor.supervisor import Supervisor as Supervisor
+    from .workers.peers import Peer as Peer
     from .workers.plugin_news import PluginEvent as PluginEvent
     from .workers.plugin_news import PluginNews as PluginNews
     from .workers.plugin_news import PluginStatus as PluginStatus
@@ -115,6 +116,7 @@ _NAMES = {
     "shared.transport.tcp": ["TcpTransportAdapter"],
     "shared.transport.unix": ["UnixTransportAdapter"],
     "supervisor.supervisor": ["Supervisor"],
+    "workers.peers": ["Peer"],
     "workers.plugin_news": ["PluginEvent", "PluginNews", "PluginStatus"],
     "workers.plugin_spec": ["PluginSpec"],
     "workers.plugins": ["AsyncPlugins", "PluginHost"],

@@ -36,6 +36,15 @@ LONGEST_BATCH = BATCH_BYTES + LARGE + 5 * BATCH_MESSAGES
 Body = bytes | bytearray | memoryview
 
 
+def view_of(body: object) -> memoryview:
+    """Return a view of what is to be sent; raises TypeError, in words for whoever sends it, if that is no buffer."""
+    try:
+        return memoryview(body)  # type: ignore[arg-type]  # whether it is one is the question
+    except TypeError:
+        what = "a str; encode it" if isinstance(body, str) else f"a {type(body).__name__}"
+        raise TypeError(f"a message must be bytes or another buffer, and not {what}") from None
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How much may be accepted and not yet acknowledged: messages, and bytes (a larger message goes alone)."""

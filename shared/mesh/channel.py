@@ -23,6 +23,9 @@ SCRATCH = 256 * 1024
 
 _READS_PER_TURN = 4
 
+_LAST_WORDS = 0.1
+"""Seconds that the reader has after a write failed: it usually finds the same end, after what the peer still said."""
+
 
 class ChannelOwner(Protocol):
     """Whoever a channel reports to."""
@@ -54,6 +57,8 @@ class Channel:
         self._reader = FrameReader(kinds, limit)
         self._scratch = scratch
         self._closed = False
+        self._loop = asyncio.get_running_loop()
+        self._last_words: asyncio.TimerHandle | None = None
 
     def write(self, buffers: Sequence[Body]) -> None:
         """Hand ``buffers`` over; afterwards ``is_blocked`` tells whether to wait for ``channel_writable``."""
@@ -69,6 +74,8 @@ class Channel:
     def close(self) -> None:
         """Stop, and close the stream; nothing is reported any more."""
         self._closed = True
+        if self._last_words is not None:
+            self._last_words.cancel()
         self._stream.close()
 
     @property
@@ -91,6 +98,11 @@ class Channel:
         if not self._closed:
             self._owner.channel_lost(self, reason, broken=broken)
 
+    def _cannot_write(self, error: OSError) -> None:
+        """End soon, even if reading goes on as if nothing were: a way that is open in one direction is no way."""
+        if self._last_words is None and not self._closed:
+            self._last_words = self._loop.call_later(_LAST_WORDS, self._lost, error.strerror or str(error))
+
 
 class SocketChannel(Channel):
     """A channel over a non-blocking socket."""
@@ -100,7 +112,6 @@ class SocketChannel(Channel):
     ) -> None:
         super().__init__(stream, owner, kinds, limit, scratch)
         self._socket = cast(HasSocket, stream).socket
-        self._loop = asyncio.get_running_loop()
         self._backlog: deque[memoryview] = deque()
 
     def start(self) -> None:
@@ -145,9 +156,9 @@ class SocketChannel(Channel):
                 sent = self._socket.sendmsg(buffers)
             except (BlockingIOError, InterruptedError):
                 pass
-            except OSError:
-                # The reader finds the same end, after whatever the peer still said.
-                return
+            except OSError as error:
+                self.is_blocked = True  # for good: nothing may go out after a gap
+                self._cannot_write(error)
             self.bytes_out += sent
         self._keep(buffers, sent)
 
@@ -169,8 +180,9 @@ class SocketChannel(Channel):
             sent = self._socket.sendmsg(list(backlog)[:512])
         except (BlockingIOError, InterruptedError):
             return
-        except OSError:
+        except OSError as error:
             self._loop.remove_writer(self._socket.fileno())
+            self._cannot_write(error)
             return
         self.bytes_out += sent
         while sent and backlog:
@@ -231,8 +243,9 @@ class StreamChannel(Channel):
             if data:
                 try:
                     await self._stream.write(data)
-                except OSError:
-                    return  # the reader finds the same end, after whatever the peer still said
+                except OSError as error:
+                    self._cannot_write(error)
+                    return
                 self.bytes_out += len(data)
             if not self._outgoing:
                 self.is_blocked = False

@@ -14,7 +14,7 @@ from ..core.link import Link
 from ..core.liveness import Health, Heartbeat
 from ..core.message import Message
 from ..core.retry import Dice
-from ..core.session import Body, Limits
+from ..core.session import Body, Limits, view_of
 from ..errors import LinkClosed, PeerLeft, PeerLost, QueueFull, SendTimeout
 from ..metrics import Traffic
 from ..transport.base import TransportConnection
@@ -187,10 +187,11 @@ class ConnectionHandle:
 
     def _checked(self, body: Body) -> Body:
         if not isinstance(body, (bytes, bytearray)):
-            view = memoryview(body)
+            view = view_of(body)
             body = view if view.ndim == 1 and view.itemsize == 1 else view.cast("B")
         if len(body) > self._max_message:
-            raise ValueError(f"a message of {len(body)} bytes is longer than max_message ({self._max_message} bytes)")
+            limit = f"max_message ({self._max_message} bytes)"
+            raise ValueError(f"a message of {len(body)} bytes is longer than {limit}; send it in parts")
         return body
 
     def _check_may_send(self) -> None:

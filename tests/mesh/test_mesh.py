@@ -381,6 +381,18 @@ def test_the_calls_lane_is_not_held_back_by_a_full_window(play: Play) -> None:
     play(scenario)
 
 
+def test_a_message_that_is_no_buffer_is_refused_with_a_sentence(play: Play) -> None:
+    async def scenario(fleet: Fleet) -> None:
+        a, _ = await fleet.start("a", "b")
+        link = await a.mesh.wait_link("b")
+        with pytest.raises(TypeError, match="a message must be bytes or another buffer, and not a str; encode it"):
+            await link.send("text")  # type: ignore[arg-type]  # that it is refused is the point
+        with pytest.raises(TypeError, match="and not a dict"):
+            link.send_nowait({})  # type: ignore[arg-type]
+
+    play(scenario)
+
+
 def test_what_is_posted_together_arrives_in_order_and_its_being_taken_is_told_once(play: Play) -> None:
     async def scenario(fleet: Fleet) -> None:
         a, b = await fleet.start("a", "b")

@@ -1,13 +1,14 @@
 """How an incident is told."""
 
 import time
+import traceback
 from collections.abc import Iterator
 
 import msgspec
 import pytest
 
 from meshvisor.supervisor.cells import width
-from meshvisor.supervisor.frames import without_machinery
+from meshvisor.supervisor.frames import error_of, without_machinery
 from meshvisor.supervisor.incidents import Incident, Machine, Next, PastEnd
 from meshvisor.supervisor.machine import look
 from meshvisor.supervisor.snapshot import ExitCause, WorkerState, WorkerStatus
@@ -215,3 +216,15 @@ def test_a_slot_is_what_it_is_also_without_an_incident(present: WorkerStatus, no
 
 def test_that_nothing_has_happened_is_said() -> None:
     assert (no_incident(None), no_incident("a")) == ("there has been no incident\n", "a has had no incident\n")
+
+
+def test_the_error_of_a_traceback_is_its_last_line_and_that_of_a_group_the_last_of_its_errors() -> None:
+    def text(error: Exception) -> str:
+        return "".join(traceback.format_exception(error))
+
+    group = ExceptionGroup("two", [KeyError("one"), ExceptionGroup("inner", [ValueError("the other")])])
+    assert [error_of(one) for one in (text(ValueError("bad")), text(group), "")] == [
+        "ValueError: bad",
+        "ValueError: the other",
+        "",
+    ]

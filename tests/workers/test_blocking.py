@@ -106,6 +106,16 @@ def test_a_caller_that_gives_up_leaves_its_thread_at_work_and_its_place_taken() 
     run(scenario)
 
 
+def test_what_is_no_plain_function_is_refused_with_a_sentence() -> None:
+    async def scenario(blocking: Blocking) -> None:
+        with pytest.raises(TypeError, match="run_blocking takes a plain function, and 17 is none: pass it, and"):
+            await blocking.run(17)  # type: ignore[arg-type]  # that it is refused is the point
+        with pytest.raises(TypeError, match=r"run_blocking takes a plain function, and .* is `async def`: await it"):
+            await (await blocking.run(asyncio.sleep, 0))
+
+    run(scenario)
+
+
 def test_nothing_is_begun_after_the_end_and_no_thread_is_left() -> None:
     async def scenario(blocking: Blocking) -> None:
         assert await blocking.run(int, "17") == 17

@@ -163,8 +163,16 @@ def test_arguments_that_cannot_be_sent_are_refused_on_the_spot(in_town: InTown) 
     async def scenario(town: Town) -> None:
         call = await pair(town)
         for wrong in (object(), 1 << 64, "\udcff"):
-            with pytest.raises(TypeError, match=r"the arguments of service\.add cannot be sent"):
-                await call("service", "add", wrong)
+            with pytest.raises(TypeError, match=r"argument 2 of service\.add cannot be sent"):
+                await call("service", "add", 1, wrong)
+        with pytest.raises(TypeError, match=r"argument 'y' of service\.add cannot be sent: .* type object is unsupp"):
+            await call("service", "add", 1, y=[object()])
+        with pytest.raises(ValueError, match=r"the arguments of service\.add cannot be sent: .* send it in parts"):
+            await call("service", "add", bytes(65 * 1024 * 1024))
+        with pytest.raises(TypeError, match="must be given by its name, a str, not as 7"):
+            await call("service", 7)
+        with pytest.raises(ValueError, match=r"timeout must be a number of seconds, .* not '2s'"):
+            await call("service", "add", 1, timeout="2s")
         with pytest.raises(ValueError, match="timeout must be"):
             await call("service", "add", 1, timeout=-1)
         with pytest.raises(ValueError, match="timeout must be"):

@@ -70,6 +70,15 @@ def test_the_window_counts_bytes_and_a_larger_message_goes_alone() -> None:
     run_virtual(main())
 
 
+def test_what_is_no_buffer_is_refused_with_a_sentence() -> None:
+    async def main() -> None:
+        link = Loopback("a", 1, Taker())
+        with pytest.raises(TypeError, match="a message must be bytes or another buffer, and not a str; encode it"):
+            await link.send("text")  # type: ignore[arg-type]  # that it is refused is the point
+
+    run_virtual(main())
+
+
 def test_when_it_is_closed_those_who_wait_and_those_who_come_are_told() -> None:
     async def main() -> None:
         taker = Taker()

@@ -490,6 +490,8 @@ def test_the_beginning_of_the_end_is_told_once_whoever_wanted_it() -> None:
     told: list[str] = []
     node = Node("a", 1, {}, report=lambda message: None, ending=lambda: told.append("ending"))
     assert told == []
+    with pytest.raises(TypeError, match="stop takes an exit status, a number from 0 to 255, not 'now'"):
+        node.stop("now")  # type: ignore[arg-type]  # that it is refused is the point
     node.stop()
     node.request_stop()
     node.stop(3)

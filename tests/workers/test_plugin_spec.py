@@ -93,9 +93,33 @@ def test_all_faults_are_found_at_once_and_named_as_the_application_has_them() ->
     ]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (
+            {"plugins": ["a:B"]},
+            "plugins: must be what is to run by its name, such as {'thumbs': 'thumbnails:Thumbnails'}",
+        ),
+        ({"plugins": {"a": 3}}, "plugins.a: must be a PluginSpec, or a class as 'module:Class', not 3"),
+        ({"default": PluginSpec("a:B")}, "default.source: must not be given: it is found, and another one for each"),
+        ({"default": "a:B"}, "default: must be a PluginSpec, not 'a:B'"),
+    ],
+)
+def test_a_host_says_what_it_takes(arguments: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        PluginHost(**arguments)
+    assert str(caught.value).startswith(text)
+
+
 def test_a_time_that_cannot_be_is_a_fault() -> None:
     (fault,) = faults(one=PluginSpec("one:One", call_timeout=-1))
     assert fault == "plugins.one.call_timeout: must be a number of seconds, 0 or more, or None, not -1"
+
+
+@pytest.mark.parametrize("interface", [3, "render", [4]])
+def test_an_interface_is_a_class_or_names(interface: Any) -> None:
+    (fault,) = faults(one=PluginSpec("one:One", interface=interface))
+    assert fault == "plugins.one.interface: must be a class with @rpc methods, or a list of the names of methods"
 
 
 def test_what_is_offered_needs_methods() -> None:

@@ -212,6 +212,19 @@ def test_parameters_that_swallow_everything_are_refused() -> None:
             async def get(self, *items: int) -> None: ...
 
 
+def test_a_method_takes_the_instance_first() -> None:
+    def get(first: int = 1) -> None: ...
+
+    def none() -> None: ...
+
+    wrap: Any = classmethod
+    for method in (rpc(none), staticmethod(rpc(get)), rpc(staticmethod(get)), wrap(rpc(get))):
+        with pytest.raises(
+            TypeError, match=r"Bad.get is an @rpc method and must take the instance first: def get\(self"
+        ):
+            type("Bad", (Worker,), {"get": method})
+
+
 @pytest.mark.parametrize(
     ("annotation", "why"),
     [

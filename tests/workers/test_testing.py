@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from meshvisor import ChaosOptions, Message, PeerLost, PeerUnavailable, Worker, load_config, rpc
+from meshvisor import ChaosOptions, Message, Peer, PeerLost, PeerUnavailable, Worker, load_config, rpc
 from meshvisor.testing import LocalMesh, WorkerFailed, run_virtual
-from meshvisor.workers.peers import Peer
 
 Scenario = Callable[[LocalMesh], Coroutine[Any, Any, None]]
 
@@ -222,6 +221,28 @@ def test_noise_on_every_connection_loses_nothing() -> None:
         assert mesh.worker("sink", Sink).got == [str(number).encode() for number in range(100)]
 
     in_mesh(scenario, seed=3, chaos=ChaosOptions(disconnect_probability=0.02, delay=(0.0, 0.01), delay_probability=0.5))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_connection_that_cannot_be_written_is_given_up_though_reading_goes_on(seed: int) -> None:
+    async def scenario(mesh: LocalMesh) -> None:
+        mesh.add("counter", Counter)
+        for _ in range(200):
+            assert await mesh.call("counter", "count", "a b", timeout=5.0) == 2
+
+    in_mesh(scenario, seed=seed, chaos=ChaosOptions(write_failure=0.01))
+
+
+def test_what_cannot_be_a_worker_is_refused_with_a_sentence() -> None:
+    async def scenario(mesh: LocalMesh) -> None:
+        with pytest.raises(ValueError, match=r"the name of a worker must be a lower-case letter .* not 'The Sink'"):
+            mesh.add("The Sink", Sink)
+        with pytest.raises(ValueError, match="replicas must be 0 or more, not -1"):
+            mesh.add("sink", Sink, replicas=-1)
+        with pytest.raises(TypeError, match=r"'app:Sink' is not a subclass of meshvisor\.Worker"):
+            mesh.add("sink", "app:Sink")  # type: ignore[arg-type]  # that it is refused is the point
+
+    in_mesh(scenario)
 
 
 class Broken(Worker):

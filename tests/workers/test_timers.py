@@ -99,8 +99,11 @@ def test_the_next_run_is_due_at_the_next_whole_interval(due: float, now: float, 
 
 @pytest.mark.parametrize("interval", [0, -1, float("inf"), float("nan"), True, None, "soon", "0s", [1]])
 def test_an_interval_must_be_a_duration(interval: Any) -> None:
-    with pytest.raises(ValueError, match='@every takes seconds, or a duration such as "250ms" or "5m", more than 0'):
+    with pytest.raises(
+        ValueError, match='@every takes seconds, or a duration such as "250ms" or "5m", more than 0; not '
+    ) as caught:
         every(interval)
+    assert str(caught.value).endswith(repr(interval))
 
 
 def test_only_an_async_method_without_arguments_can_be_run_by_a_timer() -> None:

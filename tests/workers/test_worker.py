@@ -41,6 +41,22 @@ def test_a_hook_must_be_async_and_no_generator() -> None:
             type("Bad", (Worker,), {"on_start": hook})
 
 
+@pytest.mark.parametrize(
+    ("name", "takes"), [("on_message", r"\(self, message\)"), ("on_peer_down", r"\(self, peer, reason\)")]
+)
+def test_a_hook_must_take_what_it_is_called_with(name: str, takes: str) -> None:
+    async def too_few(self: Worker) -> None: ...
+
+    async def too_many(self: Worker, one: Any, two: Any, three: Any) -> None: ...
+
+    async def any_number(self: Worker, *what: Any, by_the_way: int = 1) -> None: ...
+
+    for hook in (too_few, too_many):
+        with pytest.raises(TypeError, match=rf"Bad\.{name} is called as a hook, and must take {takes}"):
+            type("Bad", (Worker,), {name: hook})
+    assert type("Good", (Worker,), {name: any_number})
+
+
 def test_outside_of_a_mesh_a_worker_says_so() -> None:
     class Lonely(Worker):
         pass
