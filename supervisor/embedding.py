@@ -19,7 +19,7 @@ from ..shared.config.model import MeshConfig
 from ..shared.errors import SupervisorError
 from .directory import RuntimeDirectory, base_directory, find_running
 from .event import Event, how_it_ended
-from .leftovers import kill_orphans
+from .leftovers import kill_orphans, place_of
 from .member import Member, Told
 from .supervisor import Supervisor
 
@@ -69,7 +69,7 @@ class Embedding:
     async def _clear_leftovers(self) -> None:
         for name in self._copies():
             if find_running(self._base, name) is None:
-                await kill_orphans(name)
+                await kill_orphans(name, place_of(self._base / name))
                 with suppress(SupervisorError):  # somebody has it by now
                     RuntimeDirectory(self._base, name, Path()).close()
                     shutil.rmtree(self._base / f"{name}.logs", ignore_errors=True)

@@ -1,7 +1,8 @@
 """Processes that outlived their supervisor: found by a mark in their environment, never by name.
 
-Every child carries ``MESHVISOR_MESH=NAME:PID:START:BOOT``, the mesh and the identity of its supervisor (a pid is only
-an identity together with the time at which its process started, and with the boot). What children start inherits it.
+Every child carries ``MESHVISOR_MESH=NAME:PID:START:BOOT:PLACE``: the mesh, the identity of its supervisor (a pid is
+only an identity together with the time at which its process started, and with the boot) and a digest of its runtime
+directory. What children start inherits it.
 The parent-death signal and the lifeline end the children themselves; this is for descendants that went their own way.
 Only processes of our own pid namespace are looked at, for a pid says nothing about another one; and only those of our
 own user, unless we are root, whose commands may run as anybody.
@@ -10,11 +11,13 @@ own user, unless we are root, whose commands may run as anybody.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from .reaper import send
 
@@ -24,39 +27,52 @@ _PASSES = 4
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The mesh that a process belongs to, and the supervisor of that run of it."""
+    """The mesh that a process belongs to, and the supervisor of that run of it.
+
+    ``place`` stands for the runtime directory: meshes of one name in two directories have nothing to do with each
+    other.
+    """
 
     mesh: str
     pid: int
     started: int
     boot: str
+    place: str = ""
 
     @classmethod
-    def of_this_process(cls, mesh: str) -> Mark:
+    def of_this_process(cls, mesh: str, place: str = "") -> Mark:
         """Return the mark for the children of a supervisor in this process."""
         pid = os.getpid()
-        return cls(mesh, pid, start_time(pid) or 0, _boot_id())
+        return cls(mesh, pid, start_time(pid) or 0, _boot_id(), place)
 
     @classmethod
     def parse(cls, text: str) -> Mark | None:
         """Return the mark that ``text`` is, if it is one."""
         parts = text.split(":")
-        if len(parts) != 4 or not parts[1].isdigit() or not parts[2].isdigit():
+        if len(parts) != 5 or not parts[1].isdigit() or not parts[2].isdigit():
             return None
-        return cls(parts[0], int(parts[1]), int(parts[2]), parts[3])
+        return cls(parts[0], int(parts[1]), int(parts[2]), parts[3], parts[4])
 
     def __str__(self) -> str:
-        return f"{self.mesh}:{self.pid}:{self.started}:{self.boot}"
+        return f"{self.mesh}:{self.pid}:{self.started}:{self.boot}:{self.place}"
 
     @property
     def is_orphaned(self) -> bool:
-        """Whether the supervisor is no more."""
-        return self.boot != _boot_id() or start_time(self.pid) != self.started
+        """Whether the supervisor is no more. What cannot be found out now (no descriptors) counts as alive."""
+        try:
+            return self.boot != _boot_id() or _started(self.pid) != self.started
+        except OSError:
+            return False
 
 
-async def kill_orphans(mesh: str, within: float = 2.0) -> list[int]:
-    """Kill what earlier supervisors of ``mesh`` left behind, and wait for the deaths; return the pids."""
-    return await _kill(lambda mark: mark.mesh == mesh and mark.is_orphaned, within)
+def place_of(directory: Path) -> str:
+    """Return what stands for a runtime directory in a mark."""
+    return hashlib.blake2b(os.fsencode(os.path.realpath(directory)), digest_size=6).hexdigest()
+
+
+async def kill_orphans(mesh: str, place: str, within: float = 2.0) -> list[int]:
+    """Kill what earlier supervisors of ``mesh`` at ``place`` left behind, wait for the deaths, and return the pids."""
+    return await _kill(lambda mark: (mark.mesh, mark.place) == (mesh, place) and mark.is_orphaned, within)
 
 
 async def kill_strays(own: Mark, within: float = 2.0) -> list[int]:
@@ -155,16 +171,31 @@ def parent_of(pid: int) -> int:
 
 def start_time(pid: int) -> int | None:
     """Return when the process started, in clock ticks since the boot; None when it is gone, or a zombie."""
-    fields = stat_fields(pid)
+    try:
+        return _started(pid)
+    except OSError:
+        return None
+
+
+def _started(pid: int) -> int | None:
+    """Return the same; what cannot be found out is an OSError."""
+    fields = _stat(pid)
     return int(fields[19]) if fields and fields[0] not in ("Z", "X") else None
 
 
 def stat_fields(pid: int) -> list[str]:
     """Return the fields of /proc/PID/stat from the third (state) on; the second may contain anything."""
     try:
+        return _stat(pid)
+    except OSError:
+        return []
+
+
+def _stat(pid: int) -> list[str]:
+    try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             return file.read().rpartition(")")[2].split()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return []
 
 
@@ -172,5 +203,5 @@ def _boot_id() -> str:
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
-    except OSError:  # hidden in some sandboxes; pid and start time still tell processes of one boot apart
+    except (FileNotFoundError, PermissionError):  # hidden in some sandboxes; pid and start time still tell much
         return ""

@@ -30,7 +30,7 @@ from .hoard import Hoard
 from .hub import EventStream, Hub
 from .identity import run_secret
 from .incidents import IncidentLog
-from .leftovers import Mark, kill_orphans, kill_strays
+from .leftovers import Mark, kill_orphans, kill_strays, place_of
 from .lookout import Lookout
 from .member import Member
 from .memory import MemoryWatch, OomWatch
@@ -274,8 +274,9 @@ class Supervisor:
         self.directory = RuntimeDirectory(base_directory(self.config.supervisor.runtime_dir), name, self.config.file)
         self._started_at = loop.time()
         try:
-            self._mark = Mark.of_this_process(name)
-            if killed := await kill_orphans(name):
+            place = place_of(self.directory.path)
+            self._mark = Mark.of_this_process(name, place)
+            if killed := await kill_orphans(name, place):
                 self._publish("leftovers-killed", pids=killed)
             workers = sum(worker.replicas for worker in self.config.workers if worker.command is None)
             self._tables = Tables(loop, self.directory.fd, name, workers)

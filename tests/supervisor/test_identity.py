@@ -64,7 +64,7 @@ def test_the_environment_is_ours_plus_what_is_configured_plus_who_it_is(monkeypa
     environment = identity(env={"EXTRA": "1"}).environment(MARK)
     assert (environment["INHERITED"], environment["EXTRA"]) == ("yes", "1")
     assert (environment["MESHVISOR_SLOT"], environment["MESHVISOR_INCARNATION"]) == ("counter-2", "7")
-    assert environment["MESHVISOR_MESH"] == "m:1:2:boot"
+    assert environment["MESHVISOR_MESH"] == "m:1:2:boot:"
 
 
 def test_a_worker_prints_without_buffering_unless_it_is_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:

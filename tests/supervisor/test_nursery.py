@@ -134,7 +134,7 @@ def test_the_first_starts_wait_for_the_imports_and_are_forked_then(town: Any) ->
         came: list[Process | SpawnError] = []
         town.nursery.warm([worker(), worker("other")])
         assert town.zygotes[0].plan.modules == ("json", "app", "other")
-        assert town.zygotes[0].plan.environment["MESHVISOR_MESH"] == "mesh:1:2:boot"
+        assert town.zygotes[0].plan.environment["MESHVISOR_MESH"] == "mesh:1:2:boot:"
         for _ in range(3):
             town.request(worker(), came)
         assert not came
