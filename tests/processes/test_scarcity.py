@@ -44,6 +44,8 @@ class Scarce:
         self.prefix = prefix
         self.mesh.start(prefix, **options)
         self.until_ready("the first start")
+        # What the worker says of itself comes on another way than what its supervisor says.
+        self.mesh.until(lambda: "node" in self.mesh.lives, 20, "the first report")
 
     def until_ready(self, what: str) -> None:
         def is_ready() -> bool:
