@@ -157,6 +157,7 @@ class Auditor(Worker):
             if change:
                 raise SystemExit(1)
         await self.call("gremlin", "leave")
+        await self.audit()  # whoever it has killed last is back when that has been answered
         print(plot(self.took))
         print(f"{self.deaths} processes have died, and not a penny is missing")
         shutil.rmtree(folder(), ignore_errors=True)

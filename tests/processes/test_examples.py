@@ -76,7 +76,6 @@ def test_the_bank_loses_nothing_while_its_processes_die(tmp_path: Path) -> None:
     assert "WRONG" not in shown
     assert "processes have died, and not a penny is missing" in shown
     assert "was killed by SIGKILL" in shown or "was frozen and was killed" in shown
-    assert not list(tmp_path.glob("meshvisor-bank-*"))
 
 
 @pytest.mark.slow
