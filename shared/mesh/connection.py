@@ -273,7 +273,6 @@ class ConnectionHandle:
 
     async def drain(self, timeout: float) -> bool:
         """Wait up to ``timeout`` seconds until the peer has acknowledged everything; return whether it has."""
-        self._driver.is_draining = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while not (self._link.is_drained or self._over):
@@ -437,7 +436,8 @@ class ConnectionHandle:
             self._senders[0].wake()
 
     def calls_taken(self) -> None:
-        """Call back who waits for that."""
+        """Call back who waits for that, and let ``drain`` look again."""
+        self._changed.set()
         callback, self._on_calls_taken = self._on_calls_taken, None
         if callback is not None:
             callback()

@@ -109,7 +109,6 @@ class LinkDriver:
         self._bytes_out = 0
         self._timer: asyncio.TimerHandle | None = None
         self._flush_scheduled = False
-        self.is_draining = False  # acknowledged calls are waited for as well as messages
         self._offered = 0  # messages that had been accepted when the flush was scheduled
         self._lone = False  # the latest scheduled flush was for one message
         self._lone_until = 0.0  # until when the latest message that went at once may get company
@@ -370,7 +369,7 @@ class LinkDriver:
             if type(event) is Delivered:
                 self._owner.delivered(event.lane, event.first, event.bodies)
             elif type(event) is WindowOpened:
-                if event.lane == MESSAGES or self.is_draining:
+                if event.lane == MESSAGES:
                     self._owner.window_opened()
                 else:
                     self._owner.calls_taken()
