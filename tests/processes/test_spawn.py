@@ -126,8 +126,10 @@ def test_a_command_starts_with_default_signals_whatever_surrounds_us(tmp_path: P
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         signal.signal(signal.SIGINT, before)
     os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED | os.WNOWAIT)
-    assert os.read(process.stdout, 4096).decode().split() == ["SigBlk:", "0" * 16, "SigIgn:", "0" * 16]
+    masks = dict(line.split() for line in os.read(process.stdout, 4096).decode().splitlines())
     end(process)
+    # Signals 32 and 33 are the C library's own: no program can set them, and some are started with one ignored.
+    assert {name: int(mask, 16) & ~(0b11 << 31) for name, mask in masks.items()} == {"SigBlk:": 0, "SigIgn:": 0}
 
 
 def test_a_launcher_whose_parent_is_another_one_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

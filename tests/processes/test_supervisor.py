@@ -143,7 +143,7 @@ def test_a_mesh_that_is_broken_altogether_ends_with_3(workshop: Any) -> None:
 
 
 def test_more_restarts_than_the_limit_end_the_mesh_with_3(workshop: Any) -> None:
-    crashing = workshop.shell("crashing", "sleep 0.11; exit 7", backoff=PATIENT)
+    crashing = workshop.shell("crashing", "sleep 0.4; exit 7", backoff=PATIENT)
     status, mesh = workshop.outcome(crashing, workshop.shell("calm", FOREVER), max_restarts=1)
     assert status == 3
     assert mesh.names("crashing").count("slot-exited") == 2
