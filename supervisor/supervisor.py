@@ -7,6 +7,7 @@ import os
 import random
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
@@ -269,35 +270,39 @@ class Supervisor:
             raise SupervisorError("a Supervisor runs its mesh once; make another one")
         self._loop = loop = asyncio.get_running_loop()
         check_kernel()
-        self._hoard = Hoard()
-        name = self.config.mesh.name
-        self.directory = RuntimeDirectory(base_directory(self.config.supervisor.runtime_dir), name, self.config.file)
-        self._started_at = loop.time()
-        try:
-            place = place_of(self.directory.path)
-            self._mark = Mark.of_this_process(name, place)
-            if killed := await kill_orphans(name, place):
-                self._publish("leftovers-killed", pids=killed)
-            workers = sum(worker.replicas for worker in self.config.workers if worker.command is None)
-            self._tables = Tables(loop, self.directory.fd, name, workers)
-            await self._outlet.open(self.config.supervisor.metrics)
-            self._run = self._make_run(loop, self._mark, self._tables)
-            self._renewal = Renewal(loop, self._run.nursery, self._conductor, self._publish)
-            self._hub.events.add(self._renewal.heard)
-            self._changeover = Changeover(self._run, self._fleet, self._conductor, self._renewal, self._sweeps)
-            if self._member is not None:
-                self._member.join(self._run.herald, self.config.mesh, self.directory.path, self._run.secret)
-            for worker in self.config.workers:
-                self._fleet.add(worker)
-        except BaseException:
-            await self._outlet.close()
-            self._close_tables()
-            self.directory.close()
-            raise
+        async with AsyncExitStack() as undo:
+            await self._set_up(loop, undo)
+            undo.pop_all()
         self._finished = loop.create_future()
         self._begun = True
         self._publish("mesh-started", pid=os.getpid(), slots=len(self._fleet))
         self._conductor.begin()
+
+    async def _set_up(self, loop: asyncio.AbstractEventLoop, undo: AsyncExitStack) -> None:
+        """Make all that a mesh needs before its first process; ``undo`` gives it back if that fails."""
+        self._hoard = Hoard()
+        undo.callback(self._hoard.close)
+        name = self.config.mesh.name
+        self.directory = RuntimeDirectory(base_directory(self.config.supervisor.runtime_dir), name, self.config.file)
+        undo.callback(self.directory.close)
+        undo.callback(self._close_tables)
+        undo.push_async_callback(self._outlet.close)
+        self._started_at = loop.time()
+        place = place_of(self.directory.path)
+        self._mark = Mark.of_this_process(name, place)
+        if killed := await kill_orphans(name, place):
+            self._publish("leftovers-killed", pids=killed)
+        workers = sum(worker.replicas for worker in self.config.workers if worker.command is None)
+        self._tables = Tables(loop, self.directory.fd, name, workers)
+        await self._outlet.open(self.config.supervisor.metrics)
+        self._run = self._make_run(loop, self._mark, self._tables)
+        self._renewal = Renewal(loop, self._run.nursery, self._conductor, self._publish)
+        self._hub.events.add(self._renewal.heard)
+        self._changeover = Changeover(self._run, self._fleet, self._conductor, self._renewal, self._sweeps)
+        if self._member is not None:
+            self._member.join(self._run.herald, self.config.mesh, self.directory.path, self._run.secret)
+        for worker in self.config.workers:
+            self._fleet.add(worker)
 
     def request_stop(self, reason: str = "as requested") -> None:
         """Stop everything in reverse order, each slot within its ``stop_timeout``; again: no effect."""

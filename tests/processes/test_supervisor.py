@@ -286,8 +286,10 @@ def test_a_second_supervisor_is_refused_and_told_by_whom(workshop: Any) -> None:
         config = workshop.mesh(workshop.shell("a", FOREVER))
         async with workshop.running(*config.workers):
             assert find_running(workshop.runtime, "testmesh") == os.getpid()
+            before = sorted(os.listdir("/proc/self/fd"))
             with pytest.raises(SupervisorError, match=rf"pid {os.getpid()}, {config.file}"):
                 await Supervisor(config).start_all()
+            assert sorted(os.listdir("/proc/self/fd")) == before
         assert find_running(workshop.runtime, "testmesh") is None
 
     asyncio.run(main())
