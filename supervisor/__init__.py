@@ -29,7 +29,7 @@ Reading order, from what decides to what acts:
       candidate                     one that prepares itself beside another
     fleet, limit, conductor         all slots: in order, against the restart limit, started and stopped
     renewal, changeover             what an operator changes: the code, the slots, the configuration
-      roller, errands               without losing a call; and to its end, whoever waits for it
+      roller, errands, wish         without losing a call; to its end, whoever waits for it; in its turn
     hoard                           descriptors kept for the day on which there are none
     hub, supervisor                 the mesh as a whole, and as a library
       member, embedding             in a program that is a node itself

@@ -16,6 +16,7 @@ from .renewal import Renewal
 from .slot import Slot
 from .surroundings import MeshRun
 from .sweeps import Sweeps
+from .wish import Wish
 
 
 class Changeover:
@@ -57,7 +58,7 @@ class Changeover:
         if self._sweeps is not None:
             await self._sweeps.finish()
 
-    async def replace(self, slots: Sequence[Slot], *, is_new: bool) -> None:
+    async def replace(self, slots: Sequence[Slot], wish: Wish, *, is_new: bool) -> None:
         """Replace the processes of slots one after the other, by code that ``is_new`` or by the same as before.
 
         Raises:
@@ -65,11 +66,10 @@ class Changeover:
                 did not become ready at its first try, another process of the old code is in its place. One that an
                 operator has stopped while it waited for its turn stays down.
         """
-        were_down = {slot.name for slot in slots if slot.child.is_held}
         for slot in slots:
             if not self._fleet.has(slot):  # while others were replaced, it had to go
                 continue
-            if slot.child.is_held and slot.name not in were_down:
+            if wish.is_withdrawn(slot):
                 raise SupervisorError(f"{slot.name} was not replaced: it was stopped")
             before = slot.child.incarnation
             try:

@@ -230,6 +230,7 @@ class Child:
         self.ever_ready = False
         self.comes_back = False  # after the stop that is under way
         self.is_held = False  # stopped by an operator, until an operator starts it
+        self.holds = 0  # how often that was asked for
         self.is_on_trial = False  # the process in it, or the one that is about to, is there by a rolling restart
         self.is_reserved = False  # that one has failed: nothing starts until it is said what
         self.is_on_probation = False  # was parked, and has not been well for long enough since
@@ -310,6 +311,7 @@ class Child:
     def hold(self, now: float) -> tuple[Action, ...]:
         """Stop on an operator's request; only an operator starts it again."""
         self.is_held = True
+        self.holds += 1
         return self.stop(now)
 
     def restart(self, now: float) -> tuple[Action, ...]:

@@ -47,6 +47,7 @@ from .surroundings import MeshRun
 from .survey import Survey
 from .sweeps import Sweeps
 from .tables import Tables
+from .wish import Wish
 
 
 class Supervisor:
@@ -137,17 +138,18 @@ class Supervisor:
 
         Raises:
             SupervisorError: If there is no such slot or worker, if the code cannot be imported (nothing is done then),
-                or if one is not ready within its ``start_timeout``, tries included.
+                if one is not ready within its ``start_timeout``, tries included, or if it is stopped while this waits
+                for its turn, as behind a reload.
         """
-        self._named(name)
-        await self._errands.run(self._start(name))
+        await self._errands.run(self._start(name, Wish(self._named(name))))
 
-    async def _start(self, name: str) -> None:
+    async def _start(self, name: str, wish: Wish) -> None:
         if any(not slot.child.is_alive for slot in self._named(name)):
             async with self._renewing.trial():
-                await self._changing.start(self._named(name))
+                await self._changing.start(wish.standing(self._named(name)))
         else:
-            await self._changing.start(self._named(name))
+            await self._changing.start(wish.standing(self._named(name)))
+        wish.check()
 
     async def stop(self, name: str) -> None:
         """Stop a slot, or all of a worker, and wait until it is down; it stays down until it is started.
@@ -183,16 +185,15 @@ class Supervisor:
         Raises:
             SupervisorError: As ``start``. What comes after the one that failed is then left as it is.
         """
-        self._named(name)
-        await self._errands.run(self._restart(name, at_once))
+        await self._errands.run(self._restart(name, Wish(self._named(name)), at_once))
 
-    async def _restart(self, name: str, at_once: bool) -> None:
+    async def _restart(self, name: str, wish: Wish, at_once: bool) -> None:
         async with self._renewing.trial() as is_new:
-            slots = self._named(name)
             if at_once:
-                await self._changing.restart(slots, is_new=is_new)
+                await self._changing.restart(wish.standing(self._named(name)), is_new=is_new)
             else:
-                await self._changing.replace(slots, is_new=is_new)
+                await self._changing.replace(self._named(name), wish, is_new=is_new)
+        wish.check()
 
     async def scale(self, name: str, replicas: int) -> None:
         """Have ``replicas`` slots for a worker: new ones are started, those with the highest numbers stopped.

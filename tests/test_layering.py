@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
+from tests.pure import PURE, ROOT
 
 # What each room may import of ours; a room may always import itself.
 ROOMS = {
@@ -40,28 +39,7 @@ ROOMS = {
 # The only place where workers and supervisor meet: a module, the one function in it that may import, and what.
 COMPOSER = ("workers.plugins", "_embed", "supervisor.embedding")
 
-# Modules that decide and never act: no clock, no socket, no process, no dice, no log.
-PURE = [
-    "shared/core",
-    "shared/memory/entry.py",
-    "shared/mesh/overview.py",
-    "supervisor/child.py",
-    "supervisor/strategy.py",
-    "supervisor/intensity.py",
-    "supervisor/verdict.py",
-    "supervisor/difference.py",
-    "supervisor/progress.py",
-    "supervisor/outcome.py",
-    "supervisor/links.py",
-    "supervisor/scales.py",
-    "supervisor/matrix.py",
-    "supervisor/overview.py",
-    "supervisor/graph.py",
-    "supervisor/figures.py",
-    "supervisor/metrics.py",
-    "workers/plugin_contract.py",
-    "workers/plugin_meter.py",
-]
+# What the modules of PURE, which decide and never act, may not import.
 IMPURE = {
     "asyncio",
     "logging",

@@ -221,14 +221,19 @@ class Link:
             # One answer for all pings of one batch of frames: a flood of pings is not answered by a flood.
             self._pongs = [frame.number]
         elif frame.kind == Kind.PONG:
-            rtt = None if self.liveness is None else self.liveness.ponged(frame.number, now)
-            if rtt is not None:
-                events.append(RoundTrip(rtt))
-                if self._passage is not None:
-                    self._passage.answered(frame.ack, now)
-        elif frame.kind == Kind.GOODBYE:
+            self._receive_pong(frame, events, now)
+        else:
+            assert frame.kind == Kind.GOODBYE, frame.kind
             self._parting = (frame.number, frame.ack)
             self._check_parting(events)
+
+    def _receive_pong(self, frame: Frame, events: list[Event], now: float) -> None:
+        if self.liveness is None or self._passage is None:
+            return
+        rtt = self.liveness.ponged(frame.number, now)
+        if rtt is not None:
+            events.append(RoundTrip(rtt))
+            self._passage.answered(frame.ack, now)
 
     def _check_parting(self, events: list[Event]) -> None:
         parting = self._parting
@@ -300,10 +305,10 @@ class Link:
         """Return when ``tick`` wants to be called next."""
         if self.state is not LinkState.ATTACHED:
             return None
-        if self.liveness is None:
+        if self.liveness is None or self._passage is None:
             return self._ack_at
         at = self.liveness.deadline()
-        if self._passage is not None and self._is_under_way:
+        if self._is_under_way:
             at = min(at, self._passage.ask_at)
         return at if self._ack_at is None else min(at, self._ack_at)
 
@@ -325,11 +330,12 @@ class Link:
         for answer in self._pongs:
             out += frames.encode(Kind.PONG, number=answer, ack=self.arrived)
         self._pongs.clear()
-        nonce = None if self.liveness is None else self.liveness.ping_to_send()
+        if self.liveness is None or self._passage is None:
+            return out
+        nonce = self.liveness.ping_to_send()
         if nonce is not None:
             out += frames.encode(Kind.PING, number=nonce)
-            if self._passage is not None:
-                self._passage.asked(self.written)
+            self._passage.asked(self.written)
         return out
 
     @property

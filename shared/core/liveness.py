@@ -152,15 +152,15 @@ class Liveness:
         self._wake(now)
         if now < self.deadline() or self.health is Health.LOST:
             return self.health
+        # What was due only to show that the observer is awake ended here: something is to be done.
         if not self._observer.is_trusted(now):
             self._pardon(now)
         elif self.health in _PROBING:
-            if now >= self._verdict_at:
-                self._judge(now)
+            self._judge(now)
         elif now >= self._probe_at or self._phi_reaches(self._heartbeat.suspect, now):
             self.health = Health.PROBING
             self._probe(now)
-        elif now >= self._ask_at:
+        else:
             self.ask(now)
         return self.health
 

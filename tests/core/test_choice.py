@@ -26,6 +26,8 @@ def test_a_barred_endpoint_is_left_out_until_its_penalty_ends() -> None:
     assert chosen.candidates(9.9) == [B, C]
     assert chosen.candidates(10.0) == [A, B, C]
     assert (chosen.barred(9.9), chosen.barred(10.0)) == (1, 0)
+    assert [chosen.barred_for(A, now) for now in (0.0, 7.5, 10.0)] == [10.0, 2.5, 0.0]
+    assert chosen.barred_for(B, 0.0) == 0.0
 
 
 def test_more_than_half_and_at_least_two_barred_are_all_tried_the_next_to_be_free_first() -> None:

@@ -134,6 +134,28 @@ def test_a_write_has_at_most_512_buffers_because_the_kernel_takes_1024() -> None
     assert len(link.data_to_send(BUDGET)) == 288
 
 
+def test_a_message_that_is_offered_alone_has_the_bytes_and_the_number_of_any_other() -> None:
+    alone, other = attached(), attached()
+    for link in (alone, other):
+        link.receive([single(1)], 10.0)
+        link.consumed(MESSAGES, 1, 10.0)
+        send(link, b"first")
+    other.lanes[MESSAGES].offer(b"second")
+    assert alone.offer_alone(MESSAGES, b"second") == b"".join(other.data_to_send(BUDGET))
+    assert not alone.has_data
+
+
+def test_a_message_that_was_offered_alone_is_sent_again_until_it_is_acknowledged() -> None:
+    link = attached()
+    link.offer_alone(CALLS, b"call")
+    link.detach()
+    link.attach((0, 0), 11.0)
+    assert on_the_wire(link.data_to_send(BUDGET)) == [single(1, b"call", lane=CALLS)]
+    assert link.receive([control(Kind.ACK, lane=CALLS, ack=1)], 11.1) == [WindowOpened(CALLS)]
+    assert link.is_drained
+    assert link.lanes[CALLS].size == 0
+
+
 def test_room_is_that_of_the_lane() -> None:
     link = attached(Limits(messages=1))
     link.lanes[MESSAGES].offer(b"x")
@@ -235,6 +257,30 @@ def test_consuming_what_was_consumed_owes_nothing() -> None:
     assert link.deadline() is None
 
 
+def test_what_is_taken_and_not_yet_reported_is_asked_after_when_an_ack_may_be_due() -> None:
+    """A tick then finds nothing owed, if nothing was reported meanwhile; what is owed earlier stays so."""
+    link = attached()
+    link.ack_soon(10.0)
+    link.ack_soon(10.01)
+    assert link.deadline() == 10.0 + ACK_DELAY
+    link.tick(10.0 + ACK_DELAY)
+    assert said(link) == []
+    assert link.deadline() is None
+    link.receive([single(1)], 11.0)
+    link.ack_soon(11.0)
+    link.consumed(MESSAGES, 1, 11.01)
+    link.tick(11.0 + ACK_DELAY)
+    assert said(link) == [control(Kind.ACK, ack=1)]
+
+
+def test_a_detached_link_wakes_nobody_for_an_ack() -> None:
+    link = attached()
+    link.detach()
+    link.ack_soon(10.0)
+    link.attach((0, 0), 11.0)
+    assert link.deadline() is None
+
+
 # Heartbeats.
 
 
@@ -274,10 +320,32 @@ def test_messages_under_way_are_asked_after_though_the_peer_is_heard() -> None:
     for step in range(1, 9):
         now = 10.0 + step * 0.25
         assert link.receive([single(step)], now - 0.05) == [Delivered(MESSAGES, step, [b"x"])]
+        assert link.deadline() == now
         assert link.tick(now) == []
         assert said(link) == [control(Kind.PING, number=step)]
         link.receive([control(Kind.PONG, number=step, ack=0)], now)
     assert link.tick(12.25) == [Failed("what is written to the data channel does not arrive", broken=False)]
+
+
+def test_messages_that_are_acknowledged_get_through_whatever_the_pongs_say() -> None:
+    link = attached(heartbeat=HEARTBEAT)
+    send(link, *[b"slow"] * 16)
+    link.written = 33
+    for step in range(1, 13):
+        now = 10.0 + step * 0.25
+        assert link.tick(now) == []
+        link.probe(now)
+        (ping,) = said(link)
+        acked, answered = control(Kind.ACK, ack=step), control(Kind.PONG, number=ping.number, ack=0)
+        events = link.receive([acked, answered], now + 0.125)
+        assert events == [WindowOpened(MESSAGES), RoundTrip(0.125)]
+    assert link.state is LinkState.ATTACHED
+
+
+def test_a_pong_is_nothing_to_a_link_that_asks_nobody() -> None:
+    link = attached()
+    assert link.receive([control(Kind.PONG, number=1)], 10.1) == []
+    assert link.state is LinkState.ATTACHED
 
 
 def test_a_pong_says_how_much_has_arrived_on_the_data_channel() -> None:

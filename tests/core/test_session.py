@@ -1,5 +1,6 @@
 """Exactly once, in order, bounded: one lane at a time, then two lanes against a model of what they promise."""
 
+from array import array
 from collections import deque
 
 import msgspec
@@ -17,6 +18,7 @@ from meshvisor.shared.core.session import (
     Lane,
     Limits,
     ProtocolFault,
+    view_of,
 )
 
 pack = msgspec.msgpack.encode
@@ -54,6 +56,17 @@ def unsent(out: Lane) -> list[tuple[int, int]]:
 # Sending: numbers and batches.
 
 
+@pytest.mark.parametrize("body", [b"abc", bytearray(b"abc"), memoryview(b"abc"), array("B", b"abc")])
+def test_any_buffer_can_be_sent(body: object) -> None:
+    assert view_of(body).tobytes() == b"abc"
+
+
+@pytest.mark.parametrize(("body", "what"), [("text", "a str; encode it"), (3, "a int"), (None, "a NoneType")])
+def test_what_is_no_buffer_is_refused_in_words_for_its_sender(body: object, what: str) -> None:
+    with pytest.raises(TypeError, match=f"^a message must be bytes or another buffer, and not {what}$"):
+        view_of(body)
+
+
 def test_messages_are_numbered_from_1_and_go_out_as_one_batch() -> None:
     out = lane()
     assert [out.offer(body) for body in (b"a", bytearray(b"b"), memoryview(b"c"))] == [1, 2, 3]
@@ -89,6 +102,13 @@ def test_a_message_of_64_kib_is_never_copied_and_ends_the_batch_before_it() -> N
     assert second.body is large
     assert (second.first, second.last, second.kind) == (3, 3, Kind.SINGLE)
     assert third == Entry(4, 4, 1, Kind.SINGLE, b"c")
+
+
+def test_large_messages_in_a_row_have_no_empty_batches_between_them() -> None:
+    out = lane()
+    for _ in range(2):
+        out.offer(bytes(LARGE))
+    assert unsent(out) == [(1, 1), (2, 2)]
 
 
 def test_a_batch_ends_at_128_messages_or_32_kib() -> None:

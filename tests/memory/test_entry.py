@@ -22,6 +22,7 @@ from meshvisor.shared.memory.entry import (
     encode,
     encoded_key,
     forgiven,
+    is_same,
     nanoseconds,
     penalised,
     rank,
@@ -97,6 +98,21 @@ def test_processes_without_a_name_are_different_reporters() -> None:
 def test_a_source_that_cannot_be_is_refused(source: object) -> None:
     with pytest.raises(ValueError, match="source must be a text of at most 80 bytes"):
         reporter(source, 1)  # type: ignore[arg-type]
+
+
+def test_a_key_is_a_text_of_1_to_255_bytes() -> None:
+    assert encoded_key("ü" * 127 + "x") == b"\xc3\xbc" * 127 + b"x"
+    for key in ("", "x" * 256, "ü" * 128, "\ud800", b"tcp:a:1", None):
+        with pytest.raises(ValueError, match="key must be a text of 1 to 255 bytes, not "):
+            encoded_key(key)  # type: ignore[arg-type]
+
+
+def test_entries_that_bar_in_the_same_way_are_the_same_whoever_reported_them() -> None:
+    one = penalised(None, KEY, HARD, at(10), 0, A, asked=True)
+    assert is_same(one, penalised(None, KEY, HARD, at(10), 0, B, asked=True))
+    assert not is_same(one, penalised(None, KEY, HARD, at(11), 0, A, asked=True))
+    assert not is_same(one, penalised(None, KEY, FATAL, at(10), 0, A, asked=True))
+    assert not is_same(one, penalised(None, KEY, HARD, at(10), 0, A))
 
 
 def test_each_strike_in_a_row_bars_for_longer() -> None:

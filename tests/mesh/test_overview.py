@@ -9,6 +9,9 @@ from tests.mesh.fleet import Fleet, Node
 from meshvisor.shared.control.links import LinkStatus
 from meshvisor.shared.core.roster import NodeStatus
 from meshvisor.shared.core.states import ConnectionState
+from meshvisor.shared.mesh.overview import state_of
+from meshvisor.shared.mesh.peer import Peer
+from meshvisor.shared.transport.memory import MemoryNetwork
 
 Play = Callable[..., None]
 
@@ -102,6 +105,13 @@ def test_a_node_that_cannot_be_reached_is_told_with_the_reason(play: Play) -> No
         assert rows(a)["b"].state is ConnectionState.CLOSED
 
     play(scenario)
+
+
+def test_a_dead_node_is_not_linked_though_its_last_words_are_still_being_read() -> None:
+    peer = Peer(Node("b", 1, MemoryNetwork(), 0).record(NodeStatus.READY), 0.0)
+    assert state_of(peer) is ConnectionState.CONNECTING
+    peer.is_doomed = True
+    assert state_of(peer) is ConnectionState.DISCONNECTED
 
 
 def test_what_a_link_carried_counts_when_it_is_over(play: Play) -> None:

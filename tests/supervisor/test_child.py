@@ -285,6 +285,17 @@ def test_given_up_means_failed_and_never_tried_again() -> None:
     assert (one.state, one.deadline, one.view) == (State.FAILED, None, WorkerState.FAILED)
 
 
+def test_a_slot_is_between_two_processes_when_its_own_has_ended_by_itself_and_another_is_to_come() -> None:
+    one = ready(backoff=Backoff(initial=1.0))
+    seen = [one.is_between]
+    one.end(KILLED, 2.0)
+    seen.append(one.is_between)
+    one.park(2.0)
+    seen.append(one.is_between)
+    one.stop(3.0)
+    assert [*seen, one.is_between] == [False, True, True, False]
+
+
 def test_who_is_ready_or_over_holds_nobody_up() -> None:
     assert not child().holds_nobody_up
     assert not started().holds_nobody_up
@@ -473,6 +484,17 @@ def test_an_operator_starts_anything_that_is_down_at_once() -> None:
     assert one.restarts == 1
     # Manual starts are not counted, and the waits begin anew (supervisors.md B 19).
     assert one.end(KILLED, 4.0).delay == 0.0
+
+
+def test_to_start_what_is_up_changes_nothing_and_makes_no_new_beginning() -> None:
+    one = ready(backoff=Backoff(initial=1.0, jitter=0.0))
+    one.end(KILLED, 2.0)
+    again(one, 2.0)
+    assert one.start(2.5) == ()
+    assert (one.state, one.incarnation, one.deadline) == (State.STARTING, 2, 12.0)
+    assert one.end(KILLED, 3.0).delay == 1.0
+    again(one, 4.0)
+    assert one.restarts == 2
 
 
 def test_a_parked_slot_is_tried_now_and_then_until_it_has_been_well_for_long_enough() -> None:

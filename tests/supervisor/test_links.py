@@ -181,6 +181,22 @@ def test_only_so_many_sentences_are_said() -> None:
     assert len([line for line in lines if line.endswith("is stopped")]) == 12
 
 
+def test_the_headline_says_what_was_sent_and_how_often_links_were_made_again() -> None:
+    totals = LinkTotals(messages_out=1200, messages_in=1200, bytes_out=3 * 1024, calls_out=7)
+    links = mesh(node("a", end("b"), totals=totals), node("b", end("a"), totals=LinkTotals(calls_out=3)))
+    assert render(links, Canvas()).splitlines()[1] == "1,200 messages, 10 calls and replies: 3 KiB sent"
+    again = mesh(node("a", end("b")), node("b", end("a"), totals=LinkTotals(reconnects=2)))
+    assert render(again, Canvas()).splitlines()[1] == "nothing has been sent yet, 2 reconnects"
+
+
+def test_where_neighbours_are_taken_together_it_is_said_how() -> None:
+    links = changed(complete(100), "w-0", "w-99", messages_out=7)
+    title = "messages, calls and replies, sent from row to column"
+    combination = "(all of them where several links are taken together)"
+    assert f"{title}\n{combination}  · up, nothing sent\n" in render(links, Canvas(80))
+    assert combination not in render(links, Canvas(300))
+
+
 def test_colours_are_for_terminals() -> None:
     links = changed(complete(3, messages_out=5), "w-0", "w-1", state=ConnectionState.DEGRADED)
     assert "\x1b" not in render(links, Canvas())
@@ -250,6 +266,16 @@ def test_a_graph_has_each_node_and_each_link_once() -> None:
         assert text.count(f'"w-{one}" -- "w-{other}" [') == 1
     assert 'tooltip="w-0 and w-1: mending for 2.0 s, say \\"no\\"?"' in text
     assert text.count("style=dashed") == 1
+
+
+def test_a_link_that_nobody_can_tell_of_has_no_more_in_the_graph_than_that() -> None:
+    text = dot(mesh(silent("a"), silent("b")))
+    assert 'tooltip="a and b: unknown"' in text
+
+
+def test_a_link_without_a_known_reason_has_none_in_the_graph() -> None:
+    text = dot(mesh(node("a", end("b", ConnectionState.CONNECTING)), silent("b")))
+    assert 'tooltip="a and b: coming for 2.0 s"' in text
 
 
 def test_a_worker_that_is_over_stands_alone_in_the_graph() -> None:

@@ -61,6 +61,17 @@ def test_a_slot_with_nothing_to_do_is_as_it_was() -> None:
     assert steps == (Step("a", "ready", 2, 0.0), Step("b", "stopped", 3, None))
 
 
+def test_what_befalls_a_slot_on_its_way_is_no_step_and_does_not_begin_one() -> None:
+    told: list[Step] = []
+    progress = Progress({"a"}.__contains__, told.append, 1.0)
+    progress.heard(event("slot-suspect", "a"), 1.25)
+    progress.heard(event("slot-stopping", "a"), 2.0)
+    progress.heard(event("slot-exited", "a"), 2.5)
+    assert told == []
+    progress.heard(event("slot-stopped", "a"), 3.0)
+    assert told == [Step("a", "stopped", 2, 1.0)]
+
+
 def test_only_the_latest_step_of_a_slot_counts_in_the_end() -> None:
     progress = Progress({"a"}.__contains__, lambda step: None, 1.0)
     progress.heard(event("slot-ready", "a", 2), 1.0)

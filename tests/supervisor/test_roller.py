@@ -232,6 +232,51 @@ def test_what_is_stopped_before_its_turn_in_a_roll_stays_down_and_what_was_stopp
     play(stage, story)
 
 
+@pytest.mark.parametrize("is_down", [False, True], ids=["up", "down"])
+@pytest.mark.parametrize("change", ["start", "restart", "restart at once"])
+def test_a_stop_counts_though_a_start_from_before_it_still_waits_for_a_reload(change: str, is_down: bool) -> None:
+    """DESIGN 5.3: what an operator stopped stays down until the next start. The other slots that were meant start."""
+    stage = Stage(node("a", replicas=2), node("b"))
+
+    async def story() -> None:
+        supervisor = stage.supervisor
+        await supervisor.stop("a" if is_down else "a-1")
+        reloading = asyncio.create_task(reload(stage, settings={"new": True}, of="b"))
+        await asyncio.sleep(0.01)
+        asked = supervisor.start("a") if change == "start" else supervisor.restart("a", at_once="once" in change)
+        waiting = asyncio.create_task(asked)
+        await asyncio.sleep(0.01)
+        await supervisor.stop("a-1")
+        with pytest.raises(SupervisorError, match=r"^a-1(: stopped before it was| was not replaced: it was stopped)"):
+            await waiting
+        await reloading
+        assert stage.states == {"a-0": "ready", "a-1": "stopped", "b": "ready"}
+        await supervisor.start("a-1")
+        assert stage.states["a-1"] == "ready"
+
+    play(stage, story)
+
+
+def test_a_start_after_a_stop_counts_though_both_come_before_the_turn_of_an_earlier_start() -> None:
+    stage = Stage(node("a"), node("b"))
+
+    async def story() -> None:
+        await stage.supervisor.stop("a")
+        reloading = asyncio.create_task(reload(stage, settings={"new": True}, of="b"))
+        await asyncio.sleep(0.01)
+        first = asyncio.create_task(stage.supervisor.start("a"))
+        await asyncio.sleep(0.01)
+        await stage.supervisor.stop("a")
+        second = asyncio.create_task(stage.supervisor.start("a"))
+        with pytest.raises(SupervisorError, match="a: stopped before it was its turn to start"):
+            await first
+        await second
+        await reloading
+        assert stage.states == {"a": "ready", "b": "ready"}
+
+    play(stage, story)
+
+
 @pytest.mark.parametrize("after", [0.01, 0.04, 0.09], ids=["prepares", "hands over", "starts"])
 def test_what_is_stopped_in_the_middle_of_a_roll_stays_down(after: float) -> None:
     stage = Stage(node("a", replicas=2))
@@ -333,9 +378,11 @@ def test_only_one_slot_hands_over_at_a_time() -> None:
     play(stage, story)
 
 
-async def reload(stage: Stage, **options: Any) -> None:
+async def reload(stage: Stage, of: str = "", **options: Any) -> None:
+    """Go over to other options of all workers, or of one."""
     config = stage.supervisor.config
-    await stage.supervisor.reload(replace(config, workers=tuple(replace(one, **options) for one in config.workers)))
+    workers = tuple(replace(one, **options) if of in ("", one.name) else one for one in config.workers)
+    await stage.supervisor.reload(replace(config, workers=workers))
 
 
 def test_a_reload_rolls_and_when_one_fails_all_roll_back() -> None:

@@ -256,8 +256,6 @@ class Trial:
         supervisor = self.stage.supervisor
         if supervisor._conductor.is_stopping:
             return
-        if step[0] in ("start", "restart-all") and self.reloads:  # it comes after that, and after a stop meanwhile
-            self.unsure |= self.meant(step[1])
         with suppress(SupervisorError):  # not ready in time, not there, ending: all that may be said
             match step:
                 case "stop", name:

@@ -61,6 +61,14 @@ def test_the_next_look_is_due_exactly_when_the_verdict_is() -> None:
     assert suspicion.look(look(0.1)) is BLOCKED
 
 
+def test_two_looks_at_the_same_instant_are_one() -> None:
+    suspicion = Suspicion(0.0, LIMITS, JUST_BEATEN)
+    told = [suspicion.look(look(now)) for now in (0.030, 0.055, 0.055, 0.055, 0.080)]
+    assert told == [FINE] * 5
+    assert suspicion.due == pytest.approx(0.1)
+    assert suspicion.look(look(0.1001)) is BLOCKED
+
+
 def test_a_loop_that_computed_before_it_blocked_has_its_whole_time_out() -> None:
     # 20 of the 30 ms before the first look were spent computing.
     looks = [look(now, executed=5.020) for now in each_beat(0.155)]

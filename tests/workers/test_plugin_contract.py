@@ -109,6 +109,14 @@ def _compared(method: str) -> list[str]:
     return [part.removesuffix(" (in render)") for part in text.split("; it ")]
 
 
+def test_an_argument_that_is_only_given_by_name_must_be_taken_by_that_name() -> None:
+    class Plugin(Good):
+        @rpc
+        async def sizes(self, bound: int | None = None) -> list[int]: ...  # type: ignore[empty-body, override]
+
+    assert objection(Plugin) == "takes no argument 'limit' (in sizes)"
+
+
 def test_an_int_will_do_where_a_float_is_wanted_and_not_the_other_way_round() -> None:
     class Host:
         @rpc
@@ -197,6 +205,17 @@ def test_a_result_is_checked_and_becomes_what_was_agreed() -> None:
 def test_a_text_is_never_taken_for_bytes() -> None:
     with pytest.raises(PluginError, match="Expected `bytes`, got `str`"):
         Contract.of(ANY, Needed).result("thumbs", "render", "aGVsbG8=")
+
+
+def test_an_interface_whose_results_cannot_be_checked_is_an_error() -> None:
+    class Unclear:
+        @rpc
+        async def render(self) -> int | list[int] | tuple[int, ...]: ...  # type: ignore[empty-body]
+
+    with pytest.raises(
+        TypeError, match=r"what .*Unclear\.render returns cannot be checked: Type unions may not contain"
+    ):
+        Contract.of(ANY, Unclear)
 
 
 def test_an_interface_without_rpc_methods_is_an_error() -> None:
