@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ..shared.core.penalties import MAX_PENALTY, FailureSeverity
 from ..shared.errors import SupervisorError
 from ..shared.memory.entry import Penalty
+from .cells import clean
 from .columns import table
 from .event import duration
 from .style import RED, YELLOW
@@ -34,12 +35,12 @@ def penalties(found: Iterable[Penalty], *, colour: bool = False) -> list[str]:
     found = list(found)
     rows = [
         (
-            penalty.key,
+            clean(penalty.key),  # anything, for any process of ours may write it
             penalty.severity.value,
             duration(penalty.remaining),
             str(penalty.strikes),
             str(penalty.reporters),
-            penalty.source or "-",
+            clean(penalty.source) or "-",
             "yes" if penalty.retry_after else "-",
         )
         for penalty in found

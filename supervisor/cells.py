@@ -9,6 +9,8 @@ _COLOUR_SEQUENCE = re.compile(r"\x1b\[[0-9;:]*m")
 # ECMA-48: control sequences (CSI), strings (OSC, DCS, ...), short escapes; then whatever controls are left.
 _ESCAPE = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)|\x1b[ -/]*[0-~]?|[\x00-\x08\x0a-\x1f\x7f-\x9f]"
+    # Unicode's own: line ends, and what makes the text behind it run the other way.
+    r"|[\u2028\u2029\u202a-\u202e\u2066-\u2069]"
 )
 _TAB = 8
 _LONGEST_END = 4

@@ -117,8 +117,11 @@ def _report(error: Exception, *, as_json: bool) -> int:
         raise error
     if as_json:
         click.echo(json.dumps({"error": text, "code": code}))
-    else:
-        click.echo(text if isinstance(error, ConfigError) else f"supervise: {text}", err=True)
+        return code
+    from .cells import clean
+
+    text = "\n".join(map(clean, text.split("\n")))  # in it may be what a worker, or whoever was dialled, has said
+    click.echo(text if isinstance(error, ConfigError) else f"supervise: {text}", err=True)
     return code
 
 

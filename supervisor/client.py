@@ -54,7 +54,7 @@ from ..shared.control.requests import (
 )
 from ..shared.errors import ConfigError, SupervisorError
 from .directory import NotRunning as NotRunning
-from .directory import find_running, why_silent
+from .directory import find_running, open_directory, why_silent
 from .figures import MeshFigures
 from .following import Following
 from .naming import UnknownSlot
@@ -90,7 +90,7 @@ class Client:
         self._socket = self._context.socket(zmq.DEALER)
         self._sockets = [self._socket]
         try:
-            self._directory = self._keep(os.open(base / name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+            self._directory = self._keep(open_directory(base, name))
             self._lock = self._keep(os.open("lock", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory))
             self._process = self._keep(os.pidfd_open(pid))
             self._set_up(self._socket, "control")

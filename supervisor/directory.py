@@ -44,11 +44,33 @@ def why_silent(pid: int) -> str:
     return ""
 
 
-def find_running(base: Path, name: str) -> int | None:
-    """Return the pid of the supervisor that runs the mesh called ``name``, or None."""
+def open_directory(base: Path, name: str) -> int:
+    """Return an ``O_PATH`` descriptor of the directory of the mesh called ``name``: what is in there is our user's.
+
+    Anybody may make a directory in /tmp that is called as ours will be, and answer there in a supervisor's place.
+
+    Raises:
+        OSError: If it is not there.
+        SupervisorError: If it is somebody else's, or open to others.
+    """
+    path = base / name
+    descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        lock = os.open(base / name / _LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
+        _check_facts(path, os.fstat(descriptor))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def find_running(base: Path, name: str) -> int | None:
+    """Return the pid of the supervisor that runs the mesh called ``name``, or None.
+
+    Raises:
+        SupervisorError: If somebody else could have put there what says so.
+    """
+    lock = _open_lock(base, name)
+    if lock is None:
         return None
     try:
         for _ in range(_ATTEMPTS):
@@ -65,10 +87,22 @@ def find_running(base: Path, name: str) -> int | None:
 
 def running_file(base: Path, name: str) -> Path | None:
     """Return the configuration file that the supervisor of the mesh called ``name`` was started with, or None."""
-    if find_running(base, name) is None:
+    if find_running(base, name) is None or (lock := _open_lock(base, name)) is None:
         return None
-    with suppress(OSError), open(base / name / _LOCK, "rb") as lock:
-        return Path(_read_holder(lock.fileno())[1])
+    try:
+        return Path(_read_holder(lock)[1])
+    finally:
+        os.close(lock)
+
+
+def _open_lock(base: Path, name: str) -> int | None:
+    with suppress(OSError):
+        directory = open_directory(base, name)
+        try:
+            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            return os.open(_LOCK, flags, dir_fd=directory)
+        finally:
+            os.close(directory)
     return None
 
 
@@ -193,7 +227,10 @@ def _make_base(base: Path) -> None:
 
 def _check_safe(path: Path) -> None:
     """Refuse a directory that somebody else could have put there, or can reach into."""
-    facts = os.stat(path, follow_symlinks=False)
+    _check_facts(path, os.stat(path, follow_symlinks=False))
+
+
+def _check_facts(path: Path, facts: os.stat_result) -> None:
     if stat.S_ISLNK(facts.st_mode):
         raise SupervisorError(f"the runtime directory {path} is a symbolic link; name the directory itself")
     if not stat.S_ISDIR(facts.st_mode):

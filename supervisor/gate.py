@@ -43,6 +43,8 @@ class Gate:
         self._reports.set(zmq.RCVHWM, 0)
         self._reports.connect(address)
         socket.set(zmq.HANDSHAKE_IVL, _GREETING)
+        # The directory keeps others out as long as nobody opens it; this does whatever its mode has become.
+        socket.set(zmq.IPC_FILTER_UID, os.geteuid())
         try:
             socket.bind(f"ipc://{path}")
         except zmq.ZMQError:

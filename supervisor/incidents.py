@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -26,6 +27,11 @@ HISTORY = 5
 _LONGEST_TEXT = 4000
 _LONGEST_TRACEBACK = 65_536
 _CUT = "\n[...]\n"
+
+# Checked when they are read: a file is what anybody has written to it, and these are shown as they are.
+_Moment = Annotated[float, msgspec.Meta(ge=0.0, le=1e11)]
+_Slot = Annotated[str, msgspec.Meta(pattern=r"\A[a-z][a-z0-9_-]*\Z")]
+_Signal = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9 +_-]*\Z")]
 
 
 class Next(StrEnum):
@@ -69,12 +75,12 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     latest ends of the slot before this one, oldest first; ``machine`` is what the machine was like then.
     """
 
-    at: float
-    slot: str
+    at: _Moment
+    slot: _Slot
     incarnation: int
     cause: ExitCause
     code: int | None = None
-    signal: str | None = None
+    signal: _Signal | None = None
     uptime: float = 0.0
     ready: bool = False
     text: str = ""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,6 +24,8 @@ from .reaper import send
 
 VARIABLE = "MESHVISOR_MESH"
 _PASSES = 4
+# Anybody may put anything into his own environment, and root reads everybody's.
+_MARK = re.compile(r"([^:]*):([0-9]{1,20}):([0-9]{1,20}):([^:]*):([^:]*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +51,8 @@ class Mark:
     @classmethod
     def parse(cls, text: str) -> Mark | None:
         """Return the mark that ``text`` is, if it is one."""
-        parts = text.split(":")
-        if len(parts) != 5 or not parts[1].isdigit() or not parts[2].isdigit():
-            return None
-        return cls(parts[0], int(parts[1]), int(parts[2]), parts[3], parts[4])
+        match = _MARK.fullmatch(text)
+        return cls(match[1], int(match[2]), int(match[3]), match[4], match[5]) if match is not None else None
 
     def __str__(self) -> str:
         return f"{self.mesh}:{self.pid}:{self.started}:{self.boot}:{self.place}"

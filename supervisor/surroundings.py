@@ -44,7 +44,7 @@ class MeshRun:
     hub: Hub
     tables: Tables
     mark: Mark
-    secret: bytes
+    secret: bytes = field(repr=False)
     incidents: IncidentLog
     memory: MemoryWatch
     oom: OomWatch

@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from ..shared.control.lifeline import Failure, FromWorker, Links, Listening, Ready
+from ..shared.control.lifeline import FromWorker, Links, Listening, Ready, failure
 from ..shared.core.message import Message
 from ..shared.core.roster import NodeRecord
 from ..shared.errors import LinkClosed, PeerLeft, PeerLost
@@ -340,7 +340,7 @@ class Node:
     def _failed(self, hook: str, error: BaseException) -> None:
         text = user_traceback(error)
         print(text, end="", file=sys.stderr, flush=True)  # noqa: T201  (the crash itself belongs into the slot's log)
-        self._report(Failure(hook, text))
+        self._report(failure(hook, text))
         self._conclude(Ending(1, Manner.CRASH))
 
     def _exited(self, stop: SystemExit) -> None:

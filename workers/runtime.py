@@ -23,7 +23,6 @@ from typing import NoReturn
 from ..shared.control.lifeline import (
     Assignment,
     Begin,
-    Failure,
     FromWorker,
     HandOver,
     LifelineError,
@@ -35,6 +34,7 @@ from ..shared.control.lifeline import (
     RosterNews,
     Stop,
     ToWorker,
+    failure,
 )
 from ..shared.mesh.mesh import Mesh
 from .ending import Ending, Manner, exit_status, user_traceback
@@ -160,7 +160,7 @@ def _ending(lifeline: Lifeline, assignment: Assignment, runner: asyncio.Runner, 
     try:
         apply_limits(assignment)
     except OSError as error:
-        lifeline.report(Failure("limits", str(error)))
+        lifeline.report(failure("limits", str(error)))
         return Ending(1, Manner.CRASH)
     try:
         worker_class = load_class(assignment.class_path)
@@ -169,7 +169,7 @@ def _ending(lifeline: Lifeline, assignment: Assignment, runner: asyncio.Runner, 
     except BaseException as error:  # A module may raise anything at all; the supervisor is to hear of it.
         text = user_traceback(error)
         print(text, end="", file=sys.stderr, flush=True)  # noqa: T201  (it belongs into the slot's log)
-        lifeline.report(Failure("import", text))
+        lifeline.report(failure("import", text))
         return Ending(1, Manner.CRASH)
     # Neither closed nor left by `with`: that would wait for tasks and threads, and this process ends now.
     return runner.run(_live(lifeline, assignment, worker_class, spare))

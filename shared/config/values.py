@@ -365,17 +365,20 @@ def read_secret(file: Path) -> bytes:
     """Return the secret in ``file``: its bytes without the line end that editors put there.
 
     Raises:
-        Unfit: If it cannot be read, is open to others, is too short to be one, or too long.
+        Unfit: If it cannot be read, is another user's or open to others, is too short to be one, or too long.
     """
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with open(descriptor, "rb") as stream:
-            mode = os.fstat(descriptor).st_mode
+            facts = os.fstat(descriptor)
+            mode = facts.st_mode
             data = stream.read(LONGEST_SECRET + 1) if stat.S_ISREG(mode) else b""
     except OSError as error:
         raise Unfit(f"{show(str(file))} cannot be read: {error.strerror}") from None
     if not stat.S_ISREG(mode):
         raise Unfit(f"{show(str(file))} is not a regular file")
+    if facts.st_uid not in (0, os.geteuid()):
+        raise Unfit(f"{show(str(file))} belongs to another user (uid {facts.st_uid}), who knows what is in it")
     if mode & 0o077:
         raise Unfit(f"{show(str(file))} is open to others (mode {stat.S_IMODE(mode):04o}); chmod 600 it")
     secret = data.rstrip(b"\r\n")

@@ -43,7 +43,13 @@ from ..errors import MeshError
 from .links import LinkStatus, LinkTotals
 
 MAX_MESSAGE = 64 * 1024 * 1024
-"""The longest message accepted, in bytes; settings and rosters are far below it."""
+"""The longest message that a worker accepts, in bytes; settings and rosters are far below it."""
+
+MAX_REPORT = 4 * 1024 * 1024
+"""The longest message that a supervisor accepts, in bytes: it may have a hundred workers, each of which may be sick."""
+
+MAX_TRACEBACK = 65_536
+"""The longest traceback in a ``Failure``, in characters; the middle of a longer one is left out."""
 
 MAX_DESCRIPTORS = 8
 """The most descriptors that come with an assignment."""
@@ -108,6 +114,10 @@ class Assignment(msgspec.Struct, frozen=True, tag="assignment", array_like=True,
     sponsor: str = ""
     is_candidate: bool = False
 
+    def __repr__(self) -> str:
+        """Leave the secret out, and the settings, which may hold others: many people read a traceback."""
+        return f"Assignment(name={self.name!r}, incarnation={self.incarnation})"
+
 
 class Reserve(msgspec.Struct, frozen=True, tag="reserve", array_like=True, forbid_unknown_fields=True):
     """The first message to a spare: how it is linked while it waits. The fields are those of an ``Assignment``.
@@ -124,6 +134,10 @@ class Reserve(msgspec.Struct, frozen=True, tag="reserve", array_like=True, forbi
     heartbeat_timeout: float = 2.0
     blacklist_duration: float = 10.0
     descriptors: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Leave the secret out."""
+        return f"Reserve(name={self.name!r})"
 
 
 class RosterNews(msgspec.Struct, frozen=True, tag="roster", array_like=True, forbid_unknown_fields=True):
@@ -203,6 +217,14 @@ _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker
 _from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
 
 
+def failure(where: str, traceback: str) -> Failure:
+    """Return a ``Failure`` that can be sent, whatever is in the traceback and however long it is."""
+    if len(traceback) > MAX_TRACEBACK:
+        half = MAX_TRACEBACK // 2
+        traceback = f"{traceback[:half]}\n[...]\n{traceback[-half:]}"
+    return Failure(where, traceback.encode(errors="backslashreplace").decode())
+
+
 def encode(message: ToWorker | FromWorker) -> bytes:
     """Return ``message`` as the bytes that go over the socket."""
     body = _encoder.encode(message)
@@ -212,15 +234,16 @@ def encode(message: ToWorker | FromWorker) -> bytes:
 class Reader(Generic[Message]):
     """Cuts what arrives on a lifeline into messages."""
 
-    def __init__(self, decoder: msgspec.msgpack.Decoder[Message]) -> None:
+    def __init__(self, decoder: msgspec.msgpack.Decoder[Message], limit: int) -> None:
         self._decoder = decoder
+        self._limit = limit
         self._buffer = bytearray()
 
     def receive(self, data: bytes) -> list[Message]:
         """Take ``data`` in and return the messages it completes.
 
         Raises:
-            LifelineError: If a length is over ``MAX_MESSAGE`` or a message is not one of this protocol. Messages that
+            LifelineError: If a length is over the limit or a message is not one of this protocol. Messages that
                 ``data`` completed before it are lost with it, and the lifeline cannot go on.
         """
         buffer = self._buffer
@@ -228,8 +251,8 @@ class Reader(Generic[Message]):
         messages = []
         while len(buffer) >= _LENGTH:
             end = _LENGTH + int.from_bytes(buffer[:_LENGTH], "big")
-            if end - _LENGTH > MAX_MESSAGE:
-                raise LifelineError(f"a message of {end - _LENGTH} bytes (at most {MAX_MESSAGE} are accepted)")
+            if end - _LENGTH > self._limit:
+                raise LifelineError(f"a message of {end - _LENGTH} bytes (at most {self._limit} are accepted)")
             if len(buffer) < end:
                 break
             try:
@@ -242,9 +265,9 @@ class Reader(Generic[Message]):
 
 def worker_end() -> Reader[ToWorker]:
     """Return the reader of a worker's end."""
-    return Reader(_to_worker)
+    return Reader(_to_worker, MAX_MESSAGE)
 
 
 def supervisor_end() -> Reader[FromWorker]:
     """Return the reader of a supervisor's end."""
-    return Reader(_from_worker)
+    return Reader(_from_worker, MAX_REPORT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from ..core.endpoint import Endpoint
 from ..core.handshake import MAX_METADATA
@@ -59,8 +59,8 @@ def _check(options: ConnectionOptions | ConnectionHostOptions) -> None:
         raise ValueError("endpoints must name at least one endpoint")
     if not isinstance(options.secret, bytes | None):
         raise ValueError("secret must be bytes")
-    for field in fields(options):
-        _check_number(field.name, str(field.type), getattr(options, field.name))
+    for one in fields(options):
+        _check_number(one.name, str(one.type), getattr(options, one.name))
     metadata = options.metadata or {}
     if not all(isinstance(item, str) for pair in metadata.items() for item in pair):
         raise ValueError("metadata must map texts to texts")
@@ -116,7 +116,7 @@ class ConnectionOptions:
     enable_network_monitoring: bool = True
     metadata: Mapping[str, str] | None = None
     drain_timeout: float = 5.0
-    secret: bytes | None = None
+    secret: bytes | None = field(default=None, repr=False)
     max_message: int = 64 * _MIB
     max_queue_messages: int = 8192
     max_queue_bytes: int = 4 * _MIB
@@ -153,7 +153,7 @@ class ConnectionHostOptions:
 
     node_id: str
     endpoints: Sequence[str | Endpoint]
-    secret: bytes | None = None
+    secret: bytes | None = field(default=None, repr=False)
     handshake_timeout: float = 5.0
     max_half_open: int = 64
     session_expiry: float = 60.0
@@ -181,7 +181,7 @@ class MeshOptions:
     incarnation: int
     epoch: int
     listen: tuple[str, ...]
-    secret: bytes
+    secret: bytes = field(repr=False)
     heartbeat_interval: float | None = None
     heartbeat_timeout: float = 2.0
     blacklist_duration: float = 10.0

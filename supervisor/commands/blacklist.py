@@ -90,12 +90,13 @@ def blacklist_add(key: str, duration: float, severity: str, file: str | None, na
 def blacklist_clear(key: str | None, file: str | None, name: str | None, as_json: bool) -> None:
     """Free the endpoint KEY, or all of them, for everybody; who waits for one dials it at once."""
     from ..blacklist import lift
+    from ..cells import clean
 
     with blacklist_of(file, name) as table:
         freed = lift(table, key)
     if as_json:
         click.echo(json.dumps({"cleared": freed}))
     elif freed:
-        click.echo("\n".join(f"{one} is free" for one in freed))
+        click.echo("\n".join(f"{clean(one)} is free" for one in freed))
     else:
         click.echo("no endpoint was barred" if key is None else f"{key} was not barred")

@@ -13,7 +13,7 @@ from pathlib import Path
 import zmq
 
 from ...shared.control.requests import Answer, Question, RequestError, decode_reply, encode_request
-from ..directory import find_running
+from ..directory import find_running, open_directory
 
 PATIENCE = 5.0
 """Seconds after which the first answer to a question is not expected any more."""
@@ -55,7 +55,7 @@ class Conversation:
         if pid is None:
             return False
         try:
-            self._directory = os.open(self._base / self._name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._directory = open_directory(self._base, self._name)
             self._process = os.pidfd_open(pid)
         except OSError:
             self.end()

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from meshvisor.shared.control import lifeline
 from meshvisor.shared.control.lifeline import (
     MAX_MESSAGE,
+    MAX_REPORT,
+    MAX_TRACEBACK,
     Assignment,
     Begin,
     Failure,
@@ -30,6 +32,7 @@ from meshvisor.shared.control.lifeline import (
     Stop,
     ToWorker,
     encode,
+    failure,
     supervisor_end,
     worker_end,
 )
@@ -131,15 +134,26 @@ def test_nothing_gives_nothing() -> None:
     assert supervisor_end().receive(b"") == []
 
 
-@pytest.mark.parametrize("length", [MAX_MESSAGE + 1, 2**31 - 1, 2**32 - 1])
-def test_a_length_over_the_limit_is_refused_before_anything_of_it_has_come(length: int) -> None:
+@pytest.mark.parametrize(
+    ("end", "length"),
+    [
+        (worker_end, MAX_MESSAGE + 1),
+        (supervisor_end, MAX_REPORT + 1),
+        (supervisor_end, 2**31 - 1),
+        (supervisor_end, 2**32 - 1),
+    ],
+)
+def test_a_length_over_the_limit_is_refused_before_anything_of_it_has_come(
+    end: Callable[[], Reader[Any]], length: int
+) -> None:
     with pytest.raises(LifelineError, match=f"a message of {length} bytes"):
-        supervisor_end().receive(length.to_bytes(4, "big"))
+        end().receive(length.to_bytes(4, "big"))
 
 
 def test_a_length_at_the_limit_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert supervisor_end().receive(MAX_MESSAGE.to_bytes(4, "big")) == []
-    monkeypatch.setattr(lifeline, "MAX_MESSAGE", 7)
+    assert worker_end().receive(MAX_MESSAGE.to_bytes(4, "big")) == []
+    assert supervisor_end().receive(MAX_REPORT.to_bytes(4, "big")) == []
+    monkeypatch.setattr(lifeline, "MAX_REPORT", 7)
     assert supervisor_end().receive(encode(Ready())) == [Ready()]
     with pytest.raises(LifelineError, match="a message of 9 bytes"):
         supervisor_end().receive(encode(Links(3, 15)))
@@ -197,3 +211,19 @@ def test_after_one_that_is_refused_nothing_is_taken_any_more() -> None:
     for data in (packed("reboot"), encode(Ready()), b""):
         with pytest.raises(LifelineError, match="not a lifeline message"):
             reader.receive(data)
+
+
+def test_a_failure_can_be_told_however_long_its_traceback_is_and_whatever_is_in_it() -> None:
+    """A lone surrogate, as in a file's name that is no UTF-8, cannot be encoded; ten megabytes are not accepted."""
+    told = failure("run", "Traceback\n" + "x" * 10_000_000 + "\nOSError: a\udcff")
+    (heard,) = supervisor_end().receive(encode(told))
+    assert isinstance(heard, Failure)
+    assert heard.traceback.startswith("Traceback\nxxx")
+    assert heard.traceback.endswith("xxx\nOSError: a\\udcff")
+    assert len(heard.traceback) < MAX_TRACEBACK + 100
+    assert failure("run", "short") == Failure("run", "short")
+
+
+def test_what_a_worker_is_told_is_shown_without_secrets() -> None:
+    assert repr(ASSIGNMENT) == "Assignment(name='counter-1', incarnation=2)"
+    assert repr(RESERVE) == "Reserve(name='~spare-1')"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.mesh.fleet import Fleet, Node
 
+from meshvisor.shared.core.endpoint import Endpoint
 from meshvisor.shared.core.roster import NodeRecord, NodeStatus
 from meshvisor.shared.errors import (
     LinkClosed,
@@ -18,6 +19,7 @@ from meshvisor.shared.errors import (
     SendTimeout,
     UnknownPeer,
 )
+from meshvisor.shared.transport.base import TransportConnection, TransportOptions
 
 Play = Callable[..., None]
 
@@ -413,6 +415,36 @@ def test_what_is_posted_together_arrives_in_order_and_its_being_taken_is_told_on
             link.post_together([b"six", bytes(65 * 1024 * 1024)])
         await asyncio.sleep(1)
         assert len(b.calls) == 5
+
+    play(scenario)
+
+
+def misdirect(node: Node, wrong: dict[str, str]) -> None:
+    """Have the dials of ``node`` to some endpoints led to others, as whoever relays them would."""
+    connect = node.adapter.connect
+
+    async def misdirected(endpoint: Endpoint, options: TransportOptions) -> TransportConnection:
+        return await connect(Endpoint.parse(wrong.get(str(endpoint), str(endpoint))), options)
+
+    node.adapter.connect = misdirected  # type: ignore[method-assign]
+
+
+def test_a_dial_that_is_led_to_another_node_of_the_mesh_makes_no_link_with_it_under_the_wrong_name(play: Play) -> None:
+    async def scenario(fleet: Fleet) -> None:
+        b, c = await fleet.start("b", "c")
+        a = Node("a", 1, fleet.network, 0)
+        misdirect(a, {"memory:b-1": "memory:c-1"})
+        misdirect(b, {"memory:a-1": "memory:c-1"})
+        fleet.tell(a.record(NodeStatus.DOWN))
+        a.mesh.apply(fleet.records.values())
+        fleet.nodes["a"] = a
+        await a.mesh.start()
+        fleet.tell(a.record(NodeStatus.LISTENING))
+        await asyncio.sleep(5)
+        assert (a.up, sorted(b.up), sorted(c.up)) == ([("c", 1)], [("c", 1)], [("a", 1), ("b", 1)])
+        assert "memory:c-1" in a.adapter.dialled
+        failures = {link.peer: link.failure for link in a.mesh.report()[1]}
+        assert failures["b"].endswith("c (incarnation 1) answered for b")
 
     play(scenario)
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from meshvisor.shared.core.endpoint import Endpoint
-from meshvisor.shared.mesh.options import ConnectionHostOptions, ConnectionOptions
+from meshvisor.shared.mesh.options import ConnectionHostOptions, ConnectionOptions, MeshOptions
 
 MINIMAL: dict[str, Any] = {"node_id": "n", "endpoints": ["tcp:127.0.0.1:1"]}
 NONSENSE: list[tuple[str, object]] = [
@@ -79,3 +79,14 @@ def test_endpoints_are_texts_or_endpoints() -> None:
     endpoint = Endpoint.parse("tcp:127.0.0.1:2", priority=3)
     options = ConnectionOptions(node_id="n", endpoints=["tcp:127.0.0.1:1", endpoint])
     assert options.endpoints == (Endpoint.parse("tcp:127.0.0.1:1"), endpoint)
+
+
+def test_a_secret_is_not_shown() -> None:
+    """Options are logged, and stand in tracebacks with local variables."""
+    secret = b"do not show this"
+    shown = [
+        ConnectionOptions(**MINIMAL, secret=secret),
+        ConnectionHostOptions(**MINIMAL, secret=secret),
+        MeshOptions("n", 1, 2, (), secret),
+    ]
+    assert [options for options in shown if "do not" in repr(options)] == []

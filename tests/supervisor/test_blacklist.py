@@ -168,3 +168,15 @@ def test_a_lock_that_nobody_gives_back_is_an_error(table: SharedBlacklist, monke
 def test_there_is_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert execute([*command.split(), "--help"]) == 0
     assert said(capsys).startswith(f"Usage: supervise {command}")
+
+
+def test_a_key_that_would_move_the_cursor_does_not(table: SharedBlacklist, capsys: pytest.CaptureFixture[str]) -> None:
+    """Any process of the user may write anything into the table."""
+    table.set_penalty("unix:/a\x1b[2Jb", "hard", 10.0)
+    assert execute(["blacklist", "list"]) == 0
+    assert said(capsys).splitlines()[1].split()[0] == "unix:/ab"
+    assert "\x1b" not in "".join(
+        blacklist.penalties([Penalty("a\x1bc", FailureSeverity.SOFT, 1, False, "\x1bc", 1, 0)])
+    )
+    assert execute(["blacklist", "clear"]) == 0
+    assert said(capsys) == "unix:/ab is free\n"

@@ -41,3 +41,26 @@ def test_wide_and_combining_characters_are_counted_as_they_are_shown() -> None:
     assert [width(text) for text in ("abc", "漢字", "e\u0301", "\t")] == [3, 4, 1, 8]
     assert cut("a漢字", 4) == "a漢"
     assert clean("a\x1b[2Jb\x1b[1mc\nd") == "abc d"
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "\x1b[2J",  # erases the screen
+        "\x1b]0;title\x07",
+        "\x1b]52;c;cm0gLXJmIC8=\x1b\\",  # fills the clipboard
+        "\x1bP$q\x1b\\",  # has the terminal answer as if it were typed
+        "\x1bc",
+        "\x9b",
+        "\x90",
+        "\r",
+        "\x08",
+        "\u202e",  # from here on from right to left
+        "\u2066",
+        "\u2028",
+    ],
+)
+def test_nothing_of_what_a_terminal_would_obey_is_left(attack: str) -> None:
+    assert clean(f"a{attack}b") == "ab"
+    assert clean(f"a{attack}b", keep_colours=True) == "ab"
+    assert clean(f"a\x1b[31m{attack}b", keep_colours=True) == "a\x1b[31mb"

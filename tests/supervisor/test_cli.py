@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from meshvisor.shared.config import load_config
+from meshvisor.shared.errors import SupervisorError
+from meshvisor.supervisor import client
 from meshvisor.supervisor.cli import execute
 from meshvisor.supervisor.incidents import Incident, IncidentLog
 from meshvisor.supervisor.snapshot import ExitCause
@@ -192,3 +194,16 @@ def test_why_answers_in_json(past: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().out == "null\n"
     assert execute(["why", "c", "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["code"] == 2
+
+
+def test_an_error_that_quotes_somebody_does_not_move_the_cursor(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a worker raised, and why it was refused, stands in what the supervisor answers."""
+
+    def refuse(*arguments: object) -> None:
+        raise SupervisorError("a is not ready: first\x1b[2J line\nsecond\x1b]0;owned\x07 line")
+
+    monkeypatch.setattr(client, "Client", refuse)
+    assert execute(["status", "--name", "demo"]) == 1
+    assert capsys.readouterr().err == "supervise: a is not ready: first line\nsecond line\n"

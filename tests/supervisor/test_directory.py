@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from meshvisor.shared.errors import SupervisorError
-from meshvisor.supervisor.directory import RuntimeDirectory, base_directory, find_running
+from meshvisor.supervisor.client import Client
+from meshvisor.supervisor.directory import RuntimeDirectory, base_directory, find_running, running_file
 
 
 def hold(base: Path, name: str = "m") -> RuntimeDirectory:
@@ -114,3 +115,28 @@ def test_the_base_is_as_configured_or_as_the_environment_has_it(monkeypatch: pyt
 
 def test_nothing_runs_where_there_is_nothing(tmp_path: Path) -> None:
     assert find_running(tmp_path, "m") is None
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o777])
+def test_nobody_is_taken_for_our_supervisor_in_a_directory_that_is_not_ours_alone(
+    mode: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody may make /tmp/meshvisor-UID before we do, lock what is in it, and answer what we ask."""
+    directory = hold(tmp_path / "run")
+    directory.path.chmod(mode)
+    if mode == 0o700:
+        monkeypatch.setattr(os, "getuid", lambda: 4711)
+    before = os.listdir("/proc/self/fd")
+    for look in (find_running, running_file, Client):
+        with pytest.raises(SupervisorError, match=r"belongs to another user|open to others \(mode 0777\)"):
+            look(tmp_path / "run", "m")
+    assert os.listdir("/proc/self/fd") == before
+    directory.close()
+
+
+def test_a_link_in_the_place_of_a_mesh_is_no_mesh_that_runs(tmp_path: Path) -> None:
+    directory = hold(tmp_path / "run")
+    (tmp_path / "run" / "link").symlink_to(directory.path)
+    assert find_running(tmp_path / "run", "link") is None
+    assert find_running(tmp_path / "run", "m") == os.getpid()
+    directory.close()

@@ -1,5 +1,6 @@
 """What an incarnation is told about itself, and what the others are told about it."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -121,4 +122,17 @@ def test_the_secret_of_a_run_is_the_files_or_a_new_one(tmp_path: Path) -> None:
     assert run_secret(MeshSection("m", secret_file=file)) == b"sixteen bytes..."
     file.chmod(0o604)
     with pytest.raises(SupervisorError, match=r'^mesh.secret_file: ".*" is open to others \(mode 0604\)'):
+        run_secret(MeshSection("m", secret_file=file))
+
+
+def test_a_secret_that_another_user_has_chosen_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "secret"
+    file.write_text("sixteen bytes...\n")
+    file.chmod(0o600)
+    owner = os.stat(file).st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    if owner == 0:
+        assert run_secret(MeshSection("m", secret_file=file)) == b"sixteen bytes..."
+        os.chown(file, 4711, -1)
+    with pytest.raises(SupervisorError, match=r"belongs to another user \(uid \d+\), who knows what is in it"):
         run_secret(MeshSection("m", secret_file=file))

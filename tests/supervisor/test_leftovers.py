@@ -15,7 +15,10 @@ def test_a_mark_can_be_read_back() -> None:
     assert (mark.mesh, mark.pid, mark.place) == ("wordcount", os.getpid(), "0a1b")
 
 
-@pytest.mark.parametrize("text", ["", "m", "m:1:2", "m:x:2:b:p", "m:1:x:b:p", "m:1:2:b", "m:1:2:b:p:c"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "m", "m:1:2", "m:x:2:b:p", "m:1:x:b:p", "m:1:2:b", "m:1:2:b:p:c", "m:²:2:b:p", f"m:1:{'9' * 5000}:b:p"],
+)
 def test_what_is_no_mark_is_none(text: str) -> None:
     assert Mark.parse(text) is None
 
