@@ -111,7 +111,7 @@ class Causes:
 
     def is_waiting(self, life: Life) -> bool:
         """Return whether this life must still end."""
-        return life in self._hits and not self._hits[life].is_doubtful
+        return life in self._hits
 
     def waiting(self) -> list[str]:
         """Return whom an incident must still come of."""
