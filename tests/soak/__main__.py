@@ -21,11 +21,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="what all is drawn from (default: 0)")
     parser.add_argument("--keep", action="store_true", help="keep the folder of logs even if nothing is wrong")
     asked = parser.parse_args()
-    try:
-        outcome = run(Options(asked.minutes * 60, asked.seed, asked.keep))
-    except KeyboardInterrupt:
-        return _INTERRUPTED
+    outcome = run(Options(asked.minutes * 60, asked.seed, asked.keep))
     sys.stdout.write(table(outcome))
+    if outcome.is_interrupted:
+        return _INTERRUPTED
     return 1 if outcome.faults.count else 0
 
 

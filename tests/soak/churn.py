@@ -20,12 +20,12 @@ _SEVERITIES = list(FailureSeverity)
 
 
 def main(socket: str, seed: str, keys: list[str]) -> None:
-    """Churn until killed."""
+    """Churn until killed, or until whoever started this is gone."""
     rng = random.Random(seed)
-    me = os.getpid()
+    me, parent = os.getpid(), os.getppid()
     blacklist = SharedBlacklist.attach(socket, source=f"churn-{me}")
     own = [f"tcp:127.9.9.9:{1 + (me * 8 + number) % 60_000}" for number in range(8)]
-    while True:
+    while os.getppid() == parent:
         key, severity, seconds = rng.choice(keys or own), rng.choice(_SEVERITIES), rng.uniform(0.001, LONGEST)
         if rng.random() < 0.3:
             blacklist.clear_penalty(key)

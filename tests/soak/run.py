@@ -88,6 +88,7 @@ class Outcome:
     lost_logs: int = 0
     seconds: float = 0.0
     has_disk: bool = False
+    is_interrupted: bool = False
 
     def took(self, what: str, seconds: float) -> None:
         """Keep a duration."""
@@ -138,6 +139,7 @@ class _Soak:
         self.watch = Watch(proc.identity)
         self.samples: list[Sample] = []
         self.hub_tasks = 0
+        self.ticked: dict[str, float] = {}
         self.calm_since = float("inf")
         self.ready: dict[str, int] = {}
         self.stops: dict[str, int] = {}
@@ -177,6 +179,8 @@ class _Soak:
             self.end_life(Kind.SUPERVISOR_RESTART)
         except Stuck as stuck:
             self.fault(f"12: {stuck}")
+        except KeyboardInterrupt:
+            outcome.is_interrupted = True
         outcome.seconds = time.monotonic() - begun
         self.sum_up()
 
@@ -366,6 +370,9 @@ class _Soak:
         self.until(lambda: not self.ledger.overdue(lives), _TOLD, "the delivery of what was accepted")
         if lives != self.lives():
             self.fault(f"8: lives have changed in the calm: {sorted(set(lives.items()) ^ set(self.lives().items()))}")
+        late = {name for name in lives if self.ticked.get(name, 0.0) < time.monotonic() - _SLACK}
+        if late:
+            self.fault(f"12: the timers of {', '.join(sorted(late))} stand still")
         self.ledger.settle(lives)
         self.checks[1] += 1
         self.causes.settle()
@@ -487,6 +494,7 @@ class _Soak:
         kind, slot, incarnation, *rest = words
         if kind == "tick":
             self.outcome.ticks += 1
+            self.ticked[slot] = time.monotonic()
             if slot == HUB:
                 self.hub_tasks = int(rest[0])
         elif kind == "twice":
@@ -500,8 +508,8 @@ class _Soak:
             self.outcome.calls[outcome] += 1
             if outcome != "done":
                 self.judge_failure(f"call of {slot} to {target}", outcome, float(begun))
-            elif float(took) > TIMEOUT + _SLACK:
-                self.fault(f"12: a call of {slot} to {target} took {took} s")
+            if float(took) > TIMEOUT + _SLACK:
+                self.fault(f"12: a call of {slot} to {target} took {took} s to end in {outcome}")
 
     def judge_failure(self, what: str, error: str, begun: float) -> None:
         """Nothing that is begun in the calm may fail."""

@@ -9,11 +9,15 @@ LIVES = {"a": 1, "b": 1}
 """Who lives, unless another test says otherwise."""
 
 
+def take(ledger: Ledger, *lines: str) -> None:
+    for line in lines:
+        assert ledger.take(line.split())
+
+
 def history(*lines: str, lives: dict[str, int] = LIVES) -> list[str]:
     """Return what is wrong with a history at whose end ``lives`` are alive."""
     ledger = Ledger(Faults(), Counter())
-    for line in lines:
-        assert ledger.take(line.split())
+    take(ledger, *lines)
     ledger.settle(lives)
     return ledger.faults.texts
 
@@ -24,13 +28,13 @@ def test_messages_in_order_are_fine() -> None:
 
 def test_what_is_under_way_is_waited_for_and_is_no_fault_yet() -> None:
     ledger = Ledger(Faults(), Counter())
-    ledger.take("sent a 1 b 1 1".split())
-    ledger.take("sent a 1 b 2 2".split())
+    take(ledger, "sent a 1 b 1 1")
+    take(ledger, "sent a 1 b 2 2")
     ledger.mark(LIVES)
-    ledger.take("sent a 1 b 3 3".split())
-    ledger.take("got b 1 a 1 1 1".split())
+    take(ledger, "sent a 1 b 3 3")
+    take(ledger, "got b 1 a 1 1 1")
     assert ledger.overdue(LIVES) == ["a (incarnation 1) to b: 1 of 2 handled"]
-    ledger.take("got b 1 a 1 2 2".split())
+    take(ledger, "got b 1 a 1 2 2")
     assert ledger.overdue(LIVES) == []
     ledger.settle(LIVES)
     assert ledger.faults.texts == []
@@ -101,8 +105,7 @@ def test_a_loss_without_a_word_is_a_fault() -> None:
 
 def test_of_a_sender_that_is_gone_one_message_may_be_handled_that_it_had_no_time_to_speak_of() -> None:
     ledger = Ledger(Faults(), Counter())
-    for line in (*SENT, "got b 1 a 1 2 2", "got b 1 a 1 3 3", "got b 1 a 1 4 4"):
-        ledger.take(line.split())
+    take(ledger, *SENT, "got b 1 a 1 2 2", "got b 1 a 1 3 3", "got b 1 a 1 4 4")
     ledger.close()
     assert ledger.faults.texts == []
     assert history(*SENT, *(f"got b 1 a 1 {n} {n}" for n in (2, 3, 4, 5)), lives={"b": 1}) == [
@@ -112,14 +115,13 @@ def test_of_a_sender_that_is_gone_one_message_may_be_handled_that_it_had_no_time
 
 def test_what_was_judged_is_forgotten() -> None:
     ledger = Ledger(Faults(), Counter())
-    for line in (*SENT, "lost a 1 b 1 2 3 2"):
-        ledger.take(line.split())
+    take(ledger, *SENT, "lost a 1 b 1 2 3 2")
     ledger.settle(SECOND)
     assert (len(ledger._ways), len(ledger._ends)) == (0, 0)
 
 
 def test_lines_about_other_things_are_left_to_others() -> None:
-    assert not Ledger(Faults(), Counter()).take("tick a 1 7".split())
+    assert not Ledger(Faults(), Counter()).take(["tick", "a", "1", "7"])
 
 
 def test_more_faults_than_a_person_reads_are_only_counted() -> None:

@@ -1,7 +1,7 @@
 """What a soak does is drawn from its seed."""
 
 from collections import Counter
-from itertools import islice
+from itertools import islice, pairwise
 
 from tests.soak.plan import ENDS, Kind, draw
 
@@ -20,7 +20,7 @@ def test_every_kind_has_its_turn_in_a_few_rounds() -> None:
 def test_the_first_supervisor_lives_as_long_as_asked_and_the_others_for_two_to_four_rounds() -> None:
     ends = [number for number, each in enumerate(islice(draw(3, 10), 60), 1) if each.faults[-1].kind in ENDS]
     assert ends[0] == 10
-    assert {later - earlier for earlier, later in zip(ends, ends[1:], strict=False)} == {2, 3, 4}
+    assert {later - earlier for earlier, later in pairwise(ends)} == {2, 3, 4}
 
 
 def test_the_supervisor_ends_with_a_round_never_within_one() -> None:
