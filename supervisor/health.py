@@ -2,7 +2,8 @@
 
 Only from ``start`` (the command is ready) until ``cancel`` (it is to stop, or has ended). Each ``period`` one check
 begins, and has until the next one to succeed. ``failures`` in a row, and ``unhealthy`` is called, once, with what was
-wrong; then it is over.
+wrong; then it is over. A check that we lack the means for neither fails nor succeeds: a command that is well must not
+die of our having no descriptor left.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from ..shared.config.model import Health
 from . import spawn
 from .confinement import UNCONFINED, Confinement
 from .event import duration
-from .probes import probe_http, probe_tcp
+from .probes import NotAsked, probe_http, probe_tcp
 from .reaper import kill_group, reap
 
 Check = Callable[[], Awaitable[str]]
-"""One look: what is wrong, as half a sentence, or nothing. It is cancelled at its deadline."""
+"""One look: what is wrong, as half a sentence, or nothing. It is cancelled at its deadline; it may raise NotAsked."""
 _REPORT_SIZE = 4096
 
 
@@ -54,12 +55,13 @@ class HealthCheck:
 
     async def _watch(self) -> None:
         period, most = self._health.period, self._health.failures
-        failures, due = 0, self._loop.time()
+        failures, due, trouble = 0, self._loop.time(), ""
         while failures < most:
             due = max(due + period, self._loop.time())  # one that took its whole period delays, and skips, the next
             await asyncio.sleep(due - self._loop.time())
-            trouble = await self._look()
-            failures = failures + 1 if trouble else 0
+            with suppress(NotAsked):
+                trouble = await self._look()
+                failures = failures + 1 if trouble else 0
         times = f"{most} times in a row" if most > 1 else "once"
         self._unhealthy(f"its health check failed {times}: {trouble}")
 
@@ -96,10 +98,16 @@ async def probe_exec(
     confinement: Confinement = UNCONFINED,
     running: set[int] | None = None,
 ) -> str:
-    """Run ``command`` to its end; it must end with 0. Cancelled, it is killed with all that it has started."""
+    """Run ``command`` to its end; it must end with 0. Cancelled, it is killed with all that it has started.
+
+    Raises:
+        NotAsked: If there can be no process more.
+    """
     try:
         process = spawn.spawn_command(command, cwd, environment, confinement, is_quiet=True)
     except spawn.SpawnError as error:
+        if error.is_shortage:
+            raise NotAsked(str(error)) from error
         return str(error)
     pids = running if running is not None else set()
     pids.add(process.pid)

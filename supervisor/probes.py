@@ -1,7 +1,8 @@
 """Looking at a service from outside: does it accept connections, does it answer?
 
 A probe returns what is wrong, as half a sentence, or nothing. It waits as long as it takes: the caller cancels it at
-its deadline, and nothing of it is left then.
+its deadline, and nothing of it is left then. A probe that cannot be made, since we lack the means, says nothing about
+the service: it raises ``NotAsked``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
+from .spawn import is_shortage
+
 _LONGEST_STATUS_LINE = 1024
+
+
+class NotAsked(Exception):
+    """We have no descriptor, memory or process left to look with; the text says which."""
 
 
 async def probe_tcp(address: str) -> str:
@@ -21,6 +28,7 @@ async def probe_tcp(address: str) -> str:
         async with _connection(host.strip("[]"), int(port)):
             return ""
     except (OSError, ValueError) as error:  # ValueError: no such name can be
+        _raise_if_ours(error)
         return f"{address} does not accept connections: {_reason(error)}"
 
 
@@ -35,6 +43,7 @@ async def probe_http(url: str) -> str:
             writer.write(request.encode("ascii"))
             line = await reader.readline()
     except (OSError, ValueError) as error:  # ValueError: a line beyond the limit
+        _raise_if_ours(error)
         return f"{url} does not answer: {_reason(error)}"
     words = line.decode("latin-1").split(None, 2)
     if len(words) < 2 or not words[0].startswith("HTTP/") or not words[1].isdigit():
@@ -52,6 +61,11 @@ async def _connection(host: str, port: int) -> AsyncIterator[tuple[asyncio.Strea
         yield reader, writer
     finally:
         writer.transport.abort()
+
+
+def _raise_if_ours(error: Exception) -> None:
+    if is_shortage(error):
+        raise NotAsked(_reason(error)) from error
 
 
 def _reason(error: Exception) -> str:

@@ -23,7 +23,7 @@ from pathlib import Path
 from ..shared.config.model import Ready
 from .inotify import forget_events, watch_directory
 from .notifications import NotifySocket
-from .probes import probe_tcp
+from .probes import NotAsked, probe_tcp
 
 LIVED = 0.1
 """How long a command without ``ready`` must have lived after its exec to be ready, in seconds."""
@@ -116,7 +116,7 @@ class TcpReadiness(Readiness):
         self._ready()
 
     async def _is_there(self) -> bool:
-        with suppress(TimeoutError):
+        with suppress(TimeoutError, NotAsked):
             async with asyncio.timeout(_ATTEMPT_TIMEOUT):
                 return not await self._probe(self._address)
         return False

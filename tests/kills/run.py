@@ -131,8 +131,10 @@ class _Storm:
     def look(self) -> None:
         """Check what may not be at any moment; ask twice, since a process ends while one looks."""
         names = list(self.mesh.lives)
-        doubles = _doubles(self.mesh.name, names)
-        self._fault_if(doubles and _doubles(self.mesh.name, names), lambda found: f"two processes are called {found}")
+        doubles = proc.namesakes(self.mesh.name, names)
+        self._fault_if(
+            doubles and proc.namesakes(self.mesh.name, names), lambda found: f"two processes are called {found}"
+        )
 
     def look_after(self) -> None:
         """Check what may not be when all is calm."""
@@ -186,12 +188,6 @@ class _Storm:
         found = self.mesh.until(replacement, _PATIENCE, f"the replacement of {name}", often=True)
         self.mesh.rest(self.rng.uniform(0, 0.02))
         self.kill(found)
-
-
-def _doubles(mesh: str, names: list[str]) -> list[str]:
-    """Return the slots that more than one process is called after. (One that is ending is called nothing.)"""
-    titles = Counter(proc.command_line(process.pid) for process in proc.marked(mesh))
-    return [name for name in names if titles[f"meshvisor {mesh}/{name}"] > 1]
 
 
 def _storm(storm: _Storm) -> None:

@@ -138,7 +138,11 @@ class OutsideMesh:
         os.mkfifo(pipe)
         self._pipe = os.open(pipe, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)  # held for writing too: it never ends
         fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
-        write_file(self.file, self._complete(sections, str(pipe)))
+        self.write(sections)
+
+    def write(self, sections: Mapping[str, Table]) -> None:
+        """Write the file anew, for the next start or a reload."""
+        write_file(self.file, self._complete(sections, str(self.folder / "reports")))
 
     def _complete(self, sections: Mapping[str, Table], pipe: str) -> dict[str, Table]:
         complete: dict[str, Table] = {"mesh": {"name": self.name}, "supervisor": {}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import time
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -48,6 +49,15 @@ def belongs(pid: int, mesh: str) -> bool:
     """Return whether the environment of a process says that it belongs to a mesh of this name."""
     wanted = _MARK + mesh.encode() + b":"
     return any(item.startswith(wanted) for item in _environment(pid))
+
+
+def namesakes(mesh: str, slots: Iterable[str]) -> list[str]:
+    """Return the slots that more than one process of a mesh is called after. (One that is ending is called nothing.)
+
+    Ask twice, since a process may end, and its successor begin, while one looks.
+    """
+    titles = Counter(command_line(process.pid) for process in marked(mesh))
+    return [name for name in slots if titles[f"meshvisor {mesh}/{name}"] > 1]
 
 
 def children(pid: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -9,16 +10,16 @@ import pytest
 
 from meshvisor.shared.config.model import Health
 from meshvisor.supervisor.health import HealthCheck, check_of, probe_exec
-from meshvisor.supervisor.probes import probe_http, probe_tcp
+from meshvisor.supervisor.probes import NotAsked, probe_http, probe_tcp
 from meshvisor.workers.testing import run_virtual
 
 HEALTH = Health(tcp="127.0.0.1:1", period=5.0, failures=3)
 
 
 class Patient:
-    """A service whose answers are laid down: what is wrong, or seconds that the answer takes."""
+    """A service whose answers are laid down: what is wrong, seconds that the answer takes, or what is raised."""
 
-    def __init__(self, *answers: str | float) -> None:
+    def __init__(self, *answers: str | float | NotAsked) -> None:
         self.loop = asyncio.get_running_loop()
         self.answers = list(answers)
         self.asked: list[float] = []
@@ -33,6 +34,8 @@ class Patient:
             answer = self.answers.pop(0) if self.answers else ""
             if isinstance(answer, str):
                 return answer
+            if isinstance(answer, NotAsked):
+                raise answer
             await asyncio.sleep(answer)
             return ""
         finally:
@@ -68,6 +71,16 @@ def test_only_failures_in_a_row_are_a_verdict_and_there_is_one() -> None:
         await asyncio.sleep(100.0)
         assert patient.verdicts == [(30.0, "its health check failed 3 times in a row: e")]
         assert len(patient.asked) == 6
+
+    run_virtual(main())
+
+
+def test_a_check_that_cannot_be_made_is_neither_a_failure_nor_an_answer() -> None:
+    async def main() -> None:
+        patient = Patient(NotAsked(), NotAsked(), "a", NotAsked(), "b", "", NotAsked(), "c", "d", NotAsked(), "e")
+        patient.watched().start()
+        await asyncio.sleep(100.0)
+        assert patient.verdicts == [(55.0, "its health check failed 3 times in a row: e")]
 
     run_virtual(main())
 
@@ -175,6 +188,29 @@ def test_a_check_that_cannot_be_run_says_why(tmp_path: Path) -> None:
     assert found == "cannot run 'no-such-program': No such file or directory"
     found = asyncio.run(probe_exec(("true",), tmp_path / "gone", os.environ))
     assert found.startswith("cannot enter the directory")
+
+
+@pytest.mark.parametrize(
+    "health",
+    [
+        Health(tcp="127.0.0.1:1"),
+        Health(http="http://127.0.0.1:1/"),
+        Health(exec=("true",)),
+    ],
+    ids=["tcp", "http", "exec"],
+)
+def test_without_a_descriptor_of_ours_nothing_is_asked(tmp_path: Path, health: Health) -> None:
+    async def main() -> None:
+        check = check_of(health, tmp_path, os.environ)
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+        try:
+            with pytest.raises(NotAsked, match="Too many open files"):
+                await check()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+    asyncio.run(main())
 
 
 def test_a_check_that_takes_too_long_is_killed_with_what_it_has_started(tmp_path: Path) -> None:
