@@ -19,7 +19,7 @@ actor calls ``tick`` when it has passed. Called early, or twice, ``tick`` does n
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from ..shared.config.model import Backoff, RestartPolicy, WorkerConfig
@@ -170,7 +170,7 @@ class Exit:
 
     ``failure`` says what kept it from starting; it is then no success, whatever the code. ``oom``: the kernel killed
     it because memory ran out. ``is_shortage``: it could not be made for want of descriptors, memory or processes, which
-    is nobody's fault. ``rss`` is the most memory that it ever had, in bytes; 0 when that is not known.
+    is nobody's fault.
     """
 
     code: int | None = None
@@ -178,7 +178,6 @@ class Exit:
     failure: str = ""
     oom: bool = False
     is_shortage: bool = False
-    rss: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,11 @@ class EventStream:
 
 
 class Hub:
-    """Where everything that happens in a mesh is said, and everything that its children print."""
+    """Where everything that happens in a mesh is said, and everything that its children print.
+
+    Once it is open, an event is passed on at the end of the loop's turn: who listens writes to terminals, files and
+    sockets, and whatever happened calls for something that is done first, in this turn.
+    """
 
     def __init__(self) -> None:
         self.events: Listeners[[Event]] = Listeners()
@@ -99,13 +103,21 @@ class Hub:
         """How many events readers have lost because they were too slow."""
         self._streams: weakref.WeakSet[EventStream] = weakref.WeakSet()
         self._ended = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._untold: list[Event] = []
+
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Pass events on at the end of the turns of ``loop`` from now on, until ``end``."""
+        self._loop = loop
 
     def publish(self, event: str, slot: str = "", incarnation: int = 0, **details: object) -> Event:
-        """Say that something happened, now, and return how it was said."""
+        """Say that something happened, now, and return how it is said."""
         happened = Event(time.time(), event, slot, incarnation, details)
-        self.events.notify(happened)
-        for stream in tuple(self._streams):
-            self.dropped += stream.put(happened)
+        self._untold.append(happened)
+        if self._loop is None:
+            self._tell()
+        elif len(self._untold) == 1:
+            self._loop.call_soon(self._tell)
         return happened
 
     def stream(self) -> EventStream:
@@ -116,6 +128,15 @@ class Hub:
 
     def end(self) -> None:
         """Nothing more happens."""
+        self._tell()
+        self._loop = None
         self._ended = True
         for stream in tuple(self._streams):
             stream.end()
+
+    def _tell(self) -> None:
+        untold, self._untold = self._untold, []
+        for event in untold:
+            self.events.notify(event)
+            for stream in tuple(self._streams):
+                self.dropped += stream.put(event)

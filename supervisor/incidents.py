@@ -94,9 +94,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     machine: Machine | None = None
 
 
-def incident_of(
-    said: Event, rss: int = 0, history: tuple[PastEnd, ...] = (), *, mesh_stops: bool = False
-) -> Incident | None:
+def incident_of(said: Event, history: tuple[PastEnd, ...] = (), *, mesh_stops: bool = False) -> Incident | None:
     """Return the incident that a ``slot-exited`` tells of; None if it was planned, or a good end for good.
 
     ``mesh_stops``: it was the one too many, for which the whole mesh is stopped.
@@ -117,7 +115,6 @@ def incident_of(
         text=facts.get("text", ""),
         traceback=facts.get("traceback", ""),
         tail=tuple(facts["tail"]),
-        rss=rss,
         history=history,
         next=Next.MESH_STOP if mesh_stops else Next(facts["next"]),
         delay=delay,

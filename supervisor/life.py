@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 from dataclasses import replace
+from functools import partial
 
 from ..shared.config.model import WorkerConfig
 from ..shared.control import lifeline as messages
@@ -25,7 +26,7 @@ from .identity import Identity
 from .lifeline import Lifeline
 from .logs import Capture, Output
 from .nursery import Request
-from .reaper import kill_group, reap, send
+from .reaper import bury, is_dead, kill_group, read_notice, send
 from .reserve import Spare, provide
 from .snapshot import ExitCause
 from .surroundings import MeshRun, Owner, Reported
@@ -45,6 +46,7 @@ class Life:
         self.identity = identity
         self.traceback = ""
         self.links = messages.Links(0, 0)
+        self.peak = 0  # bytes: the most memory that it was seen to have; complete when it is buried
         self._run = run
         self._output = output
         self._owner = owner
@@ -126,10 +128,10 @@ class Life:
             text = f"cannot start a process: {os.strerror(errno.EMFILE)}"
             self._born(spawn.SpawnError(text, is_shortage=True))
             return
-        environment = self.identity.environment(self._run.mark)
-        config = self.identity.config
+        config, environment = self.identity.config, partial(self.identity.environment, self._run.mark)
         try:
-            self._attendant = attendant = self._attend(environment)
+            # A worker's is not asked for: a forked one has its zygote's.
+            self._attendant = attendant = self._attend({} if config.command is None else environment())
         except OSError as error:
             text = f"cannot find out when it is ready: {error}"
             self._born(spawn.SpawnError(text, is_shortage=spawn.is_shortage(error)))
@@ -236,10 +238,19 @@ class Life:
         self._process = process = result
         if self._is_candidate:
             self._lifeline = self._try_out(process)
-        elif process.spare is not None:  # first of all: it waits
+        elif process.spare is not None:
             self._lifeline = self._name(process, process.spare)
+            self._run.loop.call_soon(self._settle)  # all else comes after what there is to say of the death before
+            return
         elif process.lifeline is not None:
             self._lifeline = self._open_lifeline(process.lifeline)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Watch the process, and listen to what it prints. Again: no effect."""
+        process = self._process
+        if process is None or self._usage is not None:
+            return
         if self._run.guard is not None:
             self._run.guard.record(process.pid)
         self._usage = Usage(process.pid)
@@ -375,7 +386,9 @@ class Life:
     def _lifeline_ended(self, reason: str, garbled: bool) -> None:
         if garbled:
             self._condemned(None, reason)
-        else:
+            return
+        self._died()  # as a rule it has: the kernel tells of the lifeline first
+        if self._process is not None:
             self._grace = self._run.loop.call_later(_LIFELINE_GRACE, self._condemned, None, reason)
 
     def _executed(self) -> None:
@@ -401,45 +414,50 @@ class Life:
     # Its death.
 
     def _died(self) -> None:
-        process = self._process
-        if process is None or not self._run.deaths.lets_in() or (exit := reap(process.pid, process.pidfd)) is None:
+        """Take its last words, have its owner do what follows from its death, and bury it then."""
+        process, run = self._process, self._run
+        if process is None or not is_dead(process.pidfd) or not run.deaths.lets_in():
             return
-        if self._run.guard is not None:
-            self._run.guard.forget(process.pid)
-        self._run.loop.remove_reader(process.pidfd)
-        os.close(process.pidfd)
+        self._settle()
+        exit = read_notice(process.pid, process.pidfd) or Exit()
         self._dismiss()  # before its last words are read: a dead process does not become ready
         self._executed()
         self._close_report()  # its launcher was killed, and something still holds the other end
         if self._lifeline is not None:
             self._lifeline.drain()
-            self._run.herald.dismiss(self._lifeline)
-            self._lifeline.close()
         if self._capture is not None:
             self._capture.drain()
+        if self._has_dumped and not self.traceback:
+            self.traceback = read_traces(self._traces)
+        is_oom = run.oom.explains(exit if not self._is_killed else Exit())
+        exit = replace(exit, failure=exit.failure or self._failure, oom=is_oom)
+        self._process = None
+        self._ended(exit)
+        self._bury(process)
+
+    def _bury(self, process: spawn.Process) -> None:
+        """Release what it had; it is a zombie until the end of this, so that nobody else can have its number."""
+        run, lifeline = self._run, self._lifeline
+        run.loop.remove_reader(process.pidfd)
+        os.close(process.pidfd)
+        if lifeline is not None:
+            run.herald.dismiss(lifeline)
+            lifeline.close()
         if self._spare is not None:
             self._spare.close()
-        self._give_back()
-        exit = replace(exit, failure=exit.failure or self._failure, rss=exit.rss or self._largest())
-        exit = replace(exit, oom=self._run.oom.explains(exit if not self._is_killed else Exit()))
-        self._process = self._lifeline = self._usage = None
-        self._ended(exit)
+        if self._place >= 0:
+            run.lookout.give_back(self._place)
+        if self._traces >= 0:
+            os.close(self._traces)
+        if run.guard is not None:
+            run.guard.forget(process.pid)
+        seen = max(self._usage.rss if self._usage else 0, self._attendant.rss if self._attendant else 0)
+        self.peak = bury(process.pid) or seen
+        self._place = self._traces = -1
+        self._lifeline = self._usage = None
         # The name that a candidate was to have is that of another one by now; its process group is its own.
         name = ("", 0) if self._is_candidate else (self.identity.slot, self.identity.incarnation)
-        self._run.buried(*name, process.pid)
-
-    def _give_back(self) -> None:
-        """Take the last words, and release what it had of ours."""
-        if self._place >= 0:
-            self._run.lookout.give_back(self._place)
-        if self._traces >= 0:
-            if self._has_dumped and not self.traceback:
-                self.traceback = read_traces(self._traces)
-            os.close(self._traces)
-        self._place = self._traces = -1
-
-    def _largest(self) -> int:
-        return max(self._usage.rss if self._usage else 0, self._attendant.rss if self._attendant else 0)
+        run.buried(*name, process.pid)
 
     def _dismiss(self) -> None:
         if self._grace is not None:

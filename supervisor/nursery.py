@@ -30,6 +30,7 @@ _MAX_PATIENCE = 5.0
 _PATIENCE = 0.5  # of its start_timeout is what a start may wait for the imports of a zygote
 
 Done = Callable[["spawn.Process | spawn.SpawnError"], None]
+Environment = Callable[[], Mapping[str, str]]
 Place = tuple[Path, tuple[tuple[str, str], ...]]
 
 
@@ -120,11 +121,11 @@ class Nursery:
 
     # Asked by slots.
 
-    def request(self, config: WorkerConfig, title: str, environment: Mapping[str, str], done: Done) -> Request:
+    def request(self, config: WorkerConfig, title: str, environment: Environment, done: Done) -> Request:
         """Have ``done`` called with a process for ``config``, or with why there is none.
 
-        With a spare, and where it is spawned, that happens before this returns. ``title`` and ``environment`` are for
-        a process that is spawned; a forked one has its identity from its assignment.
+        With a spare, and where it is spawned, that happens before this returns. ``title`` and ``environment``, which
+        is made only then, are for a process that is spawned; a forked one has its identity from its assignment.
         """
         request = Request(partial(self._arrived, done), partial(self._spawn, config, title, environment, done))
         cradle = self._cradle(config)
@@ -281,15 +282,13 @@ class Nursery:
             request.is_over = True
             done(process)
 
-    def _spawn(
-        self, config: WorkerConfig, title: str, environment: Mapping[str, str], done: Done, request: Request
-    ) -> None:
+    def _spawn(self, config: WorkerConfig, title: str, environment: Environment, done: Done, request: Request) -> None:
         request.is_over = True
         if self._is_closed:
             done(spawn.SpawnError("the mesh is being stopped"))
             return
         try:
-            process = spawn.spawn_worker(title, config.cwd, environment)
+            process = spawn.spawn_worker(title, config.cwd, environment())
         except spawn.SpawnError as error:
             done(error)
         else:

@@ -38,34 +38,52 @@ def kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
+def is_dead(pidfd: int) -> bool:
+    """Return whether our child behind ``pidfd`` has ended; who is buried has, too."""
+    try:
+        return os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+    except ChildProcessError:
+        return True
+
+
 def reap(pid: int, pidfd: int) -> Exit | None:
-    """Take the death notice of our child ``pid``; None while it lives.
+    """Take the death notice of our child ``pid``, and bury it; None while it lives."""
+    exit = read_notice(pid, pidfd)
+    if exit is not None:
+        bury(pid)
+    return exit
+
+
+def read_notice(pid: int, pidfd: int) -> Exit | None:
+    """Read the death notice of our child ``pid``, and leave it; None while it lives. ``bury`` is owed for it.
 
     Its process group is killed while the child is still a zombie: the kernel then cannot have given the number of
     the group to anybody else, and nothing that the child started in it is left.
     """
     try:
-        if os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
-            return None
-        kill_group(pid)
-        found, status, usage = os.wait4(pid, os.WNOHANG)
+        notice = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG)
     except ChildProcessError:
         # The program around us ignores SIGCHLD or waits for every child; the group cannot be killed safely any more.
         return Exit(failure="its exit status was taken by another part of this program")
-    if not found:
+    if notice is None:
         return None
-    if os.WIFEXITED(status):
-        return Exit(code=os.WEXITSTATUS(status), rss=_peak(usage))
-    return Exit(signal=signal_name(os.WTERMSIG(status)), rss=_peak(usage))
+    kill_group(pid)
+    if notice.si_code == os.CLD_EXITED:
+        return Exit(code=notice.si_status)
+    return Exit(signal=signal_name(notice.si_status))
 
 
-def _peak(usage: resource.struct_rusage) -> int:
-    """Return the largest resident set of a dead child; 0 if it is not known to be its own.
+def bury(pid: int) -> int:
+    """Let the kernel forget our dead child ``pid``, and return its largest resident set in bytes; 0: not known.
 
-    Until it executed its program it was, to the kernel, as large as we are: only more than that says something.
+    That takes 0.1 ms. From then on its number can be another one's.
     """
-    ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return usage.ru_maxrss * 1024 if usage.ru_maxrss > ours else 0
+    with suppress(ChildProcessError):
+        _, _, usage = os.wait4(pid, os.WNOHANG)
+        # Until it executed its program it was, to the kernel, as large as we are: only more than that says something.
+        ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return usage.ru_maxrss * 1024 if usage.ru_maxrss > ours else 0
+    return 0
 
 
 def frozen_children() -> list[int]:

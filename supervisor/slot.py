@@ -22,7 +22,7 @@ from .child import Action, Child, Ending, Exit, State
 from .event import Event
 from .figures import SlotFigures
 from .identity import Identity
-from .incidents import HISTORY, PastEnd, incident_of
+from .incidents import HISTORY, Incident, PastEnd, incident_of
 from .life import Life
 from .logs import LogFile, Output
 from .snapshot import Answer, ExitCause, LastExit, NodeLinks, WorkerStatus
@@ -301,9 +301,10 @@ class Slot:
         identity = replace(self._identity, mesh=self._run.config.mesh, config=self.config)
         self._identity = identity.next(self.child.incarnation)
         self._last_trouble = ""
-        self._announce(NodeStatus.DOWN)
         self._life = Life(self._run, self._identity, self._output, self)
         self._life.begin()
+        if not self._endpoints:  # a spare that has taken the place can be reached already
+            self._announce(NodeStatus.DOWN)
 
     def _takes_candidate(self) -> bool:
         """Have a candidate be the next life, if one is fit for that."""
@@ -399,13 +400,14 @@ class Slot:
         late = f"its start took longer than {self.config.start_timeout:g} s"
         self.last_words = exit.failure or trouble or (late if judged.cause is ExitCause.START_TIMEOUT else "")
         ending = self._run.ended(self.name, judged)
-        self._run.directory.remove(self._identity.socket_name)
         said = self._teller.ended(ending, Words(exit.failure or trouble, life.traceback, self._output.tail))
-        self._remember(said, ending, mesh_stops=judged.delay is not None and ending.delay is None)
-        is_gone = ending.delay is None or child.state is State.PARKED
-        self._announce(NodeStatus.GONE if is_gone else NodeStatus.DOWN)
-        self._teller.follows(ending)
+        self._run.loop.call_soon(self._run.directory.remove, self._identity.socket_name)
         self._act(child.tick(now))  # the first restart waits for nothing
+        if self._life is None:
+            is_gone = ending.delay is None or child.state is State.PARKED
+            self._announce(NodeStatus.GONE if is_gone else NodeStatus.DOWN)
+        self._teller.follows(ending)
+        self._remember(said, ending, life, mesh_stops=judged.delay is not None and ending.delay is None)
         self._run.changed()
 
     # Telling others.
@@ -413,12 +415,16 @@ class Slot:
     def _announce(self, status: NodeStatus) -> None:
         self._teller.announce(self._identity, status, self._endpoints)
 
-    def _remember(self, said: Event, ending: Ending, *, mesh_stops: bool) -> None:
+    def _remember(self, said: Event, ending: Ending, life: Life, *, mesh_stops: bool) -> None:
         if self.child.shortages > 1 or ending.is_trial:  # one shortage is told once; a trial is nobody's crash
             return
-        if incident := incident_of(said, ending.exit.rss, tuple(self._history), mesh_stops=mesh_stops):
-            self._run.incidents.append(msgspec.structs.replace(incident, machine=machine.look()))
+        if incident := incident_of(said, tuple(self._history), mesh_stops=mesh_stops):
+            self._run.loop.call_soon(self._keep, incident, life)
         self._history.append(PastEnd(said.at, ending.cause, round(ending.uptime, 3)))
+
+    def _keep(self, incident: Incident, life: Life) -> None:
+        """Write an incident down, at the end of the turn, when its process is buried."""
+        self._run.incidents.append(msgspec.structs.replace(incident, rss=life.peak, machine=machine.look()))
 
     @property
     def _log_path(self) -> Path:

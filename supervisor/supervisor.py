@@ -276,6 +276,7 @@ class Supervisor:
             undo.pop_all()
         self._finished = loop.create_future()
         self._begun = True
+        self._hub.open(loop)
         self._publish("mesh-started", pid=os.getpid(), slots=len(self._fleet))
         self._conductor.begin()
 

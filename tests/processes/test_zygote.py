@@ -122,7 +122,7 @@ class Family:
 
     async def born(self, config: WorkerConfig) -> Worker:
         answer: asyncio.Future[Process | SpawnError] = asyncio.get_running_loop().create_future()
-        self.nursery.request(config, "family/looks", {**os.environ, "SPAWNED": "1"}, answer.set_result)
+        self.nursery.request(config, "family/looks", lambda: {**os.environ, "SPAWNED": "1"}, answer.set_result)
         process = await answer
         assert isinstance(process, Process), process
         return Worker(process)

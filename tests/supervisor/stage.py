@@ -69,6 +69,7 @@ class Actor:
         self.tail: list[str] = []
         self.traceback = self.trouble = self.complaint = ""
         self.links = Links(0, 0)
+        self.peak = 0
         self.pid: int | None = None
         self.pids: set[int] = set()
         self.is_ready = self.is_asked = False

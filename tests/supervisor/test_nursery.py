@@ -94,7 +94,7 @@ class Town:
         return self.zygotes[-1]
 
     def request(self, config: WorkerConfig, into: list[Process | SpawnError]) -> Request:
-        return self.nursery.request(config, "mesh/a", {}, into.append)
+        return self.nursery.request(config, "mesh/a", dict, into.append)
 
 
 def worker(module: str = "app", **options: Any) -> WorkerConfig:

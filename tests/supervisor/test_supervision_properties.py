@@ -119,6 +119,7 @@ class Trial:
         self.tasks: set[asyncio.Task[None]] = set()
         self.end_at: float | None = None
         self.faults: list[object] = []  # found in callbacks, where an exception would end nothing
+        self.stage.supervisor._hub.open = lambda loop: None  # type: ignore[method-assign]  # heard when it is said
         self.stage.supervisor.subscribe(self.hear)
         self.configure = self.stage.supervisor._conductor.configure
         self.stage.supervisor._conductor.configure = self.configured  # type: ignore[method-assign]
