@@ -135,16 +135,17 @@ class SoakMesh(OutsideMesh):
         if len(self.lines) > 2 * _KEPT:
             del self.lines[:_KEPT]
 
-    def forget(self) -> None:
-        """Forget the links of lives that are over, and slots that are no more."""
+    def forget(self) -> set[str]:
+        """Forget the links of lives that are over, and slots that are no more; return those."""
         status = self.status()
-        if status is not None:
-            names = {slot.name for slot in status.workers}
-            self.lives = {name: life for name, life in self.lives.items() if name in names}
+        names = {slot.name for slot in status.workers} if status is not None else set(self.lives)
+        gone = set(self.lives) - names
+        self.lives = {name: life for name, life in self.lives.items() if name in names}
         lives = {name: life.incarnation for name, life in self.lives.items()}
         self.links = {
             end: at for end, at in self.links.items() if lives.get(end[0]) == end[1] and lives.get(end[2]) == end[3]
         }
+        return gone
 
     def new_incidents(self) -> list[Incident]:
         """Return what has been written since the last time."""
