@@ -134,7 +134,10 @@ class PeerLost(LinkError):
 
 
 class PeerLeft(LinkError):
-    """The peer said goodbye and will not come back under this incarnation."""
+    """The peer said goodbye and will not come back under this incarnation.
+
+    In a mesh, everything sent to it had been acknowledged: else it is a ``PeerLost`` that names what had not.
+    """
 
     def __init__(self, peer: str, incarnation: int = 0) -> None:
         self.peer = peer

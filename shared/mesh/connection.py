@@ -313,6 +313,11 @@ class ConnectionHandle:
         """Return the report on this link's unacknowledged messages, as of now."""
         return PeerLost(self.node_id, self.incarnation, *self._lane.tail())
 
+    def farewell(self) -> PeerLost | PeerLeft:
+        """Return the report on a link whose peer said goodbye: what it had not acknowledged by then is lost."""
+        report = self.lost()
+        return report if report.count else PeerLeft(self.node_id, self.incarnation)
+
     async def wait_closed(self) -> None:
         """Wait until nothing of this link runs any more."""
         await self._driver.wait_closed()

@@ -599,9 +599,7 @@ class Mesh:
         handle = peer.handle
         if handle is None:
             return
-        report: PeerLost | PeerLeft = handle.lost()
-        if left:
-            report = PeerLeft(handle.node_id, handle.incarnation)
+        report = handle.farewell() if left else handle.lost()
         announced = peer.is_announced
         self._past = self._past.plus(carried(peer))
         peer.forget_link(asyncio.get_running_loop().time())

@@ -35,6 +35,13 @@ class Watch:
         elif report.kind == "back":
             self._fault(report, f"saw incarnation {report.peer_incarnation} of {report.peer} after a newer one")
 
+    def forget(self, slot: str) -> None:
+        """A slot was taken away: one that has its name later is another one, and begins with its first life."""
+        self._lives.pop(slot, None)
+        for table in (self._links, self._newest):
+            for link in [link for link in table if slot in (link[0], link[2])]:
+                del table[link]
+
     def _started(self, report: Report) -> None:
         incarnation, process = self._lives.get(report.slot, (0, None))
         if report.incarnation <= incarnation:

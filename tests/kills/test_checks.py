@@ -53,3 +53,16 @@ def test_a_life_that_begins_beside_the_process_of_the_one_before_is_a_fault() ->
     assert watch.faults == [
         f"a (incarnation 2) started while process {os.getpid()} of incarnation 1 was alive",
     ]
+
+
+def test_a_slot_that_was_taken_away_may_begin_anew() -> None:
+    watch = Watch(nobody)
+    for report in (start(2), up(3)):
+        watch.take(report)
+    watch.forget("a")
+    for report in (start(1), up(3)):
+        watch.take(report)
+    watch.take(up(3, "down"))
+    watch.forget("b")
+    watch.take(up(1))
+    assert watch.faults == []

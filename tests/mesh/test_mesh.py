@@ -255,6 +255,26 @@ def test_a_node_that_closes_says_goodbye(play: Play) -> None:
     play(scenario)
 
 
+def test_what_a_node_that_closes_has_not_handled_is_named_to_its_sender(play: Play) -> None:
+    """Soak, seed 2: it left, and of what it had in its inbox nobody heard anything."""
+
+    async def scenario(fleet: Fleet) -> None:
+        a, b = await fleet.start("a", "b")
+        link = await a.mesh.wait_link("b")
+        await link.send(b"handled")
+        await fleet.until(lambda: link.is_drained)
+        b.consumes = False
+        await link.send(b"still in its inbox")
+        await link.send(b"and this, too")
+        await fleet.nodes.pop("b").mesh.close(drain=1.0)
+        await fleet.until(lambda: bool(a.down))
+        (report,) = a.down
+        assert isinstance(report, PeerLost)
+        assert (report.first, report.last, report.count) == (2, 3, 2)
+
+    play(scenario)
+
+
 def test_what_was_accepted_is_delivered_by_a_node_that_closes_while_its_link_is_broken(play: Play) -> None:
     """A node that closed gave up the dial that would have resumed the link, and with it what it had accepted."""
 

@@ -209,6 +209,10 @@ class Judge:
         for (sender, receiver, lane), way in self._ways.items():
             if (sender, receiver) == (event.peer, event.node) and way.delivered != way.accepted:
                 self._violated(1, event, f"{sender} left {receiver}: {way.delivered} of {way.accepted} {lane} came")
+        way = self._way(event.node, event.peer, MESSAGES)
+        if way.consumed != way.accepted:
+            text = f"{way.consumed} of {way.accepted} to it were consumed, and nobody says so"
+            self._violated(1, event, f"{event.peer} left {event.node}: {text}")
 
     # 6 to 10: connections.
 

@@ -118,7 +118,7 @@ class Member(Probe):
             await asyncio.sleep(self._rng.expovariate(1 / self.settings["pace"]))
             number += 1
             target = self._rng.choice(["store", "node", "writer", *self.peers])
-            name = f"{self.name}.{self.incarnation}.{number}"
+            name = f"{self.name}.{os.getpid()}.{number}"
             key = f"key {number % 5}" if number % 3 == 0 else None
             begun = time.monotonic()
             try:

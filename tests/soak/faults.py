@@ -22,7 +22,7 @@ from meshvisor.supervisor.snapshot import WorkerState, WorkerStatus
 
 from .causes import Causes, Life
 from .ledger import Faults
-from .mesh import COMMANDS, HUB, NODES, ROOT, SoakMesh, group_of
+from .mesh import COMMANDS, HUB, MORE_NODES, NODES, ROOT, SoakMesh, group_of
 from .plan import Fault, Kind
 
 _ORDERS = {
@@ -36,7 +36,6 @@ _ORDERS = {
 }
 _SPARED = 8
 """Descriptors that are taken from the supervisor beyond those that it does not use."""
-_MORE_NODES = 2
 _MOST_CHURNERS = 3
 
 
@@ -251,7 +250,7 @@ class Hurting:
         if self._is_scaled:
             return False
         self._is_scaled = True
-        return self._operate(["scale", f"node={NODES['node'] + _MORE_NODES}"], "node")
+        return self._operate(["scale", f"node={NODES['node'] + MORE_NODES}"], "node")
 
     def _reload(self, fault: Fault) -> bool:
         self._configure()

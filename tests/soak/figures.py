@@ -11,7 +11,7 @@ from tests.outside import proc
 from .growth import Sample
 
 
-def sample(supervisor: int, hub: int, hub_tasks: int, runtime: Path, log: Path) -> Sample:
+def sample(supervisor: int, hub: int, hub_tasks: int, runtime: Path) -> Sample:
     """Return the figures of this moment; those of a process that is just ending are left out."""
     sizes: dict[str, float] = {}
     counts: dict[str, float] = {}
@@ -25,7 +25,6 @@ def sample(supervisor: int, hub: int, hub_tasks: int, runtime: Path, log: Path) 
     counts["supervisor: children"] = len(proc.children(supervisor))
     counts["hub: tasks"] = hub_tasks
     counts["files in runtime_dir"] = _files(runtime)
-    counts["files in log_dir"] = _files(log)
     return Sample(sizes, counts)
 
 

@@ -8,7 +8,7 @@ session and another for each, so that both ends mean the same session without ha
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -46,14 +46,16 @@ class Session:
 
 @dataclass(slots=True)
 class Faults:
-    """What is wrong, in sentences, not more than a person reads."""
+    """What is wrong, in sentences, not more than a person reads; ``told`` is called with each."""
 
     texts: list[str] = field(default_factory=list)
     count: int = 0
+    told: Callable[[str], None] = lambda text: None
 
     def add(self, text: str) -> None:
         """Count one more, and keep it if there is room."""
         self.count += 1
+        self.told(text)
         if len(self.texts) < LONGEST:
             self.texts.append(text)
 

@@ -28,9 +28,15 @@ SOFT, HARD = 100, 200
 PENALTY = 1.0
 """``blacklist_duration``."""
 HANG, BUSY = 1.0, 2.0
+MORE_NODES = 2
+"""By how many replicas ``node`` is scaled up."""
+MOST_FILES = 2 * (sum(NODES.values()) + MORE_NODES + len(COMMANDS) + 1)
+"""The log and one before it, for each slot, and for the incidents."""
 ROOT = Path(__file__).resolve().parents[2]
 """Where ``tests`` is found."""
 _KEPT = 200
+_CHATTER = "all is well and nothing happens%.0s\\n"
+_TIMES = " ".join("x" * 12)
 _PR_SET_PDEATHSIG = 1
 _OWN_LINES = frozenset({"sent", "unsent", "got", "damaged", "lost", "left", "call", "twice", "tick"})
 
@@ -76,7 +82,7 @@ def sections(folder: Path, transport: str, seed: int, version: int) -> dict[str,
         },
         "workers.talker": {
             **common,
-            "command": ["sh", "-c", "echo listening; while sleep 0.1; do echo all is well and nothing happens; done"],
+            "command": ["sh", "-c", f"echo listening; while sleep 0.2; do printf '{_CHATTER}' {_TIMES}; done"],
             "ready": {"log": "listening"},
         },
         "workers.keeper": {
@@ -123,21 +129,23 @@ class SoakMesh(OutsideMesh):
     def _take_line(self, text: str) -> None:
         super()._take_line(text)
         line = self.lines[-1]
-        self._printed.write(f"{line.at / 1e9:.3f} {text}\n")
+        if line.slot != "talker":
+            self._printed.write(f"{line.at / 1e9:.3f} {text}\n")
         self.on_line(line.slot, line.text)
         if len(self.lines) > 2 * _KEPT:
             del self.lines[:_KEPT]
 
-    def forget(self) -> None:
-        """Forget the links of lives that are over, and slots that are no more."""
+    def forget(self) -> set[str]:
+        """Forget the links of lives that are over, and slots that are no more; return those."""
         status = self.status()
-        if status is not None:
-            names = {slot.name for slot in status.workers}
-            self.lives = {name: life for name, life in self.lives.items() if name in names}
+        names = {slot.name for slot in status.workers} if status is not None else set(self.lives)
+        gone = set(self.lives) - names
+        self.lives = {name: life for name, life in self.lives.items() if name in names}
         lives = {name: life.incarnation for name, life in self.lives.items()}
         self.links = {
             end: at for end, at in self.links.items() if lives.get(end[0]) == end[1] and lives.get(end[2]) == end[3]
         }
+        return gone
 
     def new_incidents(self) -> list[Incident]:
         """Return what has been written since the last time."""

@@ -28,7 +28,7 @@ from .faults import Hurting
 from .figures import sample
 from .growth import Sample, Trend, trends
 from .ledger import Faults, Ledger
-from .mesh import BASE, COMMANDS, DEPENDANTS, HUB, NODES, PENALTY, SoakMesh, group_of, sections
+from .mesh import BASE, COMMANDS, DEPENDANTS, HUB, MOST_FILES, NODES, PENALTY, SoakMesh, group_of, sections
 from .plan import Fault, Kind, Round, draw
 
 _WHOLE = 30.0
@@ -146,6 +146,7 @@ class _Soak:
         self.stopping_since = 0.0
         self.troubles = 0
         self.trace = open(folder / "faults.log", "w", buffering=1)  # noqa: SIM115
+        self.faults.told = lambda text: self.say(f"WRONG {text}")
 
     def close(self) -> None:
         """End everything."""
@@ -157,11 +158,6 @@ class _Soak:
     def say(self, text: str) -> None:
         """Write a line into ``faults.log``."""
         self.trace.write(f"{time.monotonic():.3f} {text}\n")
-
-    def fault(self, text: str) -> None:
-        """Put down that something is wrong, and when."""
-        self.faults.add(text)
-        self.say(f"WRONG {text}")
 
     # The run.
 
@@ -178,7 +174,7 @@ class _Soak:
                     break
             self.end_life(Kind.SUPERVISOR_RESTART)
         except Stuck as stuck:
-            self.fault(f"12: {stuck}")
+            self.faults.add(f"12: {stuck}")
         except KeyboardInterrupt:
             outcome.is_interrupted = True
         outcome.seconds = time.monotonic() - begun
@@ -197,7 +193,7 @@ class _Soak:
         for trend in outcome.trends:
             self.checks[7] += 1
             if trend.is_growing:
-                self.fault(f"7: {trend.name} grows: from {trend.first:,.0f} to {trend.last:,.0f}")
+                self.faults.add(f"7: {trend.name} grows: from {trend.first:,.0f} to {trend.last:,.0f}")
 
     def round(self, each: Round) -> None:
         """Inflict the faults of a round, and see to it that all is well afterwards."""
@@ -211,7 +207,7 @@ class _Soak:
             self.settle()
             self.stay(each.calm)
         except Stuck as stuck:
-            self.fault(f"12: {stuck}")
+            self.faults.add(f"12: {stuck}")
             self.troubles += 1
             self.end_life(Kind.SUPERVISOR_KILL, is_drawn=False)
             self.settle()
@@ -257,7 +253,7 @@ class _Soak:
         self.checks[11] += 1
         for slot, at in first_starts.items():
             if group_of(slot) in DEPENDANTS and at < base_ready:
-                self.fault(f"11: {slot} started before all of {BASE!r} were ready")
+                self.faults.add(f"11: {slot} started before all of {BASE!r} were ready")
 
     def end_life(self, kind: Kind, *, is_drawn: bool = True) -> None:
         """End the supervisor by a kill or a stop; after a drawn end, but the last, start the next one."""
@@ -291,7 +287,7 @@ class _Soak:
         self.checks[11] += 1
         if left:
             names = ", ".join(f"{one.pid} ({proc.command_line(one.pid)})" for one in left)
-            self.fault(f"11: {_DEATH:g} s after the death of the supervisor these are left: {names}")
+            self.faults.add(f"11: {_DEATH:g} s after the death of the supervisor these are left: {names}")
         self.mesh.wait(_END)
 
     def stop(self) -> None:
@@ -300,15 +296,15 @@ class _Soak:
         self.stopping_since = time.monotonic()
         self.mesh.signal(signal.SIGTERM)
         if (status := self.mesh.wait(_END)) != 0:
-            self.fault(f"11: a stop ended with {status}:\n{self.mesh.last_lines()}")
+            self.faults.add(f"11: a stop ended with {status}:\n{self.mesh.last_lines()}")
         self.mesh.pump(0)
         self.checks[11] += 1
         if left := self.mesh.remaining(_DEATH):
-            self.fault(f"11: a stop left these behind: {[proc.command_line(one.pid) for one in left]}")
+            self.faults.add(f"11: a stop left these behind: {[proc.command_line(one.pid) for one in left]}")
         last = max((at for slot, at in self.stops.items() if group_of(slot) in DEPENDANTS), default=0)
         for slot, at in self.stops.items():
             if group_of(slot) == BASE and at < last:
-                self.fault(f"11: {slot} was stopped before all that depend on it were")
+                self.faults.add(f"11: {slot} was stopped before all that depend on it were")
 
     # Looking.
 
@@ -318,22 +314,20 @@ class _Soak:
         names = list(self.mesh.lives)
         doubles = proc.namesakes(self.mesh.name, names)
         if doubles and (doubles := proc.namesakes(self.mesh.name, names)):
-            self.fault(f"11: two processes are called {', '.join(doubles)}")
+            self.faults.add(f"11: two processes are called {', '.join(doubles)}")
 
     def take_watch(self) -> None:
         """Take over what the watch has found."""
         for text in self.watch.faults:
-            self.fault(f"5: {text}")
+            self.faults.add(f"5: {text}")
         self.watch.faults.clear()
 
     def read_incidents(self) -> None:
         """Take over what the supervisor has put down."""
         for incident in self.mesh.new_incidents():
             life = incident.slot, incident.incarnation
-            before = self.faults.count
+            self.say(f"incident: {incident.slot} (incarnation {incident.incarnation}) {incident.cause} {incident.text}")
             self.causes.incident(life, incident.cause, incident.code, incident.signal, incident.at)
-            if self.faults.count > before:
-                self.say(f"WRONG incident {life} {incident.cause} {incident.text}")
 
     def settle(self) -> None:
         """Take back what does not end by itself, and wait until all is whole and explained."""
@@ -369,17 +363,19 @@ class _Soak:
         self.read_incidents()
         self.until(lambda: not self.ledger.overdue(lives), _TOLD, "the delivery of what was accepted")
         if lives != self.lives():
-            self.fault(f"8: lives have changed in the calm: {sorted(set(lives.items()) ^ set(self.lives().items()))}")
+            self.faults.add(
+                f"8: lives have changed in the calm: {sorted(set(lives.items()) ^ set(self.lives().items()))}"
+            )
         late = {name for name in lives if self.ticked.get(name, 0.0) < time.monotonic() - _SLACK}
         if late:
-            self.fault(f"12: the timers of {', '.join(sorted(late))} stand still")
+            self.faults.add(f"12: the timers of {', '.join(sorted(late))} stand still")
         self.ledger.settle(lives)
         self.checks[1] += 1
         self.causes.settle()
         self.hurting.recovering.clear()
         self.look_after()
         self.take_watch()
-        self.mesh.forget()
+        self.forget()
 
     def look_after(self) -> None:
         """Check what may not be when all is calm, and take the figures."""
@@ -388,12 +384,12 @@ class _Soak:
         while (zombies := proc.zombies_of(self.mesh.pid)) and time.monotonic() < deadline:
             self.mesh.rest(_GLANCE)
         if zombies:
-            self.fault(f"11: zombies are left: {zombies}")
+            self.faults.add(f"11: zombies are left: {zombies}")
         self.look_at_the_blacklist()
         self.look_at_the_links()
-        folder = self.mesh.folder
+        self.look_at_the_logs()
         if (hub := self.mesh.lives.get(HUB)) is not None:
-            self.samples.append(sample(self.mesh.pid, hub.pid, self.hub_tasks, self.mesh.runtime, folder / "log"))
+            self.samples.append(sample(self.mesh.pid, hub.pid, self.hub_tasks, self.mesh.runtime))
 
     def look_at_the_blacklist(self) -> None:
         """No penalty may last longer than somebody can have asked for."""
@@ -402,7 +398,7 @@ class _Soak:
             longest = max(LONGEST, PENALTY * max(1, penalty.strikes))
             self.checks[10] += 1
             if penalty.remaining > longest:
-                self.fault(f"10: {penalty.key} is barred for {penalty.remaining:.1f} s, by {penalty.source}")
+                self.faults.add(f"10: {penalty.key} is barred for {penalty.remaining:.1f} s, by {penalty.source}")
 
     def look_at_the_links(self) -> None:
         """No link may keep more than its window."""
@@ -410,14 +406,21 @@ class _Soak:
             with Client(self.mesh.runtime, self.mesh.name) as client:
                 links = client.links()
         except SupervisorError as error:
-            self.fault(f"12: {error}")
+            self.faults.add(f"12: {error}")
             return
         for node in links.nodes:
             self.outcome.reconnects = max(self.outcome.reconnects, sum(each.totals.reconnects for each in links.nodes))
             for link in node.links:
                 self.checks[7] += 1
                 if link.replay_depth > _WINDOW:
-                    self.fault(f"7: {node.name} keeps {link.replay_depth} messages for {link.peer}")
+                    self.faults.add(f"7: {node.name} keeps {link.replay_depth} messages for {link.peer}")
+
+    def look_at_the_logs(self) -> None:
+        """There may not be more files than the configuration allows."""
+        self.checks[7] += 1
+        files = [path.name for path in (self.mesh.folder / "log").rglob("*") if path.is_file()]
+        if len(files) > MOST_FILES:
+            self.faults.add(f"7: {len(files)} files in log_dir: {' '.join(sorted(files))}")
 
     # Waiting.
 
@@ -458,10 +461,15 @@ class _Soak:
                 elif slot.peers_up != slot.peers_total:
                     found.append(f"{slot.name} has {slot.peers_up} of {slot.peers_total} links")
         if not found:
-            self.mesh.forget()
+            self.forget()
             if self.mesh.meshed(None, sum(NODES.values())) is None:
                 found.append("a report of each end of each link")
         return found
+
+    def forget(self) -> None:
+        """Forget lives that are over, and slots that are no more."""
+        for slot in self.mesh.forget():
+            self.watch.forget(slot)
 
     def lives(self) -> dict[str, int]:
         """Return the incarnations of the workers by slot."""
@@ -482,14 +490,13 @@ class _Soak:
         elif report.kind == "stop":
             self.stops[report.slot] = report.at
         elif report.kind == "start" and self.stopping_since and report.at > (self.stopping_since + 2) * 1e9:
-            self.fault(f"11: {report.slot} started {report.at / 1e9 - self.stopping_since:.1f} s after the stop began")
+            self.faults.add(
+                f"11: {report.slot} started {report.at / 1e9 - self.stopping_since:.1f} s after the stop began"
+            )
 
     def take_words(self, words: list[str]) -> None:
         """Hear what has become of messages and calls."""
-        before = self.faults.count
         if self.ledger.take(words):
-            if self.faults.count > before:
-                self.say(f"WRONG {' '.join(words)}")
             return
         kind, slot, incarnation, *rest = words
         if kind == "tick":
@@ -498,7 +505,7 @@ class _Soak:
             if slot == HUB:
                 self.hub_tasks = int(rest[0])
         elif kind == "twice":
-            self.fault(f"2: {slot} (incarnation {incarnation}) served {rest[0]} twice")
+            self.faults.add(f"2: {slot} (incarnation {incarnation}) served {rest[0]} twice")
         elif kind == "unsent":
             target, error, begun = rest
             self.outcome.unsent[error] += 1
@@ -509,16 +516,16 @@ class _Soak:
             if outcome != "done":
                 self.judge_failure(f"call of {slot} to {target}", outcome, float(begun))
             if float(took) > TIMEOUT + _SLACK:
-                self.fault(f"12: a call of {slot} to {target} took {took} s to end in {outcome}")
+                self.faults.add(f"12: a call of {slot} to {target} took {took} s to end in {outcome}")
 
     def judge_failure(self, what: str, error: str, begun: float) -> None:
         """Nothing that is begun in the calm may fail."""
-        if begun >= self.calm_since or error in ("wrong", "RemoteError", "UnknownPeer"):
-            self.fault(f"12: {what} ended in {error}, and nothing was wrong")
+        if begun >= self.calm_since or error in ("wrong", "RemoteError"):
+            self.faults.add(f"12: {what} ended in {error}, and nothing was wrong")
 
     def take_line(self, slot: str, text: str) -> None:
         """Hear what the supervisor prints."""
         if "log lines are being lost" in text:
             self.outcome.lost_logs += 1
         elif "Traceback" in text and not slot:
-            self.fault(f"12: the supervisor printed a traceback: {text}")
+            self.faults.add(f"12: the supervisor printed a traceback: {text}")
