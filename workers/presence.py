@@ -78,6 +78,12 @@ class Presence:
         if self._pulse is not None:
             self._pulse.writer.set_stage(Stage.STOPPING)
 
+    def end(self) -> None:
+        """Stamp no more, and forget the board."""
+        if self._pulse is not None:
+            self._pulse.stop()
+        self._pulse = self._board = None
+
     def lag_of(self, name: str) -> float | None:
         """Return how far the loop of node ``name`` is behind, in seconds; None if that is not known."""
         entry = self._board.find(name) if self._board is not None else None

@@ -68,17 +68,20 @@ def run(sock: socket.socket, *, is_spare: bool = False) -> NoReturn:
         set_title("meshvisor spare")
         rehearse()
         runner.run(asyncio.sleep(0))
-    spare = None
     try:
-        assignment = lifeline.receive_first()
+        said = lifeline.receive_first()
         if "traces" in lifeline.descriptors:
             register(lifeline.descriptors["traces"])
-        if isinstance(assignment, Reserve):
-            spare, assignment = runner.run(_wait(lifeline, assignment))
     except (EOFError, OSError, LifelineError) as error:
         _gone(str(error))
-    _introduce(assignment)
-    ending = _ending(lifeline, assignment, runner, spare)
+    outcome = runner.run(_stand_by(lifeline, said)) if isinstance(said, Reserve) else said
+    # Neither closed nor left by `with`: that would wait for tasks and threads, and this process ends now.
+    if isinstance(outcome, Ending):
+        ending = outcome
+    else:
+        spare, assignment = outcome if isinstance(outcome, tuple) else (None, outcome)
+        found = _prepare(lifeline, assignment)
+        ending = found if isinstance(found, Ending) else runner.run(_live(lifeline, assignment, found, spare))
     lifeline.flush(_FLUSH_TIMEOUT)
     _exit(ending)
 
@@ -89,9 +92,20 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return PulsedLoop() if type(policy) is asyncio.DefaultEventLoopPolicy else policy.new_event_loop()
 
 
-async def _wait(lifeline: Lifeline, reserve: Reserve) -> tuple[Spare, Assignment]:
+async def _stand_by(lifeline: Lifeline, reserve: Reserve) -> Ending | tuple[Spare, Assignment]:
+    """Be a spare, and the worker that it becomes.
+
+    If the module of that is still to be imported it is returned instead: that is done outside of the loop.
+    """
     spare = Spare(lifeline, reserve)
-    return spare, await spare.wait(_gone)
+    try:
+        assignment = await spare.wait(_gone)
+    except OSError as error:  # it cannot listen
+        _gone(str(error))
+    if assignment.class_path.partition(":")[0] not in sys.modules:
+        return spare, assignment
+    found = _prepare(lifeline, assignment)
+    return found if isinstance(found, Ending) else await _live(lifeline, assignment, found, spare)
 
 
 def _introduce(assignment: Assignment) -> None:
@@ -155,7 +169,9 @@ def apply_limits(assignment: Assignment) -> None:
             raise OSError(f"cannot set {what}: {reason}") from error
 
 
-def _ending(lifeline: Lifeline, assignment: Assignment, runner: asyncio.Runner, spare: Spare | None) -> Ending:
+def _prepare(lifeline: Lifeline, assignment: Assignment) -> type[Worker] | Ending:
+    """Make this process what it was assigned to be, and return its class; or how it has to end, without one."""
+    _introduce(assignment)
     sys.path[0] = assignment.path
     try:
         apply_limits(assignment)
@@ -163,7 +179,7 @@ def _ending(lifeline: Lifeline, assignment: Assignment, runner: asyncio.Runner, 
         lifeline.report(failure("limits", str(error)))
         return Ending(1, Manner.CRASH)
     try:
-        worker_class = load_class(assignment.class_path)
+        return load_class(assignment.class_path)
     except SystemExit as stop:
         return Ending(exit_status(stop), Manner.EXIT)
     except BaseException as error:  # A module may raise anything at all; the supervisor is to hear of it.
@@ -171,8 +187,6 @@ def _ending(lifeline: Lifeline, assignment: Assignment, runner: asyncio.Runner, 
         print(text, end="", file=sys.stderr, flush=True)  # noqa: T201  (it belongs into the slot's log)
         lifeline.report(failure("import", text))
         return Ending(1, Manner.CRASH)
-    # Neither closed nor left by `with`: that would wait for tasks and threads, and this process ends now.
-    return runner.run(_live(lifeline, assignment, worker_class, spare))
 
 
 async def _live(lifeline: Lifeline, assignment: Assignment, worker_class: type[Worker], spare: Spare | None) -> Ending:

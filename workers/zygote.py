@@ -16,7 +16,6 @@ but skips the ``pthread_atfork`` handlers, and native pools hang in the child.
 from __future__ import annotations
 
 import array
-import asyncio
 import contextlib
 import gc
 import importlib
@@ -51,6 +50,7 @@ from ..shared.transport import tcp as tcp
 from ..shared.transport import unix as unix
 from . import runtime
 from .parent import ADOPTION_SIGNAL, die_with_supervisor, open_lifeline, wait_for_adoption
+from .pulse import PulsedLoop
 from .rehearsal import ENOUGH, rehearse
 from .title import set_title
 
@@ -151,7 +151,7 @@ class Zygote:
             if _count_threads() > before:
                 blamed.append(module)
         # The plain loop, whatever the modules made the default: nothing of another one may be left behind here.
-        rehearse(asyncio.SelectorEventLoop, times=ENOUGH)
+        rehearse(PulsedLoop, times=ENOUGH)
         _fork_once()
         threads = _count_threads() - 1
         self._files = dict(_files_of_modules())
