@@ -45,21 +45,23 @@ def measure(parts: Sequence[str], quick: bool) -> tuple[dict[str, Any], list[Row
     machine = facts()
     began = time.monotonic()
     rows: list[Row] = []
+    spent = {}
     for name in parts:
-        print(f"{time.monotonic() - began:5.0f} s  {name}", file=sys.stderr, flush=True)
+        so_far = time.monotonic() - began
+        print(f"{so_far:5.0f} s  {name}", file=sys.stderr, flush=True)
         rows += PARTS[name](quick)
-    machine["minutes"] = round((time.monotonic() - began) / 60, 1)
-    machine["quick"] = quick
+        spent[name] = round(time.monotonic() - began - so_far, 1)
+    machine |= {"minutes": round(sum(spent.values()) / 60, 1), "seconds": spent, "quick": quick}
     return machine, merge(rows)
 
 
-def chosen(only: Sequence[str]) -> list[str]:
-    """Return the parts that are needed for clauses and parts, in their order; all of them for none.
+def chosen(only: Sequence[str], quick: bool = False) -> list[str]:
+    """Return the parts that are needed for clauses and parts, in their order; all of them for none (almost, if quick).
 
     Raises:
         SystemExit: If there is no clause or part of such a name.
     """
-    from .parts import NEEDS, PARTS
+    from .parts import LONG, NEEDS, PARTS
 
     of_clause = {clause.key: (clause.part, *NEEDS.get(clause.part, ())) for clause in CLAUSES}
     wanted: set[str] = set()
@@ -67,7 +69,7 @@ def chosen(only: Sequence[str]) -> list[str]:
         if name not in PARTS and name not in of_clause:
             sys.exit(f"there is no row or part {name!r}; parts: {', '.join(PARTS)}; rows: {', '.join(of_clause)}")
         wanted.update([name] if name in PARTS else of_clause[name])
-    return [name for name in PARTS if name in wanted or not only]
+    return [name for name in PARTS if (name in wanted if only else not (quick and name in LONG))]
 
 
 def load(file: Path) -> Run:
@@ -124,11 +126,11 @@ def lines(asked: argparse.Namespace) -> Iterator[str]:
     if asked.report:
         write_report(load(asked.json or LATEST), others)
     elif not others:
-        machine, rows = measure(chosen(asked.only), asked.quick)
+        parts = chosen(asked.only, asked.quick)
+        machine, rows = measure(parts, asked.quick)
         if asked.json:
             asked.json.write_text(json.dumps({"machine": machine, "rows": as_json(rows)}, indent=1) + "\n")
-        found = judge(index(rows))
-        yield terminal([one for one in found if not asked.only or one.value is not None])
+        yield terminal([one for one in judge(index(rows)) if one.clause.part in parts])
         yield render(rows)
         if asked.plots:
             draw(Run(machine, rows), asked.plots)

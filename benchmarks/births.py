@@ -107,7 +107,7 @@ async def _measure(way: str, workers: int, kills: int, pause: float) -> tuple[fl
 def rows(quick: bool) -> Iterator[Row]:
     """Measure each way of being born once, in a mesh of 16."""
     for way in ("spare", "zygote", "spawn"):
-        _, _, times = asyncio.run(_measure(way, 16, 3 if quick else 8, 0.3))
+        _, _, times = asyncio.run(_measure(way, 16, 2 if quick else 5, 0.3))
         yield Row(BIRTHS, f"meshvisor, N = 16, {way}", times)
 
 

@@ -78,6 +78,7 @@ _TAIL = "a tail is made of one or two samples, each of which any other process o
 _QUIET = "close to nothing: a fraction of it is noise"
 _SHORT = "caches and the clock speed of the moment count at tens of nanoseconds"
 _WAKE = "waking an idle core costs about 25 us each way, or nothing if it was not asleep"
+_PHASE = "the others look by a clock, and are hurt at any moment of its period"
 _TURN = "who gets the core, and when, is the scheduler's"
 
 _PAIR = "pyzmq PAIR"
@@ -108,13 +109,14 @@ def _recovery() -> Iterator[Clause]:
     yield Clause("mesh-100", "100 workers, spare", "growth", d.TO_MESH, hundred, _most(13, "ms"), rivals=())
     for way, ours, most in (("spare", spare, 4.5), ("zygote", zygote, 13.0)):
         meshed = f"{ours}, until all links are up"
-        yield Clause(f"stop-{way}", way, "kill", d.FROM_STOP, meshed, _most(most, "ms"))
+        yield Clause(f"stop-{way}", way, "kill", d.FROM_STOP, meshed, _most(most, "ms"), unsteady=_PHASE)
 
 
 def _hang() -> Iterator[Clause]:
     calm, busy = (f"meshvisor, N = 16, zygote{beside}, until verdict" for beside in ("", ", 8 busy processes"))
     frozen = d.FROM_STOP  # to the others it is all the same
-    yield Clause("hang-idle", "idle machine", "kill", d.FROM_HANG, calm, _most(110, "ms"), rivals_in=frozen)
+    asked = _most(110, "ms")
+    yield Clause("hang-idle", "idle machine", "kill", d.FROM_HANG, calm, asked, rivals_in=frozen, unsteady=_PHASE)
     asked = _most(250, "ms")
     yield Clause("hang-busy", "8 busy processes", "kill", d.FROM_HANG, busy, asked, rivals_in=frozen, unsteady=_TURN)
     none = Bound("<=", 0, "verdicts")
@@ -126,7 +128,7 @@ def _links() -> Iterator[Clause]:
         for way, base, value in (("await", _PAIR, 2.3), ("callback", _PAIR, 3.5), ("await", _SLOW, 45)):
             key = f"small-{version}-{way}{'-asyncio' if base == _SLOW else ''}"
             discipline = d.messages(64, version)
-            what = f"Python {version}, {way}"
+            what = f"Python {version}, {way}{' beside asyncio' if base == _SLOW else ''}"
             yield Clause(key, what, "link", discipline, f"meshvisor {way}", _times(value), base=base)
     medium, large = d.messages(1024), d.messages(1 << 20)
     yield Clause("medium", "await", "link", medium, "meshvisor await", _times(2), base=_PAIR)

@@ -17,6 +17,7 @@ from .recovery.ours import Samples, formation, hurt, kills, life_rows, lives, or
 from .table import Row, merge, render
 
 COUNTS = (10, 30, 60, 100)
+_FEW = (10, 100)
 LARGE = 100
 
 
@@ -37,23 +38,23 @@ def grown(count: int, seconds: float, deaths: int, rounds: int) -> Iterator[Row]
         yield from life_rows(count, "zygote", found)
 
 
-def rows(quick: bool, counts: Sequence[int] = COUNTS) -> Iterator[Row]:
+def rows(quick: bool, counts: Sequence[int] = ()) -> Iterator[Row]:
     """Measure all of it; ``quick``: once, and briefly."""
-    seconds, deaths, rounds = (2.0, 3, 1) if quick else (5.0, 5, 3)
+    seconds, deaths = (1.5, 3) if quick else (4.0, 5)
+    counts = counts or (_FEW if quick else COUNTS)
     for count in counts:
-        yield from grown(count, seconds, deaths, min(rounds, 2) if count < LARGE else rounds)
-        yield from kills(count, 3 if quick else 12, ["spare"])
-    largest = max(counts)
-    name = f"meshvisor, N = {largest}, uvloop"
-    yield Row(IDLE, name, [measure(largest, seconds, "uvloop").workers for _ in range(min(rounds, 2))], unit="%")
+        yield from grown(count, seconds, deaths, 2 if count >= LARGE and not quick else 1)
+        yield from kills(count, 3 if quick else 10, ["spare"])
+        if count == max(counts) or not quick:
+            yield Row(IDLE, f"meshvisor, N = {count}, uvloop", [measure(count, seconds, "uvloop").workers], unit="%")
     if not quick:
-        yield from lives(largest, 1, "spawn")
+        yield from lives(max(counts), 1, "spawn")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("counts", metavar="N", type=int, nargs="*", default=COUNTS)
+    parser.add_argument("counts", metavar="N", type=int, nargs="*", default=[])
     asked = parser.parse_args()
     print(render(merge(rows(asked.quick, asked.counts))), end="")
 

@@ -231,7 +231,7 @@ def rows(quick: bool) -> Iterator[Row]:
     """Measure what a stamp costs, and wait for false verdicts; for 10 minutes if ``VARIABLE`` says 600."""
     bare, stamped = stamp_cost()
     yield Row(STAMP, "meshvisor", [stamped - bare], unit="us")
-    seconds = float(os.environ.get(VARIABLE) or (8 if quick else 30))
+    seconds = float(os.environ.get(VARIABLE) or (5 if quick else 30))
     yield Row(FALSE, "meshvisor", [false_verdicts(seconds)], f"watched for {seconds:.0f} s", unit="verdicts")
 
 

@@ -38,5 +38,8 @@ PARTS: dict[str, Part] = {
     "storm": blacklist_storm.rows,
 }
 
+LONG = ("births", "storm")
+"""Parts that are no row of the table, and for which a quick run has no time."""
+
 NEEDS = {"kill": ("peers",)}
 """What a row of a part is compared with is measured by another one."""

@@ -166,11 +166,11 @@ PLOTS: dict[str, Callable[[Rows], Figure | None]] = {
 }
 
 
-def draw(rows: Rows, folder: Path) -> Iterator[Path]:
+def draw(rows: Rows, folder: Path, names: Iterable[str] = tuple(PLOTS)) -> Iterator[Path]:
     """Draw what there are figures for; yield the files."""
     with mpl.rc_context(_STYLE):
-        for name, plot in PLOTS.items():
-            figure = plot(rows)
+        for name in names:
+            figure = PLOTS[name](rows)
             if figure is not None:
                 file = folder / f"{name}.svg"
                 figure.savefig(file, metadata={"Date": None, "Creator": None})

@@ -32,7 +32,13 @@ CONTENDERS: dict[str, tuple[Callable[..., object], Callable[..., object]]] = {
 SLOW = {"pyzmq PAIR, asyncio": 20, "asyncio streams": 4, "raw sockets": 2, "grpc.aio stream": 80}
 """How many times fewer small messages a contender gets, so that its turn takes no longer than another's."""
 
-ALL = tuple(CONTENDERS)
+ONE_WAY = {
+    64: tuple(name for name in CONTENDERS if name != "raw sockets"),
+    1024: tuple(name for name in CONTENDERS if name not in ("raw sockets", "grpc.aio stream")),
+    1 << 20: tuple(name for name in CONTENDERS if name not in ("pyzmq PAIR, asyncio", "grpc.aio stream")),
+}
+"""Who is measured with messages of which size."""
+_ON_THE_OTHER_PYTHON = tuple(CONTENDERS)[:4]
 SIZES = tuple(4**power for power in range(13))
 """1 B to 16 MiB."""
 _CURVE = ("meshvisor callback", "meshvisor await", "pyzmq PAIR", "asyncio streams", "raw sockets, 1 MiB buffers")
@@ -119,17 +125,18 @@ def rows(quick: bool) -> Iterator[Row]:
     """Measure messages of three sizes, those of 64 B on another Python, too, and round trips."""
     rounds, scale = (2, 0.5) if quick else (5, 1.0)
     with tempfile.TemporaryDirectory() as folder:
-        for size in (64, 1024, 1 << 20):
-            yield from one_way(size, ALL, rounds, folder, scale)
+        for size, names in ONE_WAY.items():
+            yield from one_way(size, names, rounds, folder, scale)
         if (other := other_python()).path:
-            yield from one_way(64, ALL[:4], rounds, folder, scale, other.path)
+            yield from one_way(64, _ON_THE_OTHER_PYTHON, rounds, folder, scale, other.path)
         else:
             yield Row(messages(64, other.version), "meshvisor await", note=other.why)
-        yield from there_and_back(rounds, 1000 if quick else 4000, folder)
+        yield from there_and_back(rounds, 800 if quick else 3000, folder)
 
 
 def sizes(quick: bool) -> Iterator[Row]:
-    """Measure messages of all sizes, with few rounds."""
+    """Measure messages of all other sizes, in one round."""
     with tempfile.TemporaryDirectory() as folder:
-        for size in SIZES[::3] if quick else SIZES:
-            yield from one_way(size, _CURVE, 1, folder, 0.3 if quick else 0.7)
+        for size in SIZES[::4] if quick else SIZES:
+            if size not in ONE_WAY:
+                yield from one_way(size, _CURVE, 1, folder, 0.3 if quick else 0.7)

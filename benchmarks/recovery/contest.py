@@ -15,13 +15,13 @@ LOADS = (0, 2, 4, 8, 16)
 def rows(quick: bool) -> Iterator[Row]:
     """Kill and stop workers, and have them hang; as many kills as a 99th percentile needs."""
     ways = ("spare", "zygote")
-    yield from ours.kills(N, 15 if quick else 120, ways)
+    yield from ours.kills(N, 12 if quick else 100, ways)
     yield from ours.kills(N, 2 if quick else 5, ["spawn"])
-    yield from ours.stops(N, 5 if quick else 30, ways)
-    yield from ours.hangs(N, 4 if quick else 12, ["zygote"], (0, 8) if quick else LOADS)
+    yield from ours.stops(N, 4 if quick else 20, ways)
+    yield from ours.hangs(N, 3 if quick else 8, ["zygote"], (0, 8) if quick else LOADS)
 
 
 def others(quick: bool) -> Iterator[Row]:
     """Kill and stop the workers of other supervisors, and these themselves."""
     for name in peers.CONTENDERS:
-        yield from peers.measure(name, N, 6 if quick else 20, brief=quick)
+        yield from peers.measure(name, N, 5 if quick else 12, brief=quick)

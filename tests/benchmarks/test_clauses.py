@@ -46,6 +46,7 @@ def test_a_clause_is_found_by_its_name_and_measured_by_a_part() -> None:
     assert {clause.part for clause in CLAUSES} <= PARTS.keys()
     assert chosen(["rtt-one-core-uvloop", "memory", "stop-spare"]) == ["kill", "peers", "link", "memory"]
     assert chosen([]) == list(PARTS)
+    assert {clause.part for clause in CLAUSES} <= set(chosen([], quick=True))
     with pytest.raises(SystemExit, match="there is no row or part 'rtt'"):
         chosen(["rtt"])
 
