@@ -15,6 +15,7 @@ import signal
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from meshvisor.shared.config.model import (
@@ -26,6 +27,9 @@ from meshvisor.shared.config.model import (
     WorkerConfig,
 )
 from meshvisor.supervisor.supervisor import Supervisor
+
+from .disciplines import BIRTHS
+from .table import Row
 
 _APPLICATION = """
 import os, time
@@ -98,6 +102,13 @@ async def _measure(way: str, workers: int, kills: int, pause: float) -> tuple[fl
                 times.append(await mesh.kill())
                 await asyncio.sleep(pause)
         return formed * 1000, memory, times
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    """Measure each way of being born once, in a mesh of 16."""
+    for way in ("spare", "zygote", "spawn"):
+        _, _, times = asyncio.run(_measure(way, 16, 2 if quick else 5, 0.3))
+        yield Row(BIRTHS, f"meshvisor, N = 16, {way}", times)
 
 
 def main() -> None:

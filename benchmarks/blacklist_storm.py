@@ -33,6 +33,9 @@ from typing import IO
 
 from meshvisor.shared.memory.blacklist import SharedBlacklist
 
+from .disciplines import DIALS
+from .table import Row
+
 PENALTY = 0.5
 """Seconds that the first failure bars an endpoint; short, so that a run of seconds sees several penalties end."""
 
@@ -227,6 +230,16 @@ def compare(workers: int, seconds: float, rounds: int) -> None:
         together[2] / max(1, alone[2]),
     )
     print(f"{'ratio':28}" + "".join(f"{ratio:>9.1f}x" for ratio in ratios))
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    """Have 20 workers dial a bad endpoint for some seconds, each for itself and then with one blacklist."""
+    seconds = 1.5 if quick else 4.0
+    first, later, _ = asyncio.run(storm(20, seconds, None))
+    yield Row(DIALS, "each for itself", [(first + later) / 2], unit="dials")
+    with SharedBlacklist.create(source="benchmark") as table:
+        first, later, _ = asyncio.run(storm(20, seconds, table))
+    yield Row(DIALS, "meshvisor, one shared blacklist", [(first + later) / 2], unit="dials")
 
 
 def main() -> None:

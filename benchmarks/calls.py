@@ -5,10 +5,10 @@ Contenders take turns, ``--rounds`` times; the table shows the medians of calls 
 call takes in both processes together (the steadier figure on a machine that is not idle), and ratios to pyzmq asyncio.
 
 ``plain`` is an ``@rpc`` method that is a plain ``def``, run on the callee's loop; ``task`` is an ``async def``, run as
-a task of its own. ``zmq asyncio`` is a DEALER and a ROUTER with the same msgpack, a dict of Futures, and no types,
+a task of its own. ``pyzmq asyncio`` is a DEALER and a ROUTER with the same msgpack, a dict of Futures, and no types,
 time-outs or errors. ``xoscar`` and ``ray`` are their actors' methods; they are left out, which is said, where they are
 not installed (``pip install xoscar ray``: they are large, and no part of the ``bench`` extra). ``ray`` runs a cluster
-of its own, whose processor time is not counted.
+of its own, whose processor time is not counted. ``grpc.aio`` is a unary call, arguments and result in msgpack.
 """
 
 from __future__ import annotations
@@ -26,12 +26,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 import msgspec
 
 from meshvisor import Worker, rpc
+
+from .disciplines import CALLS
+from .table import Row
 
 Call = Callable[[], Awaitable[object]]
 
@@ -151,6 +154,35 @@ async def call_zmq(address: str, count: int, in_flight: int) -> float:
     return spent
 
 
+# grpc.aio.
+
+
+async def serve_grpc(address: str) -> None:
+    grpc: Any = importlib.import_module("grpc")
+
+    async def add(arguments: tuple[int, int], context: Any) -> int:
+        return arguments[0] + arguments[1]
+
+    handler = grpc.unary_unary_rpc_method_handler(
+        add, request_deserializer=msgspec.msgpack.decode, response_serializer=msgspec.msgpack.encode
+    )
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("Adder", {"Add": handler})])
+    server.add_insecure_port(f"unix:{address}")
+    await server.start()
+    await server.wait_for_termination()
+
+
+async def call_grpc(address: str, count: int, in_flight: int) -> float:
+    grpc: Any = importlib.import_module("grpc")
+
+    async with grpc.aio.insecure_channel(f"unix:{address}") as channel:
+        add = channel.unary_unary(
+            "/Adder/Add", request_serializer=msgspec.msgpack.encode, response_deserializer=msgspec.msgpack.decode
+        )
+        return await keep_calling(lambda: add((1, 2), wait_for_ready=True), count, in_flight)
+
+
 # Actors.
 
 
@@ -197,12 +229,15 @@ Serve = Callable[[str], Coroutine[Any, Any, None]]
 CONTENDERS: dict[str, tuple[Serve | None, Callable[[str, int, int], Coroutine[Any, Any, float]]]] = {
     "meshvisor plain": (serve_meshvisor, _call_meshvisor("plain")),
     "meshvisor task": (serve_meshvisor, _call_meshvisor("task")),
-    "zmq asyncio": (serve_zmq, call_zmq),
+    "pyzmq asyncio": (serve_zmq, call_zmq),
+    "grpc.aio": (serve_grpc, call_grpc),
     "xoscar": (serve_xoscar, call_xoscar),
     "ray": (None, call_ray),
 }
-BASE = "zmq asyncio"
-SLOWER = {"zmq asyncio": 4, "xoscar": 8, "ray": 40}
+BASE = "pyzmq asyncio"
+SLOWER = {"pyzmq asyncio": 4, "grpc.aio": 20, "xoscar": 8, "ray": 40}
+MODULES = {"grpc.aio": "grpc", "xoscar": "xoscar", "ray": "ray"}
+"""What a contender needs beyond our own dependencies."""
 
 
 def _run(main: Coroutine[Any, Any, float | None], fast: bool) -> float | None:
@@ -252,6 +287,23 @@ def measure(
     return count / float(caller.stdout.split()[-1]), (spent - began) / count * 1e6 if is_warm else spent
 
 
+def present() -> list[str]:
+    """Return the contenders that can take part here."""
+    return [name for name in CONTENDERS if importlib.util.find_spec(MODULES.get(name, "zmq")) is not None]
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    """Measure calls of all contenders in turns, and ours on uvloop, too."""
+    turns = [(name, "asyncio") for name in present()] + [("meshvisor plain", "uvloop"), ("meshvisor task", "uvloop")]
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(2 if quick else 5):
+            for name, loop in turns:
+                count = max(1, (40_000 if quick else 100_000) // SLOWER.get(name, 1) // 64) * 64
+                rate, _ = measure(name, count, 64, loop == "uvloop", folder, is_warm=False)
+                title = f"{name}, {loop}" if name.startswith("meshvisor") else name
+                yield Row(CALLS, title, [rate], unit="/s")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
@@ -274,11 +326,9 @@ def main() -> None:
 
 def table(asked: argparse.Namespace) -> None:
     """Measure and print everything."""
-    names = [name for name in CONTENDERS if not asked.only or name in asked.only]
-    for name in ("xoscar", "ray"):
-        if name in names and importlib.util.find_spec(name) is None:
-            print(f"{name} is not installed and is left out")
-            names.remove(name)
+    names = [name for name in present() if not asked.only or name in asked.only]
+    for name in CONTENDERS.keys() - set(present()):
+        print(f"{name} is not installed and is left out")
     results: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(asked.rounds):

@@ -1,4 +1,4 @@
-"""What a mesh costs that has nothing to do: ``python -m benchmarks.idle [--seconds S] [N ...]``.
+"""What a mesh costs that has nothing to do: ``python -m benchmarks.idle [--seconds S] [--loop uvloop] [N ...]``.
 
 ``supervise run`` with N workers and no spares, all linked with each other and watched for hangs at 100 ms. Once all
 links are up and the mesh has rested, the processor time of its processes is taken over ``--seconds``, and their memory
@@ -9,13 +9,28 @@ from __future__ import annotations
 
 import argparse
 import os
-import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.outside.mesh import OutsideMesh, Table
+from tests.outside.mesh import OutsideMesh
+from tests.outside.proc import pss
 
-_REST = 3.0
+from .recovery.ours import running
+
+REST = 3.0
+"""Seconds until a mesh that has formed is idle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """Percent of one core for all workers and for the supervisor; MB of a worker and of the supervisor."""
+
+    workers: float
+    supervisor: float
+    worker_memory: float
+    supervisor_memory: float
 
 
 def cpu_seconds(pid: int) -> float:
@@ -26,49 +41,45 @@ def cpu_seconds(pid: int) -> float:
     return total / 1e9
 
 
-def pss(pid: int) -> float:
-    """Return the proportional set size of a process in MB."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+def percent(pids: Sequence[int], seconds: float) -> list[float]:
+    """Return how much of one core each process uses over the next ``seconds``."""
+    before = [cpu_seconds(pid) for pid in pids]
+    began = time.monotonic()
+    time.sleep(seconds)
+    took = time.monotonic() - began
+    return [100 * (cpu_seconds(pid) - first) / took for pid, first in zip(pids, before, strict=True)]
 
 
-def measure(count: int, seconds: float) -> tuple[float, float, float, float]:
-    """Return percent of one core for all workers and for the supervisor, and MB of a worker and of the supervisor."""
-    sections: dict[str, Table] = {
-        "supervisor": {"spares": 0},
-        "workers.node": {"class": "probe:Probe", "replicas": count, "hang_timeout": "100ms", "start_timeout": "60s"},
-    }
-    with (
-        tempfile.TemporaryDirectory(prefix="idle-") as folder,
-        OutsideMesh(Path(folder), f"idle-{os.getpid()}", sections) as mesh,
-    ):
-        mesh.start()
-        mesh.until(lambda: mesh.meshed(None, count), 120, "the mesh")
-        time.sleep(_REST)
-        status = mesh.status()
-        assert status is not None
-        workers = [worker.pid for worker in status.workers if worker.pid is not None]
-        before = [cpu_seconds(pid) for pid in (status.pid, *workers)]
-        began = time.monotonic()
-        time.sleep(seconds)
-        took = time.monotonic() - began
-        spent = [cpu_seconds(pid) - first for pid, first in zip((status.pid, *workers), before, strict=True)]
-        memory = [pss(pid) for pid in (status.pid, *workers)]
-        mesh.stop(60)
-    return 100 * sum(spent[1:]) / took, 100 * spent[0] / took, sum(memory[1:]) / count, memory[0]
+def weigh(mesh: OutsideMesh, seconds: float) -> Idle:
+    """Leave a mesh in peace, then measure it for ``seconds``."""
+    time.sleep(REST)
+    status = mesh.status()
+    assert status is not None
+    workers = [worker.pid for worker in status.workers if worker.pid is not None]
+    own, *theirs = percent([status.pid, *workers], seconds)
+    memory = [pss(pid) / 1e6 for pid in (status.pid, *workers)]
+    return Idle(sum(theirs), own, sum(memory[1:]) / len(workers), memory[0])
+
+
+def measure(count: int, seconds: float, loop: str = "asyncio") -> Idle:
+    """Run an idle mesh of ``count`` workers and measure it."""
+    with running(count, "zygote", loop, hang_timeout="100ms") as mesh:
+        return weigh(mesh, seconds)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio")
     parser.add_argument("counts", metavar="N", type=int, nargs="*", default=[20, 100])
     arguments = parser.parse_args()
     print(f"{'workers':>7} {'links':>6}   {'CPU, % of one core':^24}   {'PSS, MB':^24}")
     print(f"{'':7} {'':6}   {'all workers':>11} {'supervisor':>12}   {'a worker':>11} {'supervisor':>12}")
     for count in arguments.counts:
-        workers, supervisor, one, own = measure(count, arguments.seconds)
-        links = count * (count - 1) // 2
-        print(f"{count:7} {links:6}   {workers:11.2f} {supervisor:12.2f}   {one:11.1f} {own:12.1f}", flush=True)
+        found = measure(count, arguments.seconds, arguments.loop)
+        cpu = f"{found.workers:11.2f} {found.supervisor:12.2f}"
+        memory = f"{found.worker_memory:11.1f} {found.supervisor_memory:12.1f}"
+        print(f"{count:7} {count * (count - 1) // 2:6}   {cpu}   {memory}", flush=True)
 
 
 if __name__ == "__main__":

@@ -31,8 +31,13 @@ from meshvisor.supervisor.verdict import Verdict
 from meshvisor.supervisor.watchdog import Watchdog
 from meshvisor.workers.pulse import Pulse, PulsedLoop, PulsedSelector
 
+from .disciplines import FALSE, STAMP
+from .table import Row
+
 BEAT = 0.025
 HOGS = 8
+VARIABLE = "MESHVISOR_FALSE_VERDICTS"
+"""Seconds for which the common runner waits for false verdicts."""
 
 
 def best(function: Callable[[], object], number: int) -> float:
@@ -40,14 +45,15 @@ def best(function: Callable[[], object], number: int) -> float:
     return min(timeit.repeat(function, number=number, repeat=7)) / number * 1e6
 
 
-def stamp_cost() -> None:
+def stamp_cost() -> tuple[float, float]:
+    """Return the microseconds of a turn of the loop's selector without and with stamps."""
     board = LivenessBoard.create()
     plain, pulsed = selectors.EpollSelector(), PulsedSelector()
     pulsed.attach(board.claim(0, "a", 1, 1), lambda late, is_idle: True)
     bare, stamped = (best(partial(selector.select, 0), 200_000) for selector in (plain, pulsed))
-    print(f"stamp    {stamped - bare:.2f} us a turn ({bare:.2f} us without)")
     for each in (plain, pulsed, board):
         each.close()
+    return bare, stamped
 
 
 def scan_cost() -> None:
@@ -214,10 +220,19 @@ async def time_hangs(board: LivenessBoard, pids: list[int], release: int, rounds
     return took, wrong
 
 
-def false_verdicts(seconds: float) -> None:
+def false_verdicts(seconds: float) -> int:
+    """Return how many verdicts there were about healthy workers beside busy processes."""
     with workers(8, "stamps", HOGS) as (board, pids, _):
         _, _, count = asyncio.run(watch(board, pids, seconds, hang_timeout=0.1))
-    print(f"false    {HOGS} busy processes, 8 healthy workers at 100 ms for {seconds:.0f} s: {count} verdicts")
+    return count
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    """Measure what a stamp costs, and wait for false verdicts; for 10 minutes if ``VARIABLE`` says 600."""
+    bare, stamped = stamp_cost()
+    yield Row(STAMP, "meshvisor", [stamped - bare], unit="us")
+    seconds = float(os.environ.get(VARIABLE) or (5 if quick else 30))
+    yield Row(FALSE, "meshvisor", [false_verdicts(seconds)], f"watched for {seconds:.0f} s", unit="verdicts")
 
 
 def main() -> None:
@@ -226,12 +241,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15, help="how many hangs to time")
     parser.add_argument("--false", type=float, default=20.0, help="how many seconds to wait for false verdicts")
     arguments = parser.parse_args()
-    stamp_cost()
+    bare, stamped = stamp_cost()
+    print(f"stamp    {stamped - bare:.2f} us a turn ({bare:.2f} us without)")
     scan_cost()
     idle_cost(arguments.seconds)
     for hogs in (0, HOGS):
         hangs(arguments.rounds, hogs)
-    false_verdicts(arguments.false)
+    count = false_verdicts(arguments.false)
+    print(f"false    {HOGS} busy processes, 8 healthy workers at 100 ms for {arguments.false:.0f} s: {count} verdicts")
 
 
 if __name__ == "__main__":

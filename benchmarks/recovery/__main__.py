@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from ..table import Row, as_json, merge, render
 from . import ours, peers
-from .table import Row, as_json, merge, render
 
 N = 16
 LARGE = 100

@@ -23,19 +23,22 @@ from pathlib import Path
 
 from tests.outside.proc import Identity, descendants, identity, wait_gone
 
-from .ours import FROM_STOP, ORPHANS, TO_START
-from .table import Row
+from ..disciplines import FROM_STOP, ORPHANS, TO_START
+from ..table import Row
 
 PROGRAMS = Path(__file__).with_name("programs")
 _WORKER = str(PROGRAMS / "worker.py")
 _PATIENCE = 40.0
-_NEVER = 5.0
+_NEVER = 3.0
 """Seconds after which something that nothing configured would bring about is called never."""
 _CALM = 0.15
 
 
 class Missing(Exception):
     """A peer that cannot be run here; the text says why."""
+
+
+ABSENT = (PackageNotFoundError, Missing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class Peer:
 
     def __init__(self, setup: Setup, pipe: Path) -> None:
         os.mkfifo(pipe)
+        self.folder = setup.folder
         self._pipe = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
         self._rest = b""
         self.workers: list[Identity] = []
@@ -71,6 +75,11 @@ class Peer:
             stdout=self._log,
             stderr=self._log,
         )
+
+    @property
+    def pid(self) -> int:
+        """The process that supervises."""
+        return self._master.pid
 
     def born(self, within: float) -> list[tuple[int, int]]:
         """Wait for news of workers; return their pids and times, none if there was no news within that long."""
@@ -191,7 +200,11 @@ def _circus(check_delay: float, *, watchdog: bool = False) -> Prepare:
 def _supervisord(startsecs: int) -> Prepare:
     def prepare(folder: Path, pipe: str, count: int, imports: bool) -> Setup:
         lines = ["[supervisord]", "nodaemon = true", f"pidfile = {folder}/pid", "logfile = /dev/null"]
-        lines += ["logfile_maxbytes = 0", f"childlogdir = {folder}", "[program:worker]"]
+        lines += ["logfile_maxbytes = 0", f"childlogdir = {folder}"]
+        lines += ["[unix_http_server]", f"file = {folder}/control", "[supervisorctl]"]
+        lines += [f"serverurl = unix://{folder}/control", "[rpcinterface:supervisor]"]
+        lines += ["supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface"]
+        lines += ["[program:worker]"]
         lines += [f"command = {' '.join(_worker_command(pipe, imports))}", f"numprocs = {count}"]
         lines += ["process_name = worker_%(process_num)d", "autorestart = true", f"startsecs = {startsecs}"]
         lines += ["startretries = 1000000", "stdout_logfile = NONE", "stderr_logfile = NONE"]
@@ -270,7 +283,7 @@ CONTENDERS: dict[str, list[Contender]] = {
 
 
 @contextmanager
-def _running(contender: Contender, count: int, imports: bool) -> Iterator[Peer]:
+def running(contender: Contender, count: int, imports: bool) -> Iterator[Peer]:
     with tempfile.TemporaryDirectory(prefix="peer-") as name:
         folder = Path(name)
         pipe = folder / "stamps"
@@ -284,31 +297,41 @@ def _running(contender: Contender, count: int, imports: bool) -> Iterator[Peer]:
             peer.close()
 
 
-def _title(contender: Contender, imports: bool) -> str:
+def title_of(contender: Contender, imports: bool) -> str:
+    """Return what a row calls it: with its version, and what its workers do."""
     release = f" {version(contender.package)}" if contender.package else ""
     what = "with imports" if imports else "bare"
     first, *rest = contender.name.split(",", 1)
     return f"{first}{release}{',' + rest[0] if rest else ''}, {what}"
 
 
-def measure(name: str, count: int, rounds: int) -> Iterator[Row]:
-    """Put one peer, in all its configurations, through what it can do."""
-    for contender in CONTENDERS[name]:
-        for imports in (False, True):
+def excuse(why: Exception) -> str:
+    """Return in words why a peer takes no part (one of ``ABSENT``)."""
+    if isinstance(why, PackageNotFoundError):
+        return "not installed: pip install 'meshvisor[bench]'"
+    return f"does not run here: {why}"
+
+
+def measure(name: str, count: int, rounds: int, *, brief: bool = False) -> Iterator[Row]:
+    """Put one peer, in all its configurations, through what it can do; ``brief``: only what it is compared by."""
+    quickest = [each for each in CONTENDERS[name] if not each.slow] or CONTENDERS[name][:1]
+    for contender in quickest if brief else CONTENDERS[name]:
+        for imports in (True,) if brief else (False, True):
             try:
-                title = _title(contender, imports)
-                yield from _measure(contender, title, count, rounds, imports)
-            except PackageNotFoundError:
-                yield Row(TO_START, contender.name, note="not installed: pip install 'meshvisor[bench]'")
-                return
-            except Missing as why:
-                yield Row(TO_START, title, note=f"does not run here: {why}")
+                title = title_of(contender, imports)
+                yield from _measure(contender, title, count, rounds, imports, brief)
+            except ABSENT as why:
+                yield Row(TO_START, contender.name, note=excuse(why))
+                if isinstance(why, PackageNotFoundError):
+                    return
 
 
-def _measure(contender: Contender, title: str, count: int, rounds: int, imports: bool) -> Iterator[Row]:
+def _measure(contender: Contender, title: str, count: int, rounds: int, imports: bool, brief: bool) -> Iterator[Row]:
     few = max(3, rounds // 8)
-    with _running(contender, count, imports) as peer:
+    with running(contender, count, imports) as peer:
         yield _repeat(TO_START, contender, peer, title, signal.SIGKILL, few if contender.slow else rounds)
+        if brief and contender.heals == "measure":
+            yield _freeze(contender, peer, title, few)
         if not imports:
             yield _freeze(contender, peer, title, few)
             took, left = peer.orphan()

@@ -1,7 +1,7 @@
 """A benchmark's table says no more than its samples do."""
 
 import pytest
-from benchmarks.recovery.table import Row, as_json, merge, render
+from benchmarks.table import Row, as_json, merge, render
 
 
 @pytest.mark.parametrize(

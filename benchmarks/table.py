@@ -1,9 +1,9 @@
-"""The figures of a run, as rows, as a table, as JSON."""
+"""The figures of a run: rows of samples, put together, as JSON and as a table."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -55,10 +55,15 @@ def as_json(rows: Iterable[Row]) -> list[dict[str, Any]]:
             "tail": dict([row.tail]) if row.tail else None,
             "n": len(row.samples),
             "note": row.note,
-            "samples": [round(sample, 4) for sample in row.samples],
+            "samples": [float(f"{sample:.5g}") for sample in row.samples],
         }
         for row in rows
     ]
+
+
+def from_json(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
+    """Return the rows that ``as_json`` has written."""
+    return [Row(row["discipline"], row["name"], row["samples"], row["note"], row["unit"]) for row in rows]
 
 
 def render(rows: Sequence[Row]) -> str:
@@ -74,11 +79,25 @@ def render(rows: Sequence[Row]) -> str:
 def _line(row: Row, base: float | None) -> str:
     if row.median is None:
         return f"  {row.name:64}  {row.note}"
-    tail = f"{_number(row.tail[1])} {row.tail[0]}" if row.tail else ""
+    tail = f"{number(row.tail[1])} {row.tail[0]}" if row.tail else ""
     ratio = f"{row.median / base:.2f}x" if base else ""
-    line = f"  {row.name:64}{_number(row.median) + ' ' + row.unit:>12}{tail:>15}{len(row.samples):>6}{ratio:>9}"
+    line = f"  {row.name:64}{quantity(row.median, row.unit):>12}{tail:>15}{len(row.samples):>6}{ratio:>9}"
     return f"{line}  {row.note}".rstrip()
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+def number(value: float) -> str:
+    """Return ``value`` with about three digits."""
+    size = abs(value)
+    if not size:
+        return "0"
+    return f"{value:,.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"
+
+
+def quantity(value: float, unit: str) -> str:
+    """Return ``value`` with its unit; rates (``/s``) from ten thousand on in thousands or millions."""
+    if unit != "/s":
+        return f"{number(value)} {unit}"
+    if value < 10_000:
+        return f"{number(value)}/s"
+    scale, letter = (1e6, "M") if value >= 1e6 else (1e3, "k")
+    return f"{number(value / scale)} {letter}/s"

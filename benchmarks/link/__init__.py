@@ -1,0 +1,1 @@
+"""One link between two processes beside other ways to pass messages."""
