@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from ..shared.control.requests import Moment
 from ..shared.errors import SupervisorError
 from .event import Event
 from .rotation import RotatedFile
@@ -25,6 +26,10 @@ HISTORY = 5
 """How many earlier ends of its slot an incident remembers."""
 _LONGEST_TEXT = 4000
 _LONGEST_TRACEBACK = 65_536
+
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What reading a line raises that is no incident: it was torn when the machine went down, or is somebody else's."""
+
 _CUT = "\n[...]\n"
 
 
@@ -41,7 +46,7 @@ class Next(StrEnum):
 class PastEnd(msgspec.Struct, frozen=True):
     """An earlier end of the same slot; ``at`` in Unix seconds, ``uptime`` in seconds."""
 
-    at: float
+    at: Moment
     cause: ExitCause
     uptime: float
 
@@ -69,7 +74,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     latest ends of the slot before this one, oldest first; ``machine`` is what the machine was like then.
     """
 
-    at: float
+    at: Moment
     slot: str
     incarnation: int
     cause: ExitCause
@@ -84,7 +89,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     history: tuple[PastEnd, ...] = ()
     next: Next = Next.RESTART
     delay: float | None = None
-    next_try: float | None = None
+    next_try: Moment | None = None
     machine: Machine | None = None
 
 
@@ -157,7 +162,7 @@ def _all(log_dir: Path) -> Iterator[Incident]:
     decoder = msgspec.json.Decoder(Incident)
     for name in (*(f"{FILE}.{number}" for number in range(KEEP, 0, -1)), FILE):
         for line in _lines(log_dir / name):
-            with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+            with suppress(*UNREADABLE):
                 yield decoder.decode(line)
 
 

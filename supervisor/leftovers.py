@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,6 +24,8 @@ from .reaper import send
 
 VARIABLE = "MESHVISOR_MESH"
 _PASSES = 4
+# Anybody may have anything in his environment, and not everything that is a digit to str makes an int.
+_NUMBER = re.compile(r"[0-9]{1,20}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class Mark:
     def parse(cls, text: str) -> Mark | None:
         """Return the mark that ``text`` is, if it is one."""
         parts = text.split(":")
-        if len(parts) != 5 or not parts[1].isdigit() or not parts[2].isdigit():
+        if len(parts) != 5 or not _NUMBER.fullmatch(parts[1]) or not _NUMBER.fullmatch(parts[2]):
             return None
         return cls(parts[0], int(parts[1]), int(parts[2]), parts[3], parts[4])
 
