@@ -45,9 +45,9 @@ def cut(text: str, room: int) -> str:
 
 
 def wrap(text: str, room: int) -> list[str]:
-    """Return ``text`` as lines of at most ``room`` columns (and at least one), broken between words if possible."""
+    """Return ``text`` as lines of at most ``room`` columns (and at least two), broken between words if possible."""
     lines, line, used = [], "", 0
-    for word in text.split(" "):
+    for word in text.expandtabs(_TAB).split(" "):  # a tab may have no room in a whole line
         wide = width(word)
         if line and used + 1 + wide > room:
             lines.append(line)

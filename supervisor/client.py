@@ -13,7 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import msgspec
 import zmq
 
 from ..shared.control.requests import (
@@ -49,6 +48,7 @@ from ..shared.control.requests import (
     Traces,
     Welcome,
     Why,
+    decode_content,
     decode_reply,
     encode_request,
 )
@@ -122,14 +122,14 @@ class Client:
         answer = self._ask(GetStatus())
         if not isinstance(answer, StatusReport):
             raise _strange(answer)
-        return msgspec.json.decode(answer.status, type=MeshStatus)
+        return decode_content(answer.status, MeshStatus)
 
     def links(self) -> MeshLinks:
         """Return how the links of all workers are."""
         answer = self._ask(GetLinks())
         if not isinstance(answer, LinksReport):
             raise _strange(answer)
-        return msgspec.json.decode(answer.links, type=MeshLinks)
+        return decode_content(answer.links, MeshLinks)
 
     def names(self) -> dict[str, tuple[str, ...]]:
         """Return the names of the slots by those of their workers, in the order of the file."""
@@ -143,7 +143,7 @@ class Client:
         answer = self._ask(GetEvents())
         if not isinstance(answer, EventLog):
             raise _strange(answer)
-        return [msgspec.json.decode(event, type=Happened) for event in answer.events]
+        return [decode_content(event, Happened) for event in answer.events]
 
     def follow(self) -> Following:
         """Return the latest events and then, as long as the mesh runs and this is open, those that follow."""
@@ -158,7 +158,7 @@ class Client:
         answer = self._ask(GetFigures(each))
         if not isinstance(answer, FiguresReport):
             raise _strange(answer)
-        return msgspec.json.decode(answer.figures, type=MeshFigures)
+        return decode_content(answer.figures, MeshFigures)
 
     def traces(self, slot: str) -> str:
         """Return where the process in ``slot`` is now: the tracebacks of all its threads.

@@ -14,6 +14,7 @@ The kernel frees the lock when its holder dies, however it dies: what else is in
 from __future__ import annotations
 
 import os
+import re
 import stat
 import time
 from contextlib import suppress
@@ -23,6 +24,7 @@ from ..shared.errors import SupervisorError
 
 _LOCK = "lock"
 _ATTEMPTS = 20
+_PID = re.compile(r"[0-9]{1,10}")
 
 
 def base_directory(configured: Path | None) -> Path:
@@ -254,6 +256,6 @@ def _try_lock(descriptor: int, *, shared: bool) -> bool:
 
 def _read_holder(lock: int) -> tuple[int | None, str]:
     lines = os.pread(lock, 16_384, 0).decode(errors="surrogateescape").split("\n")
-    if len(lines) < 3 or not lines[0].isdigit():
+    if len(lines) < 3 or not _PID.fullmatch(lines[0]):
         return None, ""
     return int(lines[0]), lines[1]

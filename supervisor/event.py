@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 # What the event before it has already told: a view that shows one line per incident leaves these out.
 _MINOR = frozenset(
@@ -72,6 +75,22 @@ class Event:
         details = self.details
         is_smooth = bool(details.get("handover")) and details["code"] == 0
         return self.event in _MINOR or details.get("shortage", 0) > 1 or is_smooth
+
+
+_encoder = msgspec.json.Encoder(enc_hook=str)
+
+
+def encode_facts(facts: Mapping[str, Any]) -> bytes:
+    """Return ``facts``, which may have details of events in them, as JSON.
+
+    What JSON has no type for becomes a text; where bytes of a program, or of a file's name, are no UTF-8, there are
+    question marks.
+    """
+    try:
+        return _encoder.encode(facts)
+    except UnicodeEncodeError:
+        text = json.dumps(facts, ensure_ascii=False, default=str)
+        return _encoder.encode(json.loads(text.encode(errors="replace")))
 
 
 def describe(event: Event) -> str:

@@ -8,7 +8,6 @@ waited for: a subscriber that does not keep up loses what is beyond its queue.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -16,8 +15,8 @@ from typing import Any
 import msgspec
 import zmq
 
-from ..shared.control.requests import LATEST, SYNC, TOPIC, Happened
-from .event import Event
+from ..shared.control.requests import LATEST, SYNC, TOPIC
+from .event import Event, encode_facts
 from .gate import Gate
 from .pump import Pump, Socket
 
@@ -29,7 +28,6 @@ _QUEUE = 1000  # events waiting, per subscriber
 _LARGEST_TOPIC = 64
 _REMINDER = 2.0  # seconds between two mentions of the latest number, while anybody listens
 _LINGER = 200  # milliseconds in which the last events may still go out
-_encoder = msgspec.json.Encoder(enc_hook=str)
 
 
 class Feed:
@@ -112,18 +110,22 @@ class Feed:
 
 
 def _encoded(number: int, event: Event) -> bytes:
-    try:
-        data = _encoder.encode(_happened(number, event, event.details))
-    except UnicodeEncodeError:  # bytes of a program, or a file's name, that are no UTF-8
-        text = json.dumps(dict(event.details), ensure_ascii=False, default=str)
-        data = _encoder.encode(_happened(number, event, json.loads(text.encode(errors="replace"))))
-    if len(data) <= _LARGEST:
-        return data
-    return _encoder.encode(_happened(number, event, _shortened(event.details)))
+    data = _happened(number, event, event.details)
+    return data if len(data) <= _LARGEST else _happened(number, event, _shortened(event.details))
 
 
-def _happened(number: int, event: Event, details: Mapping[str, Any]) -> Happened:
-    return Happened(number, event.at, event.event, event.slot, event.incarnation, dict(details))
+def _happened(number: int, event: Event, details: Mapping[str, Any]) -> bytes:
+    """Return what is published of an event: a ``Happened``."""
+    return encode_facts(
+        {
+            "number": number,
+            "at": event.at,
+            "event": event.event,
+            "slot": event.slot,
+            "incarnation": event.incarnation,
+            "details": dict(details),
+        }
+    )
 
 
 def _shortened(details: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,10 +6,9 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
-import msgspec
 import zmq
 
-from ..shared.control.requests import SYNC, TOPIC, Happened
+from ..shared.control.requests import SYNC, TOPIC, Happened, decode_published
 
 
 class Following:
@@ -19,7 +18,8 @@ class Following:
     ``count`` and the number of the last of them.
 
     ``socket`` is a connected SUB, and the caller's. ``receive`` returns its next message by a deadline (None: whenever
-    that comes); what it raises goes to whoever makes this, or iterates. To subscribe may take ``timeout`` seconds.
+    that comes); what it raises goes to whoever makes this, or iterates, and so does a RequestError for what makes no
+    sense. To subscribe may take ``timeout`` seconds.
     """
 
     def __init__(
@@ -38,9 +38,9 @@ class Following:
 
     def __iter__(self) -> Iterator[Happened]:
         while True:
-            topic, data = self._receive(None)
-            event = msgspec.json.decode(data, type=Happened) if topic == TOPIC else None
-            number = int(data) if event is None else event.number
+            _, said = decode_published(self._receive(None))
+            event = said if isinstance(said, Happened) else None
+            number = said if isinstance(said, int) else said.number
             before = number if event is None else number - 1  # what must have been here by now
             if before > self._number:
                 yield Happened(before, time.time(), "dropped", "", 0, {"count": before - self._number})
@@ -58,7 +58,7 @@ class Following:
         self._socket.set(zmq.SUBSCRIBE, TOPIC)
         self._socket.set(zmq.SUBSCRIBE, mine)
         while True:
-            topic, number = self._receive(deadline)
-            if topic == mine:
+            topic, number = decode_published(self._receive(deadline))
+            if topic == mine and isinstance(number, int):
                 self._socket.set(zmq.UNSUBSCRIBE, mine)
-                return int(number)
+                return number

@@ -48,15 +48,16 @@ class Guardian:
         self._leaders: dict[int, int] = {}
 
     def obey(self, descriptor: int) -> bool:
-        """Take orders until there are no more; return whether that was meant."""
+        """Take orders until there are no more; return whether that was meant. What is no order is passed over."""
         while packet := os.read(descriptor, _PACKET):
-            kind, numbers = packet[:1], packet[1:].split()
-            if kind == b"+":
-                self._leaders[int(numbers[0])] = int(numbers[1])
-            elif kind == b"-":
-                self._leaders.pop(int(numbers[0]), None)
-            else:
+            if packet == b".":
                 return True
+            kind, numbers = packet[:1], [int(word) for word in packet[1:].split() if word.isdigit()]
+            match kind, numbers:
+                case b"+", [pid, started]:
+                    self._leaders[pid] = started
+                case b"-", [pid]:
+                    self._leaders.pop(pid, None)
         return False
 
     def clean_up(self) -> None:

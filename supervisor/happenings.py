@@ -37,7 +37,13 @@ def as_line(happened: Happened, *, colour: bool = False) -> str:
     event = as_event(happened)
     try:
         text = describe(event)
-    except (KeyError, TypeError, AttributeError):  # of a release that tells other facts of it
+    except (
+        KeyError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        OverflowError,
+    ):  # of a release that tells other facts of it
         text = f"{event.slot} {event.event}".strip()
     hue = colour_of(event)
     said = paint(clean(text), hue if hue != DIM else None, on=colour)

@@ -14,6 +14,7 @@ from typing import Annotated
 
 import msgspec
 
+from ..shared.control.requests import Moment
 from ..shared.errors import SupervisorError
 from .event import Event
 from .rotation import RotatedFile
@@ -26,10 +27,13 @@ HISTORY = 5
 """How many earlier ends of its slot an incident remembers."""
 _LONGEST_TEXT = 4000
 _LONGEST_TRACEBACK = 65_536
+
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What reading a line raises that is no incident: it was torn when the machine went down, or is somebody else's."""
+
 _CUT = "\n[...]\n"
 
 # Checked when they are read: a file is what anybody has written to it, and these are shown as they are.
-_Moment = Annotated[float, msgspec.Meta(ge=0.0, le=1e11)]
 _Slot = Annotated[str, msgspec.Meta(pattern=r"\A[a-z][a-z0-9_-]*\Z")]
 _Signal = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9 +_-]*\Z")]
 
@@ -47,7 +51,7 @@ class Next(StrEnum):
 class PastEnd(msgspec.Struct, frozen=True):
     """An earlier end of the same slot; ``at`` in Unix seconds, ``uptime`` in seconds."""
 
-    at: float
+    at: Moment
     cause: ExitCause
     uptime: float
 
@@ -75,7 +79,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     latest ends of the slot before this one, oldest first; ``machine`` is what the machine was like then.
     """
 
-    at: _Moment
+    at: Moment
     slot: _Slot
     incarnation: int
     cause: ExitCause
@@ -90,7 +94,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     history: tuple[PastEnd, ...] = ()
     next: Next = Next.RESTART
     delay: float | None = None
-    next_try: float | None = None
+    next_try: Moment | None = None
     machine: Machine | None = None
 
 
@@ -160,7 +164,7 @@ def _all(log_dir: Path) -> Iterator[Incident]:
     decoder = msgspec.json.Decoder(Incident)
     for name in (*(f"{FILE}.{number}" for number in range(KEEP, 0, -1)), FILE):
         for line in _lines(log_dir / name):
-            with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+            with suppress(*UNREADABLE):
                 yield decoder.decode(line)
 
 

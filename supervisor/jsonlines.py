@@ -5,9 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import msgspec
-
-from .event import Event
+from .event import Event, encode_facts
 from .logs import PROGRESS
 
 
@@ -42,13 +40,13 @@ class JsonOutput:
         """Nothing is left open."""
 
     def _show(self, fields: dict[str, object]) -> None:
-        self._write(msgspec.json.encode(fields).decode() + "\n")
+        self._write(encode_facts(fields).decode() + "\n")
 
 
 def as_json(event: Event) -> str:
     """Return ``event`` as one line."""
     facts = {"at": event.at, "event": event.event, "slot": event.slot, "incarnation": event.incarnation}
-    return msgspec.json.encode({**facts, **event.details}).decode() + "\n"
+    return encode_facts({**facts, **event.details}).decode() + "\n"
 
 
 def dropped(count: int) -> str:

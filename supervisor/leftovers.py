@@ -24,8 +24,8 @@ from .reaper import send
 
 VARIABLE = "MESHVISOR_MESH"
 _PASSES = 4
-# Anybody may put anything into his own environment, and root reads everybody's.
-_MARK = re.compile(r"([^:]*):([0-9]{1,20}):([0-9]{1,20}):([^:]*):([^:]*)", re.DOTALL)
+# Anybody may have anything in his environment, and not everything that is a digit to str makes an int.
+_NUMBER = re.compile(r"[0-9]{1,20}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,10 @@ class Mark:
     @classmethod
     def parse(cls, text: str) -> Mark | None:
         """Return the mark that ``text`` is, if it is one."""
-        match = _MARK.fullmatch(text)
-        return cls(match[1], int(match[2]), int(match[3]), match[4], match[5]) if match is not None else None
+        parts = text.split(":")
+        if len(parts) != 5 or not _NUMBER.fullmatch(parts[1]) or not _NUMBER.fullmatch(parts[2]):
+            return None
+        return cls(parts[0], int(parts[1]), int(parts[2]), parts[3], parts[4])
 
     def __str__(self) -> str:
         return f"{self.mesh}:{self.pid}:{self.started}:{self.boot}:{self.place}"

@@ -112,7 +112,7 @@ class NotifySocket:
 
     def _take(self, data: bytes) -> None:
         words = set()
-        for line in data.decode(errors="replace").splitlines():
+        for line in data.decode(errors="replace").split("\n"):  # and not at what else Python takes for a line's end
             if line.startswith("STATUS="):
                 self.status = line.removeprefix("STATUS=")[:_LONGEST_STATUS]
             words.add(line)

@@ -57,7 +57,7 @@ def tell(
     """
     paper = paper or Paper()
     when = time.strftime("%a %d %b %Y, %H:%M:%S", time.localtime(incident.at))
-    headline = f"{incident.slot} {happened(incident)}, {_ago(now, incident.at)}"
+    headline = clean(f"{incident.slot} {happened(incident)}, {_ago(now, incident.at)}")
     sections = [
         [
             *(paint(line, f"{BOLD};{RED}", on=paper.colour) for line in _fitted(headline, paper)),

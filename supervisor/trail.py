@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from ..shared.control.requests import Moment
 from ..shared.errors import SupervisorError
 
 _PIECE = 65_536
@@ -40,7 +41,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class _Line(msgspec.Struct):
-    at: float
+    at: Moment
     stream: str
     text: str
     incarnation: int | None = None

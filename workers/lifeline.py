@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import Callable
 
@@ -58,6 +59,18 @@ class Lifeline:
         """
         self._socket.setblocking(True)
         descriptors: list[int] = []
+        try:
+            first = self._receive_first(descriptors)
+        except BaseException:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise
+        self._is_nameless = isinstance(first, Reserve)
+        self.descriptors = dict(zip(first.descriptors, descriptors, strict=True))
+        return first
+
+    def _receive_first(self, descriptors: list[int]) -> Assignment | Reserve:
+        """Do so, and add to ``descriptors`` those that come, whatever is wrong."""
         while not self._early:
             # socket.recv_fds would leave them inheritable.
             data, ancillary, _, _ = self._socket.recvmsg(_READ_SIZE, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC)
@@ -70,10 +83,10 @@ class Lifeline:
         first = self._early.pop(0)
         if not isinstance(first, Assignment | Reserve):
             raise LifelineError("the first message must be the assignment")
-        self._is_nameless = isinstance(first, Reserve)
         if len(first.descriptors) != len(descriptors):
             raise LifelineError(f"{len(descriptors)} descriptors came with an assignment of {len(first.descriptors)}")
-        self.descriptors = dict(zip(first.descriptors, descriptors, strict=True))
+        if len(set(first.descriptors)) != len(descriptors):
+            raise LifelineError(f"two descriptors have one name: {', '.join(first.descriptors)}")
         return first
 
     def attach(self, on_message: Callable[[ToWorker], None], on_end: Callable[[str], None]) -> None:

@@ -34,13 +34,17 @@ def _itself(part: bytes | bytearray) -> bytes | bytearray:
     return part
 
 
+def _writable(part: bytes | bytearray) -> bytearray:
+    return part if isinstance(part, bytearray) else bytearray(part)  # one below 64 KiB has no buffer of its own
+
+
 _MARK = "__meshvisor_rpc__"
 _RESERVED = ("key", "timeout", "retry")
 _PLAIN = (Any, None, type(None), bool, int, float, str, bytes, bytearray, memoryview)
 # What bytes that came beside the message become. All other annotations read them as if they had come in it.
 _BUFFERS: dict[Any, Callable[[bytes | bytearray], Any]] = {
     kind: make
-    for plain, make in ((Any, _itself), (bytes, bytes), (bytearray, _itself), (memoryview, memoryview))
+    for plain, make in ((Any, _itself), (bytes, bytes), (bytearray, _writable), (memoryview, memoryview))
     for kind in (plain, typing.Optional[plain])  # noqa: UP045  (one that is hashed like X | None)
 }
 

@@ -10,6 +10,8 @@ import re
 import tomllib
 from bisect import bisect_right
 
+from .depth import MAX_DEPTH
+
 KeyPath = tuple[str | int, ...]
 """Where a value stands: keys of tables and indices of arrays, from the root."""
 
@@ -64,15 +66,20 @@ class _Scanner:
         path: KeyPath = ()
         for part in self._key():
             path = self._latest((*path, part))
-            self._lines.setdefault(path, line)
+            self._note(path, line)
         if width == 2:
             base = path[:-1] if isinstance(path[-1], int) else path
             count = self._tables_in.get(base, 0)
             self._tables_in[base] = count + 1
             path = (*base, count)
-        self._lines[path] = line
+        self._note(path, line, anew=True)
         self._at += width
         return path
+
+    def _note(self, path: KeyPath, line: int, *, anew: bool = False) -> None:
+        """Keep the line of ``path``, the first one or ``anew`` this one; what is too deep has that of what it is in."""
+        if len(path) <= MAX_DEPTH and (anew or path not in self._lines):
+            self._lines[path] = line
 
     def _latest(self, path: KeyPath) -> KeyPath:
         """Within an array of tables, a header speaks of the last one."""
@@ -84,7 +91,7 @@ class _Scanner:
         path = table
         for part in self._key():
             path = (*path, part)
-            self._lines.setdefault(path, line)
+            self._note(path, line)
         self._at += 1  # the equals sign
         self._peek_after(_SPACE)
         self._value(path)
@@ -120,7 +127,7 @@ class _Scanner:
             if char == ",":
                 self._at += 1
                 continue
-            self._lines[(*path, index)] = self._line()
+            self._note((*path, index), self._line(), anew=True)
             self._value((*path, index))
             index += 1
         self._at += 1

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import ConfigError, Fault
 from . import rules
+from .depth import MAX_DEPTH, line_of_deep_key
 from .lines import KeyPath, LineIndex
 from .model import (
     MeshConfig,
@@ -32,6 +33,9 @@ MAX_FILE = 1024 * 1024
 """The largest file that is read, in bytes."""
 
 _TOML_POSITION = re.compile(r"\s*\(at (?:line (\d+), column \d+|end of document)\)$")
+MAX_WORKERS = 1000
+"""The most tables [workers.NAME] in a file; a mesh has no more slots than about as many."""
+
 _SECTIONS = ("mesh", "supervisor", "workers")
 
 
@@ -121,6 +125,8 @@ class _Document:
 
 def _read(file: str | os.PathLike[str]) -> _Document:
     text = _read_text(file)
+    if (line := line_of_deep_key(text)) is not None:
+        raise ConfigError(os.fspath(file), [Fault(line, "", f"a key has more than {MAX_DEPTH} parts")])
     try:
         root = tomllib.loads(text)
         report = Report(LineIndex(text))
@@ -207,6 +213,9 @@ def _worker_tables(document: _Document) -> list[WorkerTable]:
     workers = document.root.get("workers", {})
     if not isinstance(workers, dict):
         where.fault(f"must be a table with one table [workers.NAME] for each worker, not {show(workers)}")
+        return []
+    if len(workers) > MAX_WORKERS:
+        where.fault(f"must have {MAX_WORKERS} tables at most, not {len(workers)}; replicas are no workers of their own")
         return []
     tables = []
     for name, table in workers.items():

@@ -11,6 +11,7 @@ import os
 import tomllib
 from pathlib import Path
 
+from .depth import line_of_deep_key
 from .names import NAME
 
 _LONGEST = 1024 * 1024
@@ -35,7 +36,10 @@ def _at_a_glance(file: str | os.PathLike[str]) -> tuple[str, Path | None] | None
     try:
         # Without O_NONBLOCK a named pipe would be waited for.
         with open(os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as stream:
-            root = tomllib.loads(stream.read(_LONGEST).decode())
+            text = stream.read(_LONGEST).decode()
+        if line_of_deep_key(text) is not None:
+            return None
+        root = tomllib.loads(text)
         name, supervisor = root["mesh"]["name"], root.get("supervisor", {})
         directory = supervisor.get("runtime_dir", "")
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):

@@ -15,6 +15,7 @@ from .schema import CLASS_ONLY, COMMAND_ONLY
 from .values import is_loopback, show
 
 LEAST_BEATS = 4
+_MOST_HINTS = 100  # each costs a comparison with all workers, and nobody reads so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +106,9 @@ def check_slots(workers: Sequence[WorkerTable]) -> None:
 
 def check_dependencies(workers: Sequence[WorkerTable]) -> None:
     """Report dependencies on workers that do not exist, and circles of them (each once)."""
-    names = [worker.name for worker in workers]
+    names = {worker.name: None for worker in workers}
     edges: dict[str, list[str]] = {}
+    unknown = 0
     for worker in workers:
         wanted: Sequence[str] = worker.given.get("depends_on", ())
         for index, name in enumerate(wanted):
@@ -114,14 +116,36 @@ def check_dependencies(workers: Sequence[WorkerTable]) -> None:
             if name == worker.name:
                 place.fault(f"{name} cannot depend on itself")
             elif name not in names:
-                others = [other for other in names if other != worker.name]
+                unknown += 1
+                others = [other for other in names if other != worker.name] if unknown <= _MOST_HINTS else []
                 place.fault(f"there is no worker {show(name)}", closest(name, others))
         edges[worker.name] = [name for name in dict.fromkeys(wanted) if name in names and name != worker.name]
+    edges = _without_loose_ends(edges)
     reported: set[str] = set()
     for worker in workers:
-        if worker.name not in reported and (circle := _circle(worker.name, edges)):
+        if worker.name in edges and worker.name not in reported and (circle := _circle(worker.name, edges)):
             reported.update(circle)
             (worker.where / "depends_on").fault(f"goes round in a circle: {' -> '.join(circle)}")
+
+
+def _without_loose_ends(edges: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Return the part of a graph in which all circles are: what nothing, or only that, leads to is none of it."""
+    left = {here: list(there) for here, there in edges.items()}
+    for _ in range(2):  # first from those that depend on nothing, then the other way round
+        backwards: dict[str, list[str]] = {here: [] for here in left}
+        for here, onwards in left.items():
+            for there in onwards:
+                backwards[there].append(here)
+        open_ends = {here: len(onwards) for here, onwards in left.items()}
+        loose = [here for here, count in open_ends.items() if not count]
+        while loose:
+            gone = loose.pop()
+            for here in backwards.pop(gone):
+                open_ends[here] -= 1
+                if not open_ends[here]:
+                    loose.append(here)
+        left = {here: [there for there in theirs if there in backwards] for here, theirs in backwards.items()}
+    return left
 
 
 def _circle(start: str, edges: Mapping[str, Sequence[str]]) -> list[str] | None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from .depth import MAX_DEPTH
 from .names import NAME, NAME_RULE
 from .report import Unfit, Where, closest
 
@@ -442,6 +443,9 @@ def settings(value: object, where: Where) -> dict[str, Any]:
 
 
 def _check_setting(value: object, where: Where) -> None:
+    if len(where.path) > MAX_DEPTH:
+        where.fault(f"is nested too deeply; {MAX_DEPTH} levels will do")
+        return
     match value:
         case dict():
             for key, item in value.items():

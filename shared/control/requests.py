@@ -22,8 +22,9 @@ has missed the last ones of many notices it although nothing follows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -36,6 +37,9 @@ MAX_REQUEST = 65_536
 TOPIC = b"event"
 LATEST = b"event latest"
 SYNC = b"sync "
+
+Moment = Annotated[float, msgspec.Meta(ge=0.0, le=253_402_300_799.0)]
+"""Unix seconds that a calendar has a date for: they are shown to people."""
 
 _MOST_NAMES = 1000
 Names = Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=_MOST_NAMES)]
@@ -160,7 +164,7 @@ class Happened(msgspec.Struct, frozen=True):
     """One event. ``number`` counts from 1 without a gap; ``details`` are those of ``supervisor.event.Event``."""
 
     number: int
-    at: float
+    at: Moment
     event: str
     slot: str
     incarnation: int
@@ -304,10 +308,15 @@ class _Envelope(msgspec.Struct, frozen=True):
     body: msgspec.Raw
 
 
+# What msgspec raises for text that is not UTF-8, and for nesting that is too deep, are not errors of its own.
+_MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+T = TypeVar("T")
+
 _envelopes = msgspec.json.Decoder(Request)
 _questions: msgspec.json.Decoder[Question] = msgspec.json.Decoder(Question)
 _replies = msgspec.json.Decoder(_Envelope)
 _answers: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)
+_happened = msgspec.json.Decoder(Happened)
 _welcomes = msgspec.json.Decoder(Welcome)
 _hellos = msgspec.json.Decoder(Hello)
 
@@ -327,7 +336,7 @@ def decode_request(data: bytes, now: float) -> tuple[int, Question, float]:
         raise RequestError(0, Refusal.GARBAGE, f"a request has at most {MAX_REQUEST} bytes, not {len(data)}")
     try:
         request = _envelopes.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except _MALFORMED as error:
         raise RequestError(0, Refusal.GARBAGE, f"not a request: {error}") from None
     if request.version != VERSION and not _is(request.body, _hellos):
         text = f"this supervisor speaks version {VERSION} of the control protocol, not {request.version}"
@@ -336,7 +345,7 @@ def decode_request(data: bytes, now: float) -> tuple[int, Question, float]:
         raise RequestError(request.id, Refusal.LATE, "the request arrived after its deadline")
     try:
         return request.id, _questions.decode(request.body), request.deadline
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except _MALFORMED as error:
         raise RequestError(request.id, Refusal.UNKNOWN, f"no such request: {error}") from None
 
 
@@ -357,13 +366,42 @@ def decode_reply(data: bytes) -> Reply:
             text = f"it speaks version {reply.version} of the control protocol, not {VERSION}"
             return Reply(reply.version, reply.id, Refused(Refusal.VERSION, text))
         return Reply(reply.version, reply.id, _answers.decode(reply.body))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except _MALFORMED as error:
         raise RequestError(0, Refusal.GARBAGE, f"the supervisor's answer makes no sense: {error}") from None
+
+
+def decode_content(content: msgspec.Raw, kind: type[T]) -> T:
+    """Return what an answer holds as JSON, which is to be of this ``kind``.
+
+    Raises:
+        RequestError: If it is not.
+    """
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except _MALFORMED as error:
+        raise RequestError(0, Refusal.GARBAGE, f"the supervisor's answer makes no sense: {error}") from None
+
+
+def decode_published(message: Sequence[bytes]) -> tuple[bytes, Happened | int]:
+    """Return the topic of a message that was published, and the event in it; or the number of the latest one.
+
+    Raises:
+        RequestError: If it is no such message.
+    """
+    try:
+        topic, data = message
+        found = _happened.decode(data) if topic == TOPIC else int(data) if data.isdigit() else -1
+        if found != -1:
+            return topic, found
+        reason = "a number was expected"
+    except (*_MALFORMED, ValueError) as error:
+        reason = str(error)
+    raise RequestError(0, Refusal.GARBAGE, f"what the supervisor has published makes no sense: {reason}")
 
 
 def _is(body: msgspec.Raw, decoder: msgspec.json.Decoder[Any]) -> bool:
     try:
         decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except _MALFORMED:
         return False
     return True

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 _TRANSPORT = re.compile(r"[a-z][a-z0-9+-]*")
 _HOST = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?")
 _NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_ZONE = re.compile(r"[A-Za-z0-9_.@~-]{1,15}")
 _LONGEST_HOST = 253
 
 
@@ -120,6 +121,9 @@ def _normal_ipv6(text: str, host: str) -> str:
         address = IPv6Address(host)
     except AddressValueError:
         raise _wrong(text, f"{host!r} is not an IPv6 address") from None
+    # Python takes anything for a zone, a null character included.
+    if address.scope_id is not None and not _ZONE.fullmatch(address.scope_id):
+        raise _wrong(text, f'{address.scope_id!r} is not the zone of an IPv6 address, as in "fe80::1%eth0"')
     return str(address.ipv4_mapped or address)
 
 

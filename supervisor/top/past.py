@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from ..incidents import FILE, Incident
+from ..incidents import FILE, UNREADABLE, Incident
 from ..trail import Trail
 
 
@@ -26,7 +26,7 @@ class Past:
         """
         found = []
         for line in self._trail.lines():
-            with suppress(msgspec.MsgspecError, UnicodeDecodeError):  # torn when the machine went down
+            with suppress(*UNREADABLE):
                 found.append(self._decoder.decode(line))
         return found
 

@@ -12,10 +12,19 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import msgspec
 from rich.text import Text
 
-from ...shared.control.requests import Answer, GetLinks, GetStatus, LinksReport, Refusal, Refused, StatusReport
+from ...shared.control.requests import (
+    Answer,
+    GetLinks,
+    GetStatus,
+    LinksReport,
+    Refusal,
+    Refused,
+    RequestError,
+    StatusReport,
+    decode_content,
+)
 from ..cells import clean
 from ..directory import NotRunning
 from ..snapshot import MeshLinks, MeshStatus
@@ -132,17 +141,17 @@ class Session:
     def _heard(self, answer: Answer) -> bool:
         try:
             self._take(answer, time.monotonic())
-        except msgspec.MsgspecError as error:
-            self._say(f"the supervisor's answer makes no sense: {error}")
+        except RequestError as error:
+            self._say(str(error))
             self._is_stale = True
         return False
 
     def _take(self, answer: Answer, now: float) -> None:
         if isinstance(answer, StatusReport):
-            self._observer.status(msgspec.json.decode(answer.status, type=MeshStatus), now)
+            self._observer.status(decode_content(answer.status, MeshStatus), now)
             self._heard_at, self._is_stale = now, self._page is None
         elif isinstance(answer, LinksReport):
-            links = msgspec.json.decode(answer.links, type=MeshLinks)
+            links = decode_content(answer.links, MeshLinks)
             self._observer.links(links)
             self._is_stale = self._is_stale or not self._matrix.names
             self._matrix = matrix_of(links)
