@@ -22,6 +22,7 @@ import contextlib
 import os
 import random
 import socket
+import stat
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -169,9 +170,10 @@ def _touched(size: int) -> bytearray:
 def _connections() -> Iterator[socket.socket]:
     """Yield the stream sockets of this process that have an address: those of its links, not its lifeline."""
     for entry in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError, ValueError):
-            sock = socket.socket(fileno=os.dup(int(entry)))
-            with sock:
+        with contextlib.suppress(OSError):
+            if not stat.S_ISSOCK(os.stat(f"/proc/self/fd/{entry}").st_mode):
+                continue
+            with socket.socket(fileno=os.dup(int(entry))) as sock:
                 is_listener = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
                 if sock.type & socket.SOCK_STREAM and not is_listener and (sock.getpeername() or sock.getsockname()):
                     yield sock

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 _FEWEST = 6
 _MIB = 1024 * 1024
 _SHARE = 0.1
+_COUNT, _COUNT_SHARE = 2, 0.05
+"""What may be under way at any moment: a health check, a client, a spare that is being made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,5 +54,5 @@ def trends(samples: list[Sample]) -> list[Trend]:
     for name in sorted(set.intersection(*(set(sample.counts) for sample in warm))):
         values = [sample.counts[name] for sample in warm]
         first, last = statistics.median(values[:third]), statistics.median(values[-third:])
-        found.append(Trend(name, len(values), first, last, 1))
+        found.append(Trend(name, len(values), first, last, max(_COUNT_SHARE * first, _COUNT)))
     return found

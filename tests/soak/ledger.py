@@ -136,7 +136,7 @@ class Ledger:
     # Judging, when all is calm.
 
     def mark(self, lives: Mapping[str, int]) -> None:
-        """Note what has been accepted by now between those who live."""
+        """Note what has been accepted by now between those who live, once what is over was settled."""
         for _, session in self._running(lives):
             session.due = session.accepted
 
@@ -152,7 +152,7 @@ class Ledger:
         return [
             (way, sessions[max(sessions)])
             for way, sessions in self._ways.items()
-            if sessions and lives.get(way.sender) == way.incarnation and way.target in lives
+            if sessions and lives.get(way.sender) == way.incarnation and _leads_to(way, sessions[max(sessions)], lives)
         ]
 
     def settle(self, lives: Mapping[str, int]) -> None:
@@ -214,12 +214,17 @@ class Ledger:
         """Keep the session that is under way; whatever else is open was lost without a word."""
         for session in open_:
             is_newest = session is open_[-1]
-            if is_newest and way.target in lives and session.life in (0, lives[way.target]):
+            if is_newest and _leads_to(way, session, lives):
                 self._ways[way][session.base] = session
             elif session.accepted:
                 life = session.life or "an unknown life"
                 text = f"{session.accepted} accepted, {session.delivered} handled, the end of {life} never told"
                 self.faults.add(f"1: {_of(way)}: {text}")
+
+
+def _leads_to(way: Way, session: Session, lives: Mapping[str, int]) -> bool:
+    """Whether a session may be one with the present life of its target: an older life is not known to have it."""
+    return way.target in lives and session.life in (0, lives[way.target])
 
 
 def _of(way: Way) -> str:

@@ -42,6 +42,8 @@ _END = 30.0
 _GLANCE = 0.05
 _SLACK = 3.0
 """Seconds by which a call may overrun its time-out on a busy machine."""
+_LAST_WORDS = 0.5
+"""Seconds in which the living have said what became of their messages to the dead."""
 _MOST_FIGURES = 20_000
 _ROUND = 9.0
 """Seconds that a round takes, about."""
@@ -356,9 +358,11 @@ class _Soak:
 
     def stay(self, seconds: float) -> None:
         """Keep calm: what is begun now must succeed, and what was begun before must be over at its end."""
-        lives = self.lives()
-        self.ledger.mark(lives)
         self.calm_since = time.monotonic()
+        self.mesh.rest(_LAST_WORDS)
+        lives = self.lives()
+        self.ledger.settle(lives)
+        self.ledger.mark(lives)
         self.mesh.rest(seconds)
         self.read_incidents()
         self.until(lambda: not self.ledger.overdue(lives), _TOLD, "the delivery of what was accepted")

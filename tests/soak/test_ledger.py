@@ -92,6 +92,18 @@ def test_a_report_that_is_not_the_tail_is_a_fault(report: str, text: str) -> Non
     assert [found[: len(text)] for found in history(*SENT, report, lives=SECOND)] == [text]
 
 
+def test_what_was_sent_to_a_life_that_is_over_is_not_waited_for() -> None:
+    ledger = Ledger(Faults(), Counter())
+    take(ledger, *SENT, "lost a 1 b 1 2 3 2")
+    ledger.mark(SECOND)
+    assert ledger.overdue(SECOND) == []
+    unheard = Ledger(Faults(), Counter())
+    take(unheard, "sent a 1 b 1 1", "lost a 1 b 1 1 1 1")
+    unheard.settle(SECOND)
+    unheard.mark(SECOND)
+    assert unheard.overdue(SECOND) == unheard.faults.texts == []
+
+
 def test_a_report_of_what_was_never_sent_is_a_fault() -> None:
     text = "4: a (incarnation 1) to b: told of 3 messages to life 1, and sent none"
     assert history("lost a 1 b 1 2 3 2", lives=SECOND) == [text]
