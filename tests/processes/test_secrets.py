@@ -1,4 +1,4 @@
-"""What must be secret is in no place where the users of the machine, or those who read its logs, would find it."""
+"""What is secret is in no place where the users of the machine, or those who read its logs, would find it (S12)."""
 
 import base64
 import socket

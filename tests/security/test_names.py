@@ -1,4 +1,4 @@
-"""Names that are paths: none of them leads out of the directories that are ours, whoever says it, and where."""
+"""Names that are paths: none of them leads out of the directories that are ours, whoever says it, and where (S30)."""
 
 import asyncio
 from pathlib import Path

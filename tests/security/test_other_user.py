@@ -1,4 +1,4 @@
-"""Another user of the machine, at every socket: a process that is one in fact, which takes root to make.
+"""Another user of the machine at every socket (S1, S18, S19, S21): a process that is one in fact, which takes root.
 
 The directory of the sockets is opened to everybody first, and so are the sockets: what keeps the stranger out here is
 who it is, and not what it cannot reach.
