@@ -68,7 +68,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """How long the loop's thread had executed, and had queued for a core, when it gave its latest beat (seconds)."""
+    """How long the loop's thread had executed, and had queued for a core, when it last told (seconds)."""
 
     executed: float
     waited: float
@@ -126,8 +126,8 @@ class Suspicion:
     """One worker that is late since ``since``: when the turn began that does not end, as far as the owner saw it.
 
     The owner makes one when that is longer ago than a beat, feeds it with a look each beat, and drops it when the
-    worker makes another turn. ``scheduled`` is what the worker said at its
-    latest beat: it can prove that nothing was computed from the beginning of the turn on.
+    worker makes another turn. ``scheduled`` is what the worker has said last, at the beginning of
+    the turn or a little before: it can prove that nothing was computed from then on.
     """
 
     def __init__(self, since: float, limits: Limits, scheduled: Scheduled | None = None) -> None:

@@ -8,6 +8,9 @@ a loop has no selector (uvloop) a timer stamps each ``beat`` instead.
 Beside that there is a beat now and then (``BEAT_INTERVAL``), with figures for whoever asks. It tells an idle loop from
 one that is frozen while it waits: that cannot give it. The selector gives it, too, since a timer would make a turn of
 the loop: a wait that is longer than the next beat is off is made in slices, which the loop does not see.
+
+For how long its thread has executed is told more often, but only where a turn begins and it was told ``ACCOUNTED``
+before, or earlier: whoever wonders why a turn does not end can then tell what was done in it from what was before.
 """
 
 from __future__ import annotations
@@ -27,28 +30,45 @@ _LAGS = 10
 _SECOND = 1_000_000_000
 _INTERVAL = round(BEAT_INTERVAL * _SECOND)
 
+ACCOUNTED = 0.01
+"""Seconds: a turn begins with an account of the thread if the latest one is older; each takes 4 us."""
+_ACCOUNTED = round(ACCOUNTED * _SECOND)
+
 _Ready = list[tuple[selectors.SelectorKey, int]]
 
 
 class PulsedSelector(selectors.EpollSelector):
     """Stamps each turn of the loop that waits on it, and has beats given, from ``attach`` until ``detach``."""
 
-    def attach(self, writer: BoardWriter, beat: Callable[[float, bool], bool]) -> None:
+    def attach(
+        self, writer: BoardWriter, beat: Callable[[float, bool], bool], account: Callable[[], None] = lambda: None
+    ) -> None:
         """Stamp the slot of ``writer`` from now on, and call ``beat`` each ``BEAT_INTERVAL``.
 
         ``beat`` is given by how many seconds it is late, and whether the loop has made no turn since the last one. Once
-        it returns False nothing is stamped any more.
+        it returns False nothing is stamped any more. ``account`` is called where a turn begins ``ACCOUNTED`` seconds
+        after it was called last, or after a beat, or later.
         """
         words, at, bias, waiting = writer.words, writer.stamp_at, writer.bias, writer.waiting
         wait, now = super().select, time.monotonic_ns
         due = now() + _INTERVAL
+        known_until = now() + _ACCOUNTED
 
         def give_beat(moment: int, is_idle: bool) -> bool:
-            nonlocal due
+            nonlocal due, known_until
             is_ours = beat((moment - due) / _SECOND, is_idle)
             if is_ours:
                 due = moment + _INTERVAL
+                known_until = moment + _ACCOUNTED
             return is_ours
+
+        def begin_turn(moment: int) -> bool:
+            nonlocal known_until
+            if moment >= due:
+                return give_beat(moment, False)
+            account()
+            known_until = moment + _ACCOUNTED
+            return True
 
         def wait_beating(timeout: float | None) -> _Ready:
             moment, is_idle = now(), False
@@ -68,7 +88,7 @@ class PulsedSelector(selectors.EpollSelector):
             words[at] = waiting
             ready = wait(0) if timeout == 0 else wait_beating(timeout)
             turn = now()
-            if turn < due or give_beat(turn, False):
+            if turn < known_until or begin_turn(turn):
                 words[at] = turn + bias
             return ready
 
@@ -120,7 +140,7 @@ class Pulse:
         with suppress(OSError):
             self._account = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
         if isinstance(self._loop, PulsedLoop):
-            self._loop.pulsed.attach(self.writer, self._give_beat)
+            self._loop.pulsed.attach(self.writer, self._give_beat, self._tell_account)
             self.writer.sign()
             self._give_beat(0.0, False)
         else:
@@ -159,6 +179,9 @@ class Pulse:
             self._counted = self.count_messages()
         self.writer.account(*self._counted, *_scheduled(self._account))
         return True
+
+    def _tell_account(self) -> None:
+        self.writer.schedule(*_scheduled(self._account))
 
 
 def _scheduled(descriptor: int) -> tuple[int, int]:

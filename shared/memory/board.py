@@ -90,7 +90,7 @@ class BoardEntry:
     ``tid`` is the thread of its event loop and ``selector`` the descriptor that this waits on (-1: not known).
     ``turn_started_at`` is None while the loop waits; where the loop cannot stamp its turns it is the latest sign of
     life. ``lag`` is the worst lateness of the latest ten beats, ``executed`` and ``waited`` are how long the thread
-    had computed, and queued for a core, at one of the latest beats (None: the kernel does not tell). ``endpoints``
+    had computed, and queued for a core, when it last told (None: the kernel does not tell). ``endpoints``
     are left out, and ``endpoints_left_out`` says so, where they are too long for the board.
     """
 
@@ -354,6 +354,12 @@ class BoardWriter:
             words, at, mark = self.words, self._pulse, self.waiting
             words[at + MESSAGES_IN] = mark + (messages_in & _VALUE)
             words[at + MESSAGES_OUT] = mark + (messages_out & _VALUE)
+            self.schedule(executed, waited)
+
+    def schedule(self, executed: int, waited: int) -> None:
+        """Say for how many nanoseconds the thread has executed, and has queued for a core."""
+        if self.is_mine:
+            words, at, mark = self.words, self._pulse, self.waiting
             words[at + EXECUTED] = mark + (executed & _VALUE)
             words[at + WAITED] = mark + (waited & _VALUE)
 

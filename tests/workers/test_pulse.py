@@ -90,6 +90,7 @@ class Waits:
     ready: list[float] = field(default_factory=list)  # seconds after which something is ready, once each
     waits: list[tuple[float, float | None]] = field(default_factory=list)  # when, and for how long
     beats: list[tuple[float, float, bool]] = field(default_factory=list)  # when, how late, whether idle
+    accounts: list[float] = field(default_factory=list)  # when
     beats_left: int = 1_000
 
     @property
@@ -119,7 +120,7 @@ def waits(board: LivenessBoard, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wai
     board.base = 0
     monkeypatch.setattr(time, "monotonic_ns", lambda: made.now)
     monkeypatch.setattr(selectors.EpollSelector, "select", lambda selector, timeout: made.wait(timeout))
-    made.selector.attach(board.claim(0, "a", 1, 1), made.beat)
+    made.selector.attach(board.claim(0, "a", 1, 1), made.beat, lambda: made.accounts.append(made.at))
     yield made
     made.selector.close()
 
@@ -155,6 +156,23 @@ def test_a_loop_that_never_waits_for_long_gives_its_beats_between_two_turns(wait
     waits.selector.select(0.5)
     assert waits.beats == [(2.5, 0.5, False), (4.5, 0.0, False)]
     assert waits.waits == [(0.0, 1.75), (2.5, 0), (2.5, 1.75), (4.25, 0.25), (4.5, 0.25)]
+
+
+def test_a_turn_begins_with_an_account_unless_there_has_just_been_one(waits: Waits) -> None:
+    for seconds in (0.009, 0.001, 0.009, 0.5, 0.009):
+        waits.selector.select(seconds)
+    assert waits.accounts == [0.01, 0.519]
+    waits.selector.select(1.472)  # until the beat is due, which has one with it
+    waits.selector.select(0.009)
+    assert waits.beats == [(2.0, 0.0, False)]
+    assert waits.accounts == [0.01, 0.519]
+    waits.selector.select(0.001)
+    assert waits.accounts == [0.01, 0.519, 2.01]
+
+
+def test_while_it_waits_nothing_is_told_of_the_thread(waits: Waits) -> None:
+    waits.selector.select(1.9)
+    assert waits.accounts == [1.9]
 
 
 def test_once_a_beat_is_refused_the_wait_goes_on_and_nothing_more_is_stamped(waits: Waits) -> None:
@@ -257,6 +275,25 @@ def test_the_kernels_account_of_the_thread_goes_with_the_beat(board: LivenessBoa
     entry = entry_of(board)
     assert entry.executed is not None
     assert 0 < entry.executed <= time.thread_time() + 0.001
+
+
+def test_what_was_done_before_a_turn_is_told_apart_from_what_is_done_in_it(board: LivenessBoard) -> None:
+    """Who computed until a moment ago, and then blocks, has been quiet since that turn began."""
+
+    async def main() -> None:
+        pulse = Pulse(board.claim(0, "a", 1, 1), asyncio.get_running_loop())
+        pulse.start()
+        before = time.thread_time()
+        while time.thread_time() < before + 0.03:
+            pass
+        await asyncio.sleep(0)
+        entry = entry_of(board)
+        assert entry.executed is not None
+        assert entry.executed >= before + 0.03
+        pulse.stop()
+
+    with asyncio.Runner(loop_factory=PulsedLoop) as runner:
+        runner.run(main())
 
 
 def test_a_pulse_ends_when_a_later_incarnation_has_the_slot(board: LivenessBoard) -> None:
