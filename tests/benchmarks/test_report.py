@@ -77,8 +77,9 @@ def test_the_rest_of_the_page() -> None:
 
 
 def test_a_run_that_is_not_one_to_go_by_says_so() -> None:
-    facts = {**RUN.machine, "quick": True, "load": 3.1}
-    assert machine(facts).endswith("it was a quick one and other programs had the machine, too.**\n")
+    facts = {**RUN.machine, "quick": True, "load": 3.1, "failed": {"link": "RuntimeError: no"}}
+    why = "it was a quick one; other programs had the machine, too; it failed in link.**\n"
+    assert machine(facts).endswith(why)
     assert "This run shows" not in machine(RUN.machine)
 
 
