@@ -112,15 +112,15 @@ def one_way(
 
 def there_and_back(rounds: int, count: int, folder: str) -> Iterator[Row]:
     """Have 64 B go there and back, with both ends on one core and, where there are, on two."""
-    first, *_, last = [*sorted(os.sched_getaffinity(0))] * 2
-    placed = {"one core": (first, first)} | ({"across cores": (first, last)} if last != first else {})
+    cores = sorted(os.sched_getaffinity(0))
+    placed = {"one core": (cores[0], cores[0])} | ({"across cores": (cores[0], cores[-1])} if cores[1:] else {})
     for _ in range(rounds):
-        for cores, pins in placed.items():
+        for where, pins in placed.items():
             for name in _ROUND_TRIPS:
                 for loop in ("asyncio", "uvloop") if name == "meshvisor await" else ("",):
                     title = f"{name}, {loop}" if loop else name
                     value = measure(name, "unix", 64, count, True, folder, fast=loop == "uvloop", cores=pins)
-                    yield Row(round_trip(cores), title, [value], unit="us")
+                    yield Row(round_trip(where), title, [value], unit="us")
 
 
 def rows(quick: bool) -> Iterator[Row]:
