@@ -22,6 +22,7 @@ import importlib.util
 import json
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,20 +39,28 @@ PLOTS = HERE / "results"
 
 
 def measure(parts: Sequence[str], quick: bool) -> tuple[dict[str, Any], list[Row]]:
-    """Run ``parts`` one after the other; return the facts of the machine, and all rows."""
+    """Run ``parts`` one after the other; return the facts of the machine, and all rows.
+
+    What fails is told, and does not keep the others from being measured.
+    """
     from .machine import facts
     from .parts import PARTS
 
     machine = facts()
     began = time.monotonic()
     rows: list[Row] = []
-    spent = {}
+    spent, failed = {}, {}
     for name in parts:
         so_far = time.monotonic() - began
         print(f"{so_far:5.0f} s  {name}", file=sys.stderr, flush=True)
-        rows += PARTS[name](quick)
+        try:
+            for row in PARTS[name](quick):
+                rows.append(row)  # what there is before it fails is kept
+        except Exception as error:
+            traceback.print_exc()
+            failed[name] = f"{type(error).__name__}: {error}".partition("\n")[0]
         spent[name] = round(time.monotonic() - began - so_far, 1)
-    machine |= {"minutes": round(sum(spent.values()) / 60, 1), "seconds": spent, "quick": quick}
+    machine |= {"minutes": round(sum(spent.values()) / 60, 1), "seconds": spent, "quick": quick, "failed": failed}
     return machine, merge(rows)
 
 
@@ -134,6 +143,8 @@ def lines(asked: argparse.Namespace) -> Iterator[str]:
         yield render(rows)
         if asked.plots:
             draw(Run(machine, rows), asked.plots)
+        if machine["failed"]:
+            sys.exit("\n".join(f"{name} failed: {why}" for name, why in machine["failed"].items()))
 
 
 def main() -> None:

@@ -26,6 +26,8 @@ COUNTS = (2, 10, 50, 100, 200)
 _FEW = (2, 50, 200)
 _BODY = bytes(64)
 _REST = 0.5
+_AT_ONCE = 64
+"""So many dial at a time: a host puts off those who come while 128 wait for ``accept``, by a second."""
 
 
 async def be_hub(address: str, count: int, messages: int, seconds: float) -> dict[str, float]:
@@ -69,9 +71,15 @@ async def be_nodes(address: str, count: int, messages: int) -> None:
     managers = [ConnectionManager(each) for each in options]
     first = await managers[0].connect()
     await first.receive()
-    links = [first, *await asyncio.gather(*(manager.connect() for manager in managers[1:]))]
+    gate = asyncio.Semaphore(_AT_ONCE)
+    links = [first, *await asyncio.gather(*(_connect(manager, gate) for manager in managers[1:]))]
     await asyncio.gather(*(_give(link, messages) for link in links))
     await asyncio.gather(*(manager.close() for manager in managers))
+
+
+async def _connect(manager: ConnectionManager, gate: asyncio.Semaphore) -> ConnectionHandle:
+    async with gate:
+        return await manager.connect()
 
 
 async def _give(link: ConnectionHandle, messages: int) -> None:

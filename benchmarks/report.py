@@ -146,9 +146,11 @@ def _caution(facts: Mapping[str, Any]) -> str:
     reasons = ["it was a quick one"] if facts["quick"] else []
     if facts["load"] > _CALM_LOAD:
         reasons.append("other programs had the machine, too")
+    if facts["failed"]:
+        reasons.append(f"it failed in {', '.join(facts['failed'])}")
     if not reasons:
         return ""
-    return f"\n**This run shows that everything is measured, not how fast it is: {' and '.join(reasons)}.**\n"
+    return f"\n**This run shows that everything is measured, not how fast it is: {'; '.join(reasons)}.**\n"
 
 
 def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

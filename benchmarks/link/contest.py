@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 import socket
 import subprocess
 import sys
@@ -43,7 +44,6 @@ SIZES = tuple(4**power for power in range(13))
 """1 B to 16 MiB."""
 _CURVE = ("meshvisor callback", "meshvisor await", "pyzmq PAIR", "asyncio streams", "raw sockets, 1 MiB buffers")
 _ROUND_TRIPS = ("meshvisor await", "raw sockets, 1 MiB buffers", "pyzmq PAIR, asyncio", "asyncio streams")
-_CORES: dict[str, tuple[int, int]] = {"one core": (0, 0), "across cores": (0, 1)}
 _BYTES = 1_500_000_000
 """So many are sent of large messages."""
 
@@ -111,14 +111,16 @@ def one_way(
 
 
 def there_and_back(rounds: int, count: int, folder: str) -> Iterator[Row]:
-    """Have 64 B go there and back, with both ends on one core and on two."""
+    """Have 64 B go there and back, with both ends on one core and, where there are, on two."""
+    cores = sorted(os.sched_getaffinity(0))
+    placed = {"one core": (cores[0], cores[0])} | ({"across cores": (cores[0], cores[-1])} if cores[1:] else {})
     for _ in range(rounds):
-        for cores, pins in _CORES.items():
+        for where, pins in placed.items():
             for name in _ROUND_TRIPS:
                 for loop in ("asyncio", "uvloop") if name == "meshvisor await" else ("",):
                     title = f"{name}, {loop}" if loop else name
                     value = measure(name, "unix", 64, count, True, folder, fast=loop == "uvloop", cores=pins)
-                    yield Row(round_trip(cores), title, [value], unit="us")
+                    yield Row(round_trip(where), title, [value], unit="us")
 
 
 def rows(quick: bool) -> Iterator[Row]:

@@ -108,6 +108,7 @@ class LinkDriver:
         self._bytes_in = 0  # of connections that are no more
         self._bytes_out = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0  # when it fires; uvloop's timers need not know
         self._flush_scheduled = False
         self._offered = 0  # messages that had been accepted when the flush was scheduled
         self._lone = False  # the latest scheduled flush was for one message
@@ -250,7 +251,7 @@ class LinkDriver:
         self._arm_for_ack(now)
 
     def _arm_for_ack(self, now: float) -> None:
-        if self._timer is not None and self._timer.when() > now + ACK_DELAY:
+        if self._timer is not None and self._due > now + ACK_DELAY:
             # It was set for the next ping; the acknowledgement is due earlier.
             self._cancel_timer()
         if self._timer is None:
@@ -294,6 +295,7 @@ class LinkDriver:
     def _arm(self) -> None:
         deadline = self.link.deadline()
         if deadline is not None:
+            self._due = deadline
             self._timer = self._loop.call_at(deadline, self._tick, deadline)
 
     def _tick(self, deadline: float) -> None:

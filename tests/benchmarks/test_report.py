@@ -2,10 +2,11 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from benchmarks.__main__ import LATEST, README, load, parse
+from benchmarks.__main__ import LATEST, README, load, measure, parse
 from benchmarks.clauses import CLAUSES
 from benchmarks.judge import index, judge
 from benchmarks.report import Run, agreement, blocks, comparison, machine, markdown, refresh, terminal
@@ -77,9 +78,25 @@ def test_the_rest_of_the_page() -> None:
 
 
 def test_a_run_that_is_not_one_to_go_by_says_so() -> None:
-    facts = {**RUN.machine, "quick": True, "load": 3.1}
-    assert machine(facts).endswith("it was a quick one and other programs had the machine, too.**\n")
+    facts = {**RUN.machine, "quick": True, "load": 3.1, "failed": {"link": "RuntimeError: no"}}
+    why = "it was a quick one; other programs had the machine, too; it failed in link.**\n"
+    assert machine(facts).endswith(why)
     assert "This run shows" not in machine(RUN.machine)
+
+
+def test_a_part_that_fails_keeps_what_it_had_and_no_other_from_being_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def breaks(quick: bool) -> Iterator[Row]:
+        yield Row("d", "x", [1.0])
+        raise RuntimeError("no such luck\nand more")
+
+    monkeypatch.setattr("benchmarks.parts.PARTS", {"bad": breaks, "good": lambda quick: iter([Row("d", "x", [2.0])])})
+    monkeypatch.setattr("benchmarks.machine.facts", lambda: {"cores": 2})
+    facts, rows = measure(["bad", "good"], True)
+    assert rows == [Row("d", "x", [1.0, 2.0])]
+    assert facts["failed"] == {"bad": "RuntimeError: no such luck"}
+    assert (facts["cores"], facts["quick"], list(facts["seconds"])) == (2, True, ["bad", "good"])
 
 
 def test_two_runs_are_compared_figure_by_figure_and_what_differs_says_why() -> None:
