@@ -242,7 +242,7 @@ class Hurting:
     # The operator.
 
     def _roll(self, fault: Fault) -> bool:
-        groups = list(NODES)
+        groups = [group for group in NODES if group != HUB]
         group = groups[fault.pick(len(groups))]
         return self._operate(["restart", group], group)
 

@@ -19,7 +19,8 @@ def sample(supervisor: int, hub: int, hub_tasks: int, runtime: Path) -> Sample:
     for name, pid in (("supervisor", supervisor), ("zygote", zygotes[0] if zygotes else 0), ("hub", hub)):
         with suppress(OSError):
             sizes[f"{name}: RSS"] = _rss(pid)
-            sizes[f"{name}: PSS"] = proc.pss(pid)
+            if name == "supervisor":  # what others share with a forked process falls to it when they die
+                sizes[f"{name}: PSS"] = proc.pss(pid)
             counts[f"{name}: descriptors"] = len(os.listdir(f"/proc/{pid}/fd"))
             counts[f"{name}: threads"] = len(os.listdir(f"/proc/{pid}/task"))
     counts["supervisor: children"] = len(proc.children(supervisor))

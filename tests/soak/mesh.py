@@ -27,7 +27,7 @@ SOFT, HARD = 100, 200
 """MiB that a ``node`` may have."""
 PENALTY = 1.0
 """``blacklist_duration``."""
-HANG, BUSY = 1.0, 2.0
+HANG, BUSY = 1.0, 1.0
 MORE_NODES = 2
 """By how many replicas ``node`` is scaled up."""
 MOST_FILES = 2 * (sum(NODES.values()) + MORE_NODES + len(COMMANDS) + 1)
@@ -89,7 +89,7 @@ def sections(folder: Path, transport: str, seed: int, version: int) -> dict[str,
             **common,
             "command": ["sh", "-c", f"touch {well} {up}; sleep 100000 & wait"],
             "ready": {"file": str(up)},
-            "health": {"exec": ["test", "-e", str(well)], "period": "500ms", "failures": 2},
+            "health": {"exec": ["test", "-e", str(well)], "period": "1500ms", "failures": 3},
         },
     }
 

@@ -398,9 +398,9 @@ class _Soak:
     def look_at_the_blacklist(self) -> None:
         """No penalty may last longer than somebody can have asked for."""
         status = self.mesh.status()
+        self.checks[10] += 1
         for penalty in status.blacklist if status is not None else ():
             longest = max(LONGEST, PENALTY * max(1, penalty.strikes))
-            self.checks[10] += 1
             if penalty.remaining > longest:
                 self.faults.add(f"10: {penalty.key} is barred for {penalty.remaining:.1f} s, by {penalty.source}")
 
