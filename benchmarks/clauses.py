@@ -2,7 +2,8 @@
 
 A clause names the samples that speak for us, the figure of them that counts and the bound on it; ``base`` makes that
 figure a multiple of a contender's in the same discipline. ``rivals`` are patterns of the names beside which ours is
-shown; the best of them is the best peer. ``unsteady`` says why two runs need not agree.
+shown; the best of them is the best peer. ``unsteady`` says why two runs need not agree in ours, ``rivals_unsteady`` in
+theirs.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Clause:
     rivals: tuple[str, ...] = ("*",)
     rivals_in: str = ""
     unsteady: str = ""
+    rivals_unsteady: str = ""
 
     @property
     def line(self) -> str:
@@ -109,14 +111,16 @@ def _recovery() -> Iterator[Clause]:
     yield Clause("mesh-100", "100 workers, spare", "growth", d.TO_MESH, hundred, _most(13, "ms"), rivals=())
     for way, ours, most in (("spare", spare, 4.5), ("zygote", zygote, 13.0)):
         meshed = f"{ours}, until all links are up"
-        yield Clause(f"stop-{way}", way, "kill", d.FROM_STOP, meshed, _most(most, "ms"), unsteady=_PHASE)
+        yield Clause(f"stop-{way}", way, "kill", d.FROM_STOP, meshed, _most(most, "ms"), rivals_unsteady=_PHASE)
 
 
 def _hang() -> Iterator[Clause]:
     calm, busy = (f"meshvisor, N = 16, zygote{beside}, until verdict" for beside in ("", ", 8 busy processes"))
     frozen = d.FROM_STOP  # to the others it is all the same
     asked = _most(110, "ms")
-    yield Clause("hang-idle", "idle machine", "kill", d.FROM_HANG, calm, asked, rivals_in=frozen, unsteady=_PHASE)
+    yield Clause(
+        "hang-idle", "idle machine", "kill", d.FROM_HANG, calm, asked, rivals_in=frozen, rivals_unsteady=_PHASE
+    )
     asked = _most(250, "ms")
     yield Clause("hang-busy", "8 busy processes", "kill", d.FROM_HANG, busy, asked, rivals_in=frozen, unsteady=_TURN)
     none = Bound("<=", 0, "verdicts")

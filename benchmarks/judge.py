@@ -112,13 +112,17 @@ def ratio(ours: Sequence[float], base: Sequence[float]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """One figure in two runs; ``difference`` is relative to the smaller one, None where a run has none."""
+    """One figure in two runs; ``difference`` is relative to the smaller one, None where a run has none.
+
+    ``why`` they need not agree; empty if no reason is known.
+    """
 
     clause: Clause
     figure: str
     first: float | None
     second: float | None
     difference: float | None
+    why: str
 
     @property
     def is_close(self) -> bool:
@@ -131,15 +135,17 @@ def agreements(first: Rows, second: Rows, clauses: Iterable[Clause] = CLAUSES) -
     clauses = tuple(clauses)
     for one, other in zip(judge(first, clauses), judge(second, clauses), strict=True):
         figure = f"x {one.clause.base}" if one.clause.base else "figure"
-        found.append(_agreement(one.clause, figure, one.figure, other.figure))
+        why = one.clause.unsteady
+        found.append(_agreement(one.clause, figure, one.figure, other.figure, why))
         if one.peer is not None and other.peer is not None:
-            found.append(_agreement(one.clause, "x best peer", one.better, other.better))
+            why = why or one.clause.rivals_unsteady
+            found.append(_agreement(one.clause, "x best peer", one.better, other.better, why))
     return found
 
 
-def _agreement(clause: Clause, figure: str, first: float | None, second: float | None) -> Agreement:
+def _agreement(clause: Clause, figure: str, first: float | None, second: float | None, why: str) -> Agreement:
     difference = None
     if first is not None and second is not None:
         low, high = sorted((abs(first), abs(second)))
         difference = 0.0 if high == low else (high - low) / low if low else float("inf")
-    return Agreement(clause, figure, first, second, difference)
+    return Agreement(clause, figure, first, second, difference, why)

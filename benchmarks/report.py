@@ -15,6 +15,8 @@ from .table import Row, from_json, number, quantity
 
 _HEAD = ("", "ours", "asked", "met", "best peer", "times better")
 _MET = {True: "yes", False: "NO", None: "-"}
+_TEXTS = ("", "why")
+"""The titles of columns of words."""
 _CALM_LOAD = 0.7
 """Load average from which on a run was not alone."""
 _WIDTHS = (48, 30, 30, 5, 62, 13)
@@ -89,7 +91,7 @@ def comparison(first: Run, second: Run) -> str:
         title = f"{one.clause.key}: {one.clause.what}"
         shown = [("-" if value is None else number(value)) for value in (one.first, one.second)]
         percent = "-" if one.difference is None else f"{100 * one.difference:.0f} %"
-        flag = "" if one.is_close else f"  ! {one.clause.unsteady or 'no reason known'}"
+        flag = "" if one.is_close else f"  ! {one.why or 'no reason known'}"
         lines.append(f"{title[:52]:52} {one.figure[:16]:16} {shown[0]:>10} {shown[1]:>10} {percent:>8}{flag}".rstrip())
     return "\n".join(lines) + "\n"
 
@@ -154,7 +156,7 @@ def _caution(facts: Mapping[str, Any]) -> str:
 
 
 def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    align = "|" + "|".join("---" if number_ == 0 else "--:" for number_ in range(len(head))) + "|"
+    align = "|" + "|".join("---" if title in (head[0], *_TEXTS) else "--:" for title in head) + "|"
     shown = ["| " + " | ".join(line) + " |" for line in lines]
     return "\n".join(["| " + " | ".join(head) + " |", align, *shown]) + "\n"
 
@@ -266,4 +268,4 @@ def _apart(one: Agreement) -> list[str]:
     assert one.second is not None
     assert one.difference is not None
     title = f"{LINES[one.clause.line]}: {one.clause.what} ({one.figure})"
-    return [title, number(one.first), number(one.second), f"{one.difference:.0%}", one.clause.unsteady or "unknown"]
+    return [title, number(one.first), number(one.second), f"{one.difference:.0%}", one.why or "unknown"]

@@ -51,7 +51,7 @@ def test_a_clause_is_found_by_its_name_and_measured_by_a_part() -> None:
         chosen(["rtt"])
 
 
-LESS = Clause("start-spare", "spare", "kill", "d", "meshvisor, a", Bound("<=", 3, "ms"))
+LESS = Clause("start-spare", "spare", "kill", "d", "meshvisor, a", Bound("<=", 3, "ms"), rivals_unsteady="by a clock")
 MORE = Clause("small", "await", "link", "d", "meshvisor, a", Bound(">=", 2, "x"), base="zmq")
 
 
@@ -112,5 +112,6 @@ def test_two_runs_agree_within_a_fifth_of_the_smaller_figure() -> None:
     figure, better = agreements(index(first), index(second), [LESS])
     assert (figure.first, figure.second, figure.is_close) == (10.0, 12.0, True)
     assert (better.first, better.second, better.is_close) == (2.0, 2.5, False)
+    assert (figure.why, better.why) == ("", "by a clock")
     [missing] = agreements(index(first), index([]), [LESS])
     assert (missing.second, missing.difference, missing.is_close) == (None, None, False)
