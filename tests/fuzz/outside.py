@@ -197,7 +197,7 @@ def run_orders(data: bytes) -> None:
         for packet in packets:
             os.write(writer, packet)
         os.close(writer)
-        guardian.obey(reader)
+        rule(guardian.obey(reader) == (b"." in packets), "it ends without being told to, or against it")
     finally:
         os.close(reader)
     rule(all(pid >= 0 and start >= 0 for pid, start in guardian._leaders.items()), "a leader that cannot be")

@@ -54,10 +54,11 @@ def run_lines(data: bytes) -> None:
 
 def _stretched(data: bytes) -> bytes:
     """Return ``data`` with one byte of it said very often, if it asks for that: long lines come of short inputs."""
-    if data[:1] != b"\xfe" or len(data) < 4:
+    if data[:1] != b"\xfe" or len(data) <= 4:
         return data
-    at = 4 + data[1] % max(1, len(data) - 4)
-    return data[4:at] + data[at : at + 1] * (int.from_bytes(data[2:4], "little") * 2) + data[at:]
+    at = 4 + data[1] % (len(data) - 4)
+    often = int.from_bytes(data[2:4], "little") * 2 if data[at] not in b"\r\n" else 100
+    return data[4:at] + data[at : at + 1] * often + data[at:]
 
 
 def _kept(lines: Lines) -> list[str]:
@@ -79,8 +80,8 @@ def _line_seeds() -> list[bytes]:
         "é\u2028\n".encode() * 3,
         b"\xff\xfe\n\r\r\n\r",
         b"\x1b[31mred\x1b[0m\n",
-        b"\xfe\3\xff\x7fabc\n",
-        b"\xfe\2\xab\xaa\xc3\xa9\n",
+        b"\xfe\1\x01\x80abc\n",
+        b"\xfe\0\x01\x80\xc3\xa9\n",
         b"\xfe\1\x55\x55x\r\ny\r",
     )
     return [head + text for text in texts for head in (bytes(8), b"\1\2\3\1\1\1\4\0", b"\xff\1\xff\2\xff\0\1\1")]

@@ -20,7 +20,7 @@ from meshvisor.shared.control import requests
 from meshvisor.shared.core.frames import FrameReader
 from meshvisor.shared.core.handshake import AcceptingSide
 from meshvisor.shared.core.session import Lane
-from meshvisor.shared.memory import table as tables
+from meshvisor.shared.memory import entry as entries
 from meshvisor.supervisor import leftovers
 from meshvisor.supervisor.logs import LineCutter
 from meshvisor.supervisor.notifications import NotifySocket
@@ -39,7 +39,9 @@ def mutated(target: Target, seed: bytes, number: int, times: int) -> bytes:
 
 def inputs(target: Target) -> st.SearchStrategy[bytes]:
     """Draw what ``target`` may get: noise, and valid inputs that were changed."""
-    changed = st.builds(mutated, st.just(target), st.sampled_from(list(target.seeds())), st.integers(0), st.integers(1, 5))
+    changed = st.builds(
+        mutated, st.just(target), st.sampled_from(list(target.seeds())), st.integers(0), st.integers(1, 5)
+    )
     return st.one_of(st.binary(max_size=300), changed, changed)
 
 
@@ -88,7 +90,12 @@ SABOTAGE: dict[str, tuple[str, object, str, object]] = {
     "a lane that believes every acknowledgement": ("link", Lane, "acknowledge", _credulous),
     "faults on lines that are not there": ("mesh-toml", LineIndex, "line", lambda *_: 1_000_000),
     "nesting that nobody is prepared for": ("requests", requests, "_MALFORMED", (msgspec.MsgspecError,)),
-    "an entry of the table that anybody can make": ("blacklist", tables.entries, "decode", lambda payload, now: payload),
+    "an entry of the table that anybody can make": (
+        "blacklist",
+        entries,
+        "decode",
+        lambda payload, now: payload,
+    ),
     "a last line that is lost": ("lines", LineCutter, "finish", lambda self: []),
     "a number that is none": ("mark", leftovers, "_NUMBER", re.compile(r"\d+")),
     "a command that is always ready": ("notify", NotifySocket, "_take", lambda self, data: self.on_ready()),
