@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 
 import msgspec
 from tests.fuzz.mutation import Dice, jsonwise, linewise
-from tests.fuzz.target import CONTROLS, Draw, Target, byte_by_byte, is_harmless, pieces, rule
+from tests.fuzz.target import CONTROLS, Draw, Target, byte_by_byte, is_harmless, pieces, rule, scratch
 
 from meshvisor.supervisor import cells, traces
 from meshvisor.supervisor.event import Event
@@ -25,12 +23,6 @@ from meshvisor.supervisor.style import Look
 from meshvisor.supervisor.top.keys import Key, keys_of
 from meshvisor.supervisor.top.past import Past
 from meshvisor.supervisor.trail import SlotTrail, parse
-
-
-@cache
-def _folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="meshvisor-fuzz-"))
-
 
 # Lines.
 
@@ -94,7 +86,7 @@ _LOOKS = (Look(), Look(colour=True, columns=lambda: 80))
 
 def run_log(data: bytes) -> None:
     """Read a log that anybody may have written into, and show it."""
-    folder = _folder()
+    folder = scratch()
     (folder / "a.log").write_bytes(data)
     trail, last = SlotTrail(folder, "a"), SlotTrail(folder, "a")
     entries = list(trail.entries())
@@ -157,9 +149,9 @@ _PAPERS = (Paper(), Paper(40, colour=True), Paper(1))
 
 def run_incidents(data: bytes) -> None:
     """Read incidents that anybody may have written down, and tell each as a story."""
-    (_folder() / FILE).write_bytes(data)
-    found = read_incidents(_folder())
-    past = Past(_folder())
+    (scratch() / FILE).write_bytes(data)
+    found = read_incidents(scratch())
+    past = Past(scratch())
     rule(past.more() == found or any(one != one for one in found), "read in another way, there are others")
     past.close()
     for number, incident in enumerate(found[:8]):
