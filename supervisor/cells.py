@@ -52,13 +52,24 @@ def wrap(text: str, room: int) -> list[str]:
         if line and used + 1 + wide > room:
             lines.append(line)
             line, used = "", 0
-        while wide > max(room, 2) and not line:
-            head = cut(word, max(room, 2))
-            lines.append(head)
-            word = word[len(head) :]
+        if wide > max(room, 2):
+            *full, word = _chopped(word, max(room, 2))
+            lines += full
             wide = width(word)
         line, used = (f"{line} {word}", used + 1 + wide) if line else (word, wide)
     return [*lines, line]
+
+
+def _chopped(word: str, room: int) -> list[str]:
+    """Return ``word`` in pieces of at most ``room`` columns, which are 2 or more; it may be very long."""
+    pieces, begin, used = [], 0, 0
+    for index, char in enumerate(word):
+        cells = _cells(char)
+        if used + cells > room:
+            pieces.append(word[begin:index])
+            begin, used = index, 0
+        used += cells
+    return [*pieces, word[begin:]]
 
 
 def width(text: str) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 # As `traceback` writes it, and as `faulthandler` does.
 _FRAME = re.compile(r'\s*File "(.*)", line \d+,? in .+')
 _MACHINERY = re.compile(r"<frozen .*>|.*/meshvisor/(workers|shared)/.*|.*/lib/python3\.\d+/(?!site-packages/).*")
+_LONGEST_ERROR = 1000  # characters: whoever raises may put anything into an error, and people are to read it
 _FEW = 3  # fewer are not worth a line of their own
 
 
@@ -21,11 +22,14 @@ class Frame:
 
 
 def error_of(traceback: str) -> str:
-    """Return the line that says what was wrong: the last one, or for an ExceptionGroup the last one of its errors."""
+    """Return the line that says what was wrong: the last one, or for an ExceptionGroup the last one of its errors.
+
+    Of a very long one it is the beginning.
+    """
     lines = [
         line for line in (line.rstrip().lstrip(" |") for line in traceback.splitlines()) if line and line[:2] != "+-"
     ]
-    return lines[-1] if lines else ""
+    return lines[-1][:_LONGEST_ERROR] if lines else ""
 
 
 def without_machinery(traceback: str) -> list[Frame]:

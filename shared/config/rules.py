@@ -16,6 +16,7 @@ from .values import is_loopback, show
 
 LEAST_BEATS = 4
 _MOST_HINTS = 100  # each costs a comparison with all workers, and nobody reads so many
+_MOST_CIRCLES = 20  # each costs a walk along all dependencies
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ def check_slots(workers: Sequence[WorkerTable]) -> None:
 
 
 def check_dependencies(workers: Sequence[WorkerTable]) -> None:
-    """Report dependencies on workers that do not exist, and circles of them (each once)."""
+    """Report dependencies on workers that do not exist, and circles of them (each once, and not more than a few)."""
     names = {worker.name: None for worker in workers}
     edges: dict[str, list[str]] = {}
     unknown = 0
@@ -122,8 +123,12 @@ def check_dependencies(workers: Sequence[WorkerTable]) -> None:
         edges[worker.name] = [name for name in dict.fromkeys(wanted) if name in names and name != worker.name]
     edges = _without_loose_ends(edges)
     reported: set[str] = set()
+    circles = 0
     for worker in workers:
-        if worker.name in edges and worker.name not in reported and (circle := _circle(worker.name, edges)):
+        if worker.name not in edges or worker.name in reported or circles == _MOST_CIRCLES:
+            continue
+        if circle := _circle(worker.name, edges):
+            circles += 1
             reported.update(circle)
             (worker.where / "depends_on").fault(f"goes round in a circle: {' -> '.join(circle)}")
 

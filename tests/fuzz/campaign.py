@@ -67,12 +67,13 @@ def fuzz(target: Target, corpus: Path, effort: Effort) -> Outcome:
     found = corpus.parent / f"{corpus.name}-findings"
     found.mkdir(exist_ok=True)
     before = set(found.iterdir())
-    jobs = [_Job(target, corpus, found, effort.runs) for _ in range(effort.jobs)]
-    try:
-        _watch(jobs, effort.seconds)
-    finally:
-        for job in jobs:
-            job.end()
+    with tempfile.TemporaryDirectory(prefix="meshvisor-fuzz-") as scratch:
+        jobs = [_Job(target, corpus, found, scratch, effort.runs) for _ in range(effort.jobs)]
+        try:
+            _watch(jobs, effort.seconds)
+        finally:
+            for job in jobs:
+                job.end()
     after = tuple(sorted(set(found.iterdir()) - before))
     for job in jobs:
         if job.status and not after:
@@ -92,7 +93,7 @@ def _watch(jobs: Sequence[_Job], seconds: float) -> None:
 class _Job:
     """One process. ``cpu`` is what it has used so far, ``status`` how it ended."""
 
-    def __init__(self, target: Target, corpus: Path, found: Path, runs: int) -> None:
+    def __init__(self, target: Target, corpus: Path, found: Path, scratch: str, runs: int) -> None:
         self.cpu = 0.0
         self.status: int | None = None
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  (closed by ``end``, or with the process)
@@ -106,7 +107,9 @@ class _Job:
             *([f"-runs={runs}"] if runs else []),
         ]
         command = [sys.executable, "-m", "tests.fuzz.process", target.name, *options, str(corpus)]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self._output)
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=self._output, env={**os.environ, "TMPDIR": scratch}
+        )
 
     def is_running(self) -> bool:
         """Return whether it is, and note what it has used."""

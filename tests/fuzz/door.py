@@ -26,7 +26,7 @@ from meshvisor.shared.transport.base import TransportOptions
 
 SECRET = b"a secret of the mesh"
 HOST = Identity("host", 3, 33, (100, 100_000))
-_ENDPOINT = Endpoint.parse("memory:host")
+ENDPOINT = Endpoint.parse("memory:host")
 _HALF_OPEN = 3
 _MOST_STREAMS = 12
 _SESSION = bytes(range(16))
@@ -42,14 +42,14 @@ _Identities = (
 )
 
 
-class _Stream:
+class Stream:
     """A stream between a stranger and the acceptor, which the test drives from one end."""
 
     def __init__(self) -> None:
         self.said = bytearray()  # to the stranger
         self.is_closed = False
         self._coming = bytearray()
-        self._has_ended = False
+        self.has_ended = False
         self._news = asyncio.Event()
 
     def say(self, data: bytes) -> None:
@@ -57,14 +57,14 @@ class _Stream:
         self._news.set()
 
     def end(self) -> None:
-        self._has_ended = True
+        self.has_ended = True
         self._news.set()
 
     async def read(self, limit: int, /) -> bytes:
         while not self._coming:
             if self.is_closed:
                 raise OSError("closed")
-            if self._has_ended:
+            if self.has_ended:
                 return b""
             self._news.clear()
             await self._news.wait()
@@ -87,7 +87,7 @@ class _Visitor:
 
     def __init__(self, draw: Draw) -> None:
         self.connection_id = bytes([draw.below(3)]) * 16
-        self.control, self.data = _Stream(), _Stream()
+        self.control, self.data = Stream(), Stream()
         self.me = draw.one_of(_Identities[:1] * 6 + _Identities)
         self.knows = draw.byte() < 230
         secret = SECRET if self.knows else b"a guess"
@@ -96,10 +96,10 @@ class _Visitor:
         self.has_passed = False  # it has said all that opens the door, whatever it does from then on
         self.done: set[str] = set()
 
-    def stream_of(self, step: str) -> _Stream:
+    def stream_of(self, step: str) -> Stream:
         return self.data if step in ("data", "bind") else self.control
 
-    def has_ended(self, stream: _Stream) -> bool:
+    def has_ended(self, stream: Stream) -> bool:
         """Return whether all that a handshake has of ``stream`` was said; what follows is the link's business."""
         return ("bind" if stream is self.data else "proof") in self.done
 
@@ -181,7 +181,7 @@ class _Door:
         self.visitors.append(visitor)
         for stream in (visitor.control, visitor.data):
             if self.acceptor._has_place:
-                self.acceptor._meet(stream, _ENDPOINT)
+                self.acceptor._meet(stream, ENDPOINT)
             else:
                 stream.close()
 
@@ -207,7 +207,7 @@ class _Door:
         stream.say(said)
         visitor.has_passed |= visitor.is_genuine and {"proof", "bind"} <= visitor.done
 
-    def _noise(self, stream: _Stream, visitor: _Visitor) -> None:
+    def _noise(self, stream: Stream, visitor: _Visitor) -> None:
         draw = self.draw
         visitor.is_genuine &= visitor.has_ended(stream)
         if draw.flag():

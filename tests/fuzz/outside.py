@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
 from functools import cache
 from pathlib import Path
 
 from tests.fuzz.mutation import linewise
-from tests.fuzz.target import Draw, Target, pieces, rule
+from tests.fuzz.target import Draw, Target, pieces, rule, scratch
 
 from meshvisor.supervisor import directory
 from meshvisor.supervisor.figures import BlacklistFigures, MeshFigures
@@ -145,11 +144,6 @@ _SCRAPE_WORDS = [
 # Texts by which processes are known.
 
 
-@cache
-def _folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="meshvisor-fuzz-"))
-
-
 def run_mark(data: bytes) -> None:
     """Read the mark in the environment of a process, and who holds the lock of a mesh: what they are, or nothing."""
     text = data.decode(errors="replace")
@@ -157,7 +151,7 @@ def run_mark(data: bytes) -> None:
     if mark is not None:
         again = Mark.parse(str(mark))
         rule(again == mark and mark.pid >= 0 and mark.started >= 0, "a mark of somebody else")
-    lock = _folder() / "lock"
+    lock = scratch() / "lock"
     lock.write_bytes(data)
     descriptor = os.open(lock, os.O_RDONLY)
     try:
@@ -197,7 +191,7 @@ def run_orders(data: bytes) -> None:
         for packet in packets:
             os.write(writer, packet)
         os.close(writer)
-        guardian.obey(reader)
+        rule(guardian.obey(reader) == (b"." in packets), "it ends without being told to, or against it")
     finally:
         os.close(reader)
     rule(all(pid >= 0 and start >= 0 for pid, start in guardian._leaders.items()), "a leader that cannot be")

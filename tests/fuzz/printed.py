@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 
 import msgspec
 from tests.fuzz.mutation import Dice, jsonwise, linewise
-from tests.fuzz.target import CONTROLS, Draw, Target, byte_by_byte, is_harmless, pieces, rule
+from tests.fuzz.target import CONTROLS, Draw, Target, byte_by_byte, is_harmless, pieces, rule, scratch
 
 from meshvisor.supervisor import cells, traces
 from meshvisor.supervisor.event import Event
@@ -25,12 +23,6 @@ from meshvisor.supervisor.style import Look
 from meshvisor.supervisor.top.keys import Key, keys_of
 from meshvisor.supervisor.top.past import Past
 from meshvisor.supervisor.trail import SlotTrail, parse
-
-
-@cache
-def _folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="meshvisor-fuzz-"))
-
 
 # Lines.
 
@@ -54,10 +46,11 @@ def run_lines(data: bytes) -> None:
 
 def _stretched(data: bytes) -> bytes:
     """Return ``data`` with one byte of it said very often, if it asks for that: long lines come of short inputs."""
-    if data[:1] != b"\xfe" or len(data) < 4:
+    if data[:1] != b"\xfe" or len(data) <= 4:
         return data
-    at = 4 + data[1] % max(1, len(data) - 4)
-    return data[4:at] + data[at : at + 1] * (int.from_bytes(data[2:4], "little") * 2) + data[at:]
+    at = 4 + data[1] % (len(data) - 4)
+    often = int.from_bytes(data[2:4], "little") * 2 if data[at] not in b"\r\n" else 100
+    return data[4:at] + data[at : at + 1] * often + data[at:]
 
 
 def _kept(lines: Lines) -> list[str]:
@@ -79,8 +72,8 @@ def _line_seeds() -> list[bytes]:
         "é\u2028\n".encode() * 3,
         b"\xff\xfe\n\r\r\n\r",
         b"\x1b[31mred\x1b[0m\n",
-        b"\xfe\3\xff\x7fabc\n",
-        b"\xfe\2\xab\xaa\xc3\xa9\n",
+        b"\xfe\1\x01\x80abc\n",
+        b"\xfe\0\x01\x80\xc3\xa9\n",
         b"\xfe\1\x55\x55x\r\ny\r",
     )
     return [head + text for text in texts for head in (bytes(8), b"\1\2\3\1\1\1\4\0", b"\xff\1\xff\2\xff\0\1\1")]
@@ -93,7 +86,7 @@ _LOOKS = (Look(), Look(colour=True, columns=lambda: 80))
 
 def run_log(data: bytes) -> None:
     """Read a log that anybody may have written into, and show it."""
-    folder = _folder()
+    folder = scratch()
     (folder / "a.log").write_bytes(data)
     trail, last = SlotTrail(folder, "a"), SlotTrail(folder, "a")
     entries = list(trail.entries())
@@ -156,9 +149,9 @@ _PAPERS = (Paper(), Paper(40, colour=True), Paper(1))
 
 def run_incidents(data: bytes) -> None:
     """Read incidents that anybody may have written down, and tell each as a story."""
-    (_folder() / FILE).write_bytes(data)
-    found = read_incidents(_folder())
-    past = Past(_folder())
+    (scratch() / FILE).write_bytes(data)
+    found = read_incidents(scratch())
+    past = Past(scratch())
     rule(past.more() == found or any(one != one for one in found), "read in another way, there are others")
     past.close()
     for number, incident in enumerate(found[:8]):

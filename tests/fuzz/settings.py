@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 
 from tests.fuzz.mutation import linewise
-from tests.fuzz.target import Target, rule
+from tests.fuzz.target import Target, rule, scratch
 
 from meshvisor.shared.config.loader import load_config, locate_logs
 from meshvisor.shared.config.locating import locate
@@ -21,14 +19,9 @@ from meshvisor.shared.errors import ConfigError
 _EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-@cache
-def _folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="meshvisor-fuzz-"))
-
-
 def run_mesh_toml(data: bytes) -> None:
     """Load a file: it is a configuration, or everything that is wrong with it, each with its line."""
-    file = _folder() / f"{os.getpid()}.toml"
+    file = scratch() / f"{os.getpid()}.toml"
     file.write_bytes(data)
     lines = data.count(b"\n") + 1
     try:

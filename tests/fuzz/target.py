@@ -7,10 +7,15 @@ decoder may answer; anything else that leaves ``run`` is a finding as well.
 
 from __future__ import annotations
 
+import atexit
 import random
 import re
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -96,6 +101,14 @@ class Draw:
     def rest(self) -> bytes:
         """Return everything that is left."""
         return self.take(max(0, len(self._data) - self._at))
+
+
+@cache
+def scratch() -> Path:
+    """Return a folder for the files of this process, which is removed at its end."""
+    folder = tempfile.mkdtemp(prefix="meshvisor-fuzz-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def pieces(data: bytes, draw: Draw) -> Iterator[bytes]:

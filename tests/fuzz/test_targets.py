@@ -20,7 +20,7 @@ from meshvisor.shared.control import requests
 from meshvisor.shared.core.frames import FrameReader
 from meshvisor.shared.core.handshake import AcceptingSide
 from meshvisor.shared.core.session import Lane
-from meshvisor.shared.memory import table as tables
+from meshvisor.shared.memory import entry as entries
 from meshvisor.supervisor import leftovers
 from meshvisor.supervisor.logs import LineCutter
 from meshvisor.supervisor.notifications import NotifySocket
@@ -92,7 +92,7 @@ SABOTAGE: dict[str, tuple[str, object, str, object]] = {
     "nesting that nobody is prepared for": ("requests", requests, "_MALFORMED", (msgspec.MsgspecError,)),
     "an entry of the table that anybody can make": (
         "blacklist",
-        tables.entries,
+        entries,
         "decode",
         lambda payload, now: payload,
     ),
