@@ -16,7 +16,7 @@ import msgspec
 
 from ..shared.control.requests import Moment
 from ..shared.errors import SupervisorError
-from .event import Event
+from .event import Event, encode_facts
 from .rotation import RotatedFile
 from .snapshot import ExitCause
 
@@ -143,7 +143,7 @@ class IncidentLog:
             text=incident.text[:_LONGEST_TEXT],
             traceback=_shortened(incident.traceback, _LONGEST_TRACEBACK),
         )
-        self._file.append(msgspec.json.encode(fitting) + b"\n")
+        self._file.append(encode_facts(msgspec.to_builtins(fitting)) + b"\n")
 
     def close(self) -> None:
         """Close the file."""

@@ -149,8 +149,13 @@ class Lifeline:
         try:
             messages = self._reader.receive(data)
         except lifeline.LifelineError as error:
-            self._end(f"it sent garbage over its lifeline: {error}", garbled=True)
+            self._hand_out(error.before)
+            if not self._closed:  # by whoever heard what came before
+                self._end(f"it sent garbage over its lifeline: {error}", garbled=True)
             return
+        self._hand_out(messages)
+
+    def _hand_out(self, messages: Iterable[lifeline.FromWorker]) -> None:
         for message in messages:
             self._received(message)
 
@@ -160,12 +165,14 @@ class Lifeline:
             try:
                 data = self._socket.recv(_READ_SIZE)
                 messages = self._reader.receive(data)
-            except (OSError, lifeline.LifelineError):
+            except lifeline.LifelineError as error:
+                self._hand_out(error.before)
+                return
+            except OSError:
                 return
             if not data:
                 return
-            for message in messages:
-                self._received(message)
+            self._hand_out(messages)
 
     def _end(self, reason: str, *, garbled: bool) -> None:
         self._reading = False

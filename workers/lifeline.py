@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ..shared.control.lifeline import (
     MAX_DESCRIPTORS,
@@ -161,18 +161,21 @@ class Lifeline:
         try:
             messages = self._reader.receive(data)
         except LifelineError as error:
-            self._end(str(error))
+            if self._hand_out(error.before):
+                self._end(str(error))
             return
         self._hand_out(messages)
 
-    def _hand_out(self, messages: list[ToWorker]) -> None:
+    def _hand_out(self, messages: Iterable[ToWorker]) -> bool:
+        """Pass ``messages`` on; return whether that was not the end."""
         for message in messages:
             if isinstance(message, Assignment | Reserve):
                 if isinstance(message, Reserve) or not self._is_nameless:
                     self._end("a second assignment came")
-                    return
+                    return False
                 self._is_nameless = False
             self._on_message(message)
+        return True
 
     def _break(self, error: OSError) -> None:
         """End it: whoever writes may learn of the other end's death before whoever reads."""

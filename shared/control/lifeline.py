@@ -34,6 +34,7 @@ it already. If the place is not free yet, it prepares itself for it, and goes on
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -67,7 +68,11 @@ Message = TypeVar("Message")
 
 
 class LifelineError(MeshError):
-    """What came over a lifeline is not a message of this protocol."""
+    """What came over a lifeline is not a message of this protocol; ``before`` are those that came with it and are."""
+
+    def __init__(self, reason: str, before: Sequence[Any] = ()) -> None:
+        self.before = tuple(before)
+        super().__init__(reason)
 
 
 class Assignment(msgspec.Struct, frozen=True, tag="assignment", array_like=True, forbid_unknown_fields=True):
@@ -243,22 +248,24 @@ class Reader(Generic[Message]):
         """Take ``data`` in and return the messages it completes.
 
         Raises:
-            LifelineError: If a length is over the limit or a message is not one of this protocol. Messages that
-                ``data`` completed before it are lost with it, and the lifeline cannot go on.
+            LifelineError: If a length is over the limit or a message is not one of this protocol. The lifeline cannot go
+                on then; what ``data`` completed before it is in the error, so that it does not matter how the stream
+                was split.
         """
         buffer = self._buffer
         buffer += data
-        messages = []
+        messages: list[Message] = []
         while len(buffer) >= _LENGTH:
             end = _LENGTH + int.from_bytes(buffer[:_LENGTH], "big")
             if end - _LENGTH > self._limit:
-                raise LifelineError(f"a message of {end - _LENGTH} bytes (at most {self._limit} are accepted)")
+                text = f"a message of {end - _LENGTH} bytes (at most {self._limit} are accepted)"
+                raise LifelineError(text, messages)
             if len(buffer) < end:
                 break
             try:
                 messages.append(self._decoder.decode(memoryview(buffer)[_LENGTH:end].tobytes()))
             except _MALFORMED as error:
-                raise LifelineError(f"not a lifeline message: {error}") from None
+                raise LifelineError(f"not a lifeline message: {error}", messages) from None
             del buffer[:end]
         return messages
 

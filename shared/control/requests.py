@@ -317,6 +317,7 @@ _questions: msgspec.json.Decoder[Question] = msgspec.json.Decoder(Question)
 _replies = msgspec.json.Decoder(_Envelope)
 _answers: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)
 _happened = msgspec.json.Decoder(Happened)
+_numbers = msgspec.json.Decoder(Annotated[int, msgspec.Meta(ge=0)])
 _welcomes = msgspec.json.Decoder(Welcome)
 _hellos = msgspec.json.Decoder(Hello)
 
@@ -389,14 +390,11 @@ def decode_published(message: Sequence[bytes]) -> tuple[bytes, Happened | int]:
         RequestError: If it is no such message.
     """
     try:
-        topic, data = message
-        found = _happened.decode(data) if topic == TOPIC else int(data) if data.isdigit() else -1
-        if found != -1:
-            return topic, found
-        reason = "a number was expected"
+        topic, data = message  # another number of frames is a ValueError
+        return topic, _happened.decode(data) if topic == TOPIC else _numbers.decode(data)
     except (*_MALFORMED, ValueError) as error:
-        reason = str(error)
-    raise RequestError(0, Refusal.GARBAGE, f"what the supervisor has published makes no sense: {reason}")
+        text = f"what the supervisor has published makes no sense: {error}"
+        raise RequestError(0, Refusal.GARBAGE, text) from None
 
 
 def _is(body: msgspec.Raw, decoder: msgspec.json.Decoder[Any]) -> bool:

@@ -206,6 +206,12 @@ def test_garbage_is_refused_or_waited_for_and_nothing_else(garbage: bytes, end: 
             continue
 
 
+def test_what_comes_with_one_that_is_refused_is_not_lost_with_it() -> None:
+    with pytest.raises(LifelineError) as caught:
+        supervisor_end().receive(encode(Ready()) + encode(Links(1, 2)) + packed("reboot") + encode(Ready()))
+    assert caught.value.before == (Ready(), Links(1, 2))
+
+
 def test_after_one_that_is_refused_nothing_is_taken_any_more() -> None:
     reader = supervisor_end()
     for data in (packed("reboot"), encode(Ready()), b""):

@@ -7,19 +7,25 @@ secret. Only who has proved that, over both channels and with nothing altered on
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import cache
-from typing import Any
 
 import msgspec
 from tests.fuzz.mutation import bytewise
-from tests.fuzz.target import Broken, Draw, Target, rule
+from tests.fuzz.target import Broken, Draw, Target, event_loop, rule
 
 from meshvisor.shared.core import frames
 from meshvisor.shared.core.endpoint import Endpoint
 from meshvisor.shared.core.frames import LANES, Channel, Kind
-from meshvisor.shared.core.handshake import MAX_METADATA, DiallingSide, Identity, Offer, RefusalCode, Refused
+from meshvisor.shared.core.handshake import (
+    MAX_METADATA,
+    AcceptingSide,
+    DiallingSide,
+    Identity,
+    Offer,
+    RefusalCode,
+    Refused,
+)
 from meshvisor.shared.errors import HandshakeError
 from meshvisor.shared.mesh.acceptor import Acceptor, Drop, Refuse
 from meshvisor.shared.transport.base import TransportOptions
@@ -280,21 +286,12 @@ async def _play(draw: Draw) -> None:
     rule(len(asyncio.all_tasks()) == 1, "a task is left at the end")
 
 
-@cache
-def _runner() -> Callable[[Coroutine[Any, Any, None]], None]:
-    """Return what runs a coroutine on a loop that all runs share."""
-    loop = asyncio.new_event_loop()
-    return loop.run_until_complete
-
-
 def run_door(data: bytes) -> None:
     """Play the story that ``data`` tells."""
-    draw = Draw(data)
     complaints: list[BaseException] = []
-    run = _runner()
-    loop: asyncio.AbstractEventLoop = run.__self__  # type: ignore[attr-defined]  # a bound method
+    loop = event_loop()
     loop.set_exception_handler(lambda _, context: complaints.append(context.get("exception") or Exception(context)))
-    run(_play(draw))
+    loop.run_until_complete(_play(Draw(data)))
     if complaints:
         raise complaints[0]
 
@@ -348,8 +345,6 @@ def run_dialling(data: bytes) -> None:
 
 @cache
 def _true_welcome(me: Identity) -> bytes:
-    from meshvisor.shared.core.handshake import AcceptingSide
-
     one = DiallingSide(me, secret=SECRET, connection_id=_SESSION, nonce=_NONCE)
     other = AcceptingSide(HOST, secret=SECRET, connection_id=_SESSION, nonce=_NONCE)
     body = _body_of(one.hello(), Kind.HELLO)

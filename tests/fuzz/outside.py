@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from tests.fuzz.mutation import linewise
-from tests.fuzz.target import Draw, Target, pieces, rule, scratch
+from tests.fuzz.target import Draw, Target, event_loop, pieces, rule, scratch
 
 from meshvisor.supervisor import directory
 from meshvisor.supervisor.figures import BlacklistFigures, MeshFigures
@@ -74,11 +74,6 @@ _FIGURES = MeshFigures("m", "1", 1.0, 0.5, 1, 0.0, 0, {}, (), (), BlacklistFigur
 _STATUSES = {b"200", b"400", b"404", b"405", b"431"}
 
 
-@cache
-def _loop() -> asyncio.AbstractEventLoop:
-    return asyncio.new_event_loop()
-
-
 async def _measure(each: bool) -> MeshFigures:
     return _FIGURES
 
@@ -100,8 +95,8 @@ async def _scrape(parts: list[bytes]) -> bytes:
 def run_scrape(data: bytes) -> None:
     """Answer what comes where metrics are served: with metrics to who asks for them, else in one line why not."""
     cuts, request = Draw(data[:6]), data[6:]
-    whole = _loop().run_until_complete(_scrape([request]))
-    other = _loop().run_until_complete(_scrape(list(pieces(request, cuts))))
+    whole = event_loop().run_until_complete(_scrape([request]))
+    other = event_loop().run_until_complete(_scrape(list(pieces(request, cuts))))
     rule(whole == other or b"\r\n\r\n" in request or len(request) > MAX_REQUEST // 2, "in pieces, another answer")
     for answer in (whole, other):
         head, _, body = answer.partition(b"\r\n\r\n")

@@ -7,6 +7,7 @@ decoder may answer; anything else that leaves ``run`` is a finding as well.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import random
 import re
@@ -109,6 +110,14 @@ def scratch() -> Path:
     folder = tempfile.mkdtemp(prefix="meshvisor-fuzz-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
+
+
+@cache
+def event_loop() -> asyncio.AbstractEventLoop:
+    """Return a loop that all runs of this process share."""
+    loop = asyncio.new_event_loop()
+    atexit.register(loop.close)
+    return loop
 
 
 def pieces(data: bytes, draw: Draw) -> Iterator[bytes]:

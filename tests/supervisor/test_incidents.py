@@ -60,6 +60,14 @@ def test_a_line_that_was_torn_costs_itself_only(tmp_path: Path) -> None:
     assert read_incidents(tmp_path) == [CRASH, CRASH]
 
 
+def test_the_name_of_a_file_that_is_no_utf8_is_remembered_with_question_marks(tmp_path: Path) -> None:
+    incidents = log(tmp_path)
+    incidents.append(msgspec.structs.replace(CRASH, text="no file /\udcffx", tail=("\udcfe",)))
+    incidents.close()
+    (found,) = read_incidents(tmp_path)
+    assert found == msgspec.structs.replace(CRASH, text="no file /?x", tail=("?",))
+
+
 def test_the_memory_is_bounded_and_one_older_file_is_kept(tmp_path: Path) -> None:
     incidents = log(tmp_path)
     large = msgspec.structs.replace(CRASH, traceback="x" * 1_000_000, text="y" * 1_000_000)

@@ -206,6 +206,20 @@ def test_garbage_is_told_as_such(talk: Any, garbage: bytes) -> None:
     talk(scenario)
 
 
+@pytest.mark.parametrize("is_dead", [False, True])
+def test_what_comes_before_garbage_is_heard(talk: Any, is_dead: bool) -> None:
+    async def scenario(talk: Talk) -> None:
+        talk.theirs.send(encode(Failure("import", "Traceback")) + b"\0\0\0\1\0")
+        if is_dead:
+            talk.lifeline.drain()
+        else:
+            await turns()
+        assert talk.heard == [Failure("import", "Traceback")]
+        assert [garbled for _, garbled in talk.ends] == ([] if is_dead else [True])
+
+    talk(scenario)
+
+
 def test_the_last_words_of_a_dead_worker_are_heard(talk: Any) -> None:
     async def scenario(talk: Talk) -> None:
         talk.theirs.send(encode(Failure("import", "Traceback")) + encode(Ready())[:5])

@@ -187,6 +187,35 @@ def test_the_end_of_the_supervisor_and_garbage_end_the_worker(
     assert reasons[0].startswith(reason)
 
 
+def test_what_comes_before_garbage_is_taken_in(ends: tuple[socket.socket, Lifeline]) -> None:
+    ours, lifeline = ends
+    got: list[ToWorker] = []
+    reasons: list[str] = []
+
+    async def main() -> None:
+        lifeline.attach(got.append, reasons.append)
+        ours.sendall(encode(RosterNews(())) + b"\0\0\0\1\xc1")
+        await eventually(lambda: bool(reasons))
+
+    asyncio.run(main())
+    assert got == [RosterNews(())]
+    assert len(reasons) == 1
+
+
+@pytest.mark.parametrize("names", [("blacklist",), ("blacklist", "blacklist"), ("a", "b", "c")])
+def test_descriptors_that_are_not_those_of_the_assignment_are_closed(
+    ends: tuple[socket.socket, Lifeline], names: tuple[str, ...]
+) -> None:
+    ours, lifeline = ends
+    said = encode(msgspec.structs.replace(ASSIGNMENT, descriptors=names))
+    with open(os.devnull, "rb") as null:
+        socket.send_fds(ours, [said], [null.fileno()] * 2)
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(LifelineError, match="descriptors"):
+        lifeline.receive_first()
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
 def test_what_is_left_at_the_end_is_flushed(ends: tuple[socket.socket, Lifeline]) -> None:
     ours, lifeline = ends
 
