@@ -93,6 +93,7 @@ class Watchdog:
         self._idle = b""  # what the stamps are when all loops wait
         self._beats_due = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0  # when it fires; the timers of uvloop need not know
 
     def watch(
         self,
@@ -125,10 +126,10 @@ class Watchdog:
             self._pause = self._new_pause()
             self._pause.tick(now)
             self._beats_due = now
-            self._timer = self._loop.call_later(self._pace, self._tick)
-        elif self._timer.when() > self._loop.time() + self._pace:
+            self._tick_after(self._pace)
+        elif self._due > self._loop.time() + self._pace:
             self._timer.cancel()
-            self._timer = self._loop.call_later(self._pace, self._tick)
+            self._tick_after(self._pace)
 
     def unwatch(self, index: int) -> None:
         """Judge slot ``index`` no more: it is to stop, or has ended. Nothing is told; one not watched: no effect."""
@@ -165,7 +166,7 @@ class Watchdog:
     def _tick(self) -> None:
         timer, now = self._timer, self._clock()
         if timer is not None:
-            self._lag = max(self._lag, self._loop.time() - timer.when())
+            self._lag = max(self._lag, self._loop.time() - self._due)
         self._pause.tick(now)
         stamps = self._board.scan(self._count)
         self._next_at = now + self._pace
@@ -174,7 +175,11 @@ class Watchdog:
                 self._examine_all(stamps, now)
         finally:  # Whatever those who are told may raise; they may also have ended the watch, and begun another one.
             if self._timer is timer:
-                self._timer = self._loop.call_later(self._until_next(), self._tick)
+                self._tick_after(self._until_next())
+
+    def _tick_after(self, delay: float) -> None:
+        self._due = self._loop.time() + delay
+        self._timer = self._loop.call_at(self._due, self._tick)
 
     def _examine_all(self, stamps: bytes, now: float) -> None:
         is_time_for_beats = now >= self._beats_due

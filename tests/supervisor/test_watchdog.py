@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import pytest
+from tests.bare_timers import bare_timers
 
 from meshvisor import LivenessBoard
 from meshvisor.shared.memory.board import BEAT_AT, OWNER, BoardWriter, Stage
@@ -545,6 +546,21 @@ def test_the_watchdog_looks_no_further_than_its_scan_while_all_are_well(
     monkeypatch.setattr(watchdog.Watchdog, "_examine", lambda self, watched, stamp, now: examined.append(round(now, 3)))
     play(act)
     assert len(examined) == 3  # at each scan that comes a quarter of a second later, for the sake of the beats
+
+
+def test_a_hang_is_found_on_a_loop_whose_timers_know_no_time(play: Play) -> None:
+    async def act(scene: Scene) -> None:
+        with bare_timers():
+            writer = scene.worker()
+            scene.watch(hang=0.5)
+            await asyncio.sleep(0.1)
+            scene.worker(1)
+            scene.watch(1, hang=0.1)
+            scene.turn(writer)
+            await asyncio.sleep(0.6)
+
+    [(at, index, verdict, _)] = play(act).judged
+    assert (at, index, verdict) == (0.6, 0, Verdict.BLOCKED)
 
 
 def test_how_late_the_loop_itself_was_is_told_once(play: Play) -> None:
