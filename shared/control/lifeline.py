@@ -248,9 +248,9 @@ class Reader(Generic[Message]):
         """Take ``data`` in and return the messages it completes.
 
         Raises:
-            LifelineError: If a length is over the limit or a message is not one of this protocol. The lifeline cannot go
-                on then; what ``data`` completed before it is in the error, so that it does not matter how the stream
-                was split.
+            LifelineError: If a length is over the limit or a message is not one of this protocol. The lifeline cannot
+                go on then; what ``data`` completed before it is in the error, so that it does not matter how the
+                stream was split.
         """
         buffer = self._buffer
         buffer += data
