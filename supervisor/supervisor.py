@@ -296,8 +296,8 @@ class Supervisor:
             raise
         self._finished = loop.create_future()
         self._begun = True
-        self._hub.open(loop)
         self._publish("mesh-started", pid=os.getpid(), slots=len(self._fleet))
+        self._hub.open(loop)
         self._conductor.begin()
 
     def request_stop(self, reason: str = "as requested") -> None:
