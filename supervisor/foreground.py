@@ -11,6 +11,7 @@ from typing import Protocol
 
 from ..shared.config.model import MeshConfig
 from ..shared.control.requests import Reload
+from ..shared.control.urgency import ask_for_short_turns
 from . import jsonlines
 from .autoreload import AutoReload
 from .control import ControlServer
@@ -49,6 +50,7 @@ def run(config: MeshConfig, *, as_json: bool = False, watch: bool = False) -> in
     Raises:
         SupervisorError: If the mesh cannot be started.
     """
+    ask_for_short_turns(inherit=False)
     return asyncio.run(_Foreground(config, as_json=as_json, watch=watch).run())
 
 

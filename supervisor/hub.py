@@ -92,7 +92,7 @@ class EventStream:
 class Hub:
     """Where everything that happens in a mesh is said, and everything that its children print.
 
-    Once it is open, an event is passed on at the end of the loop's turn: who listens writes to terminals, files and
+    Once it is open, callbacks hear of an event at the end of the loop's turn: they write to terminals, files and
     sockets, and whatever happened calls for something that is done first, in this turn.
     """
 
@@ -107,13 +107,15 @@ class Hub:
         self._untold: list[Event] = []
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Pass events on at the end of the turns of ``loop`` from now on, until ``end``."""
+        """Tell callbacks at the end of the turns of ``loop`` from now on, until ``end``."""
         self._loop = loop
 
     def publish(self, event: str, slot: str = "", incarnation: int = 0, **details: object) -> Event:
         """Say that something happened, now, and return how it is said."""
         happened = Event(time.time(), event, slot, incarnation, details)
         self._untold.append(happened)
+        for stream in tuple(self._streams):
+            self.dropped += stream.put(happened)
         if self._loop is None:
             self._tell()
         elif len(self._untold) == 1:
@@ -138,5 +140,3 @@ class Hub:
         untold, self._untold = self._untold, []
         for event in untold:
             self.events.notify(event)
-            for stream in tuple(self._streams):
-                self.dropped += stream.put(event)

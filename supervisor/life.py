@@ -298,6 +298,7 @@ class Life:
     def _name(self, process: spawn.Process, spare: Spare) -> Lifeline:
         """Have a spare be this incarnation: it keeps its links, and others learn whose they are from the roster."""
         process.spare = None
+        self._run.herald.hush()
         self._assign(spare)
         self._succeed(spare)
         return spare.lifeline
@@ -377,6 +378,7 @@ class Life:
         elif isinstance(message, messages.Listening) and self._spare is not None:
             self._spare.heard(message)
         elif isinstance(message, messages.Listening):
+            self._run.herald.speak()
             self._owner.listening(message.endpoints)
         elif isinstance(message, messages.Prepared):
             self._owner.prepared()

@@ -276,8 +276,8 @@ class Supervisor:
             undo.pop_all()
         self._finished = loop.create_future()
         self._begun = True
-        self._hub.open(loop)
         self._publish("mesh-started", pid=os.getpid(), slots=len(self._fleet))
+        self._hub.open(loop)
         self._conductor.begin()
 
     async def _set_up(self, loop: asyncio.AbstractEventLoop, undo: AsyncExitStack) -> None:

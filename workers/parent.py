@@ -48,6 +48,13 @@ def die_with_supervisor(lifeline: socket.socket) -> None:
         os._exit(1)
 
 
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when ``parent``, which has just forked it, ends; end at once if it has."""
+    _ask_for_death_signal(signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
 def wait_for_adoption(middle: int, within: float = 2.0) -> None:
     """Wait until the kernel has given this process another parent than ``middle``, which is about to end.
 

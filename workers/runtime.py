@@ -36,6 +36,7 @@ from ..shared.control.lifeline import (
     ToWorker,
     failure,
 )
+from ..shared.control.urgency import ask_for_usual_turns
 from ..shared.mesh.mesh import Mesh
 from .ending import Ending, Manner, exit_status, user_traceback
 from .lifeline import Lifeline
@@ -61,7 +62,7 @@ def run(sock: socket.socket, *, is_spare: bool = False) -> NoReturn:
 
     A spare may wait long for its assignment, and warms up meanwhile; it is linked, too, if the supervisor says how.
     """
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    set_up_logging()
     lifeline = Lifeline(sock)
     runner = asyncio.Runner(loop_factory=_new_loop)
     if is_spare:
@@ -84,6 +85,11 @@ def run(sock: socket.socket, *, is_spare: bool = False) -> NoReturn:
         ending = found if isinstance(found, Ending) else runner.run(_live(lifeline, assignment, found, spare))
     lifeline.flush(_FLUSH_TIMEOUT)
     _exit(ending)
+
+
+def set_up_logging() -> None:
+    """Log to stderr, unless the application logs already. Again: no effect."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -171,6 +177,7 @@ def apply_limits(assignment: Assignment) -> None:
 
 def _prepare(lifeline: Lifeline, assignment: Assignment) -> type[Worker] | Ending:
     """Make this process what it was assigned to be, and return its class; or how it has to end, without one."""
+    ask_for_usual_turns()
     _introduce(assignment)
     sys.path[0] = assignment.path
     try:

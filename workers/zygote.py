@@ -8,9 +8,12 @@ twice: the process in between ends at once, and the kernel gives its child to th
 (PR_SET_CHILD_SUBREAPER), which is the supervisor. Both forks are libc's: a clone with CLONE_PARENT would do it in one,
 but skips the ``pthread_atfork`` handlers, and native pools hang in the child.
 
-    zygote ──fork──▶ in between ──fork──▶ newborn: leads a session of its own and says so, waits for its adoption,
-       ▲                 └─ exit          │        asks for the parent-death signal, becomes a worker
-       └────────── its pid ◀──────────────┘
+The first fork is made ahead: the process in between is there when an order comes, takes it from the socket itself, and
+only forks. The zygote waits for its end, tells of what it has forked, and makes the next one.
+
+    zygote ──fork──▶ in between ──order, fork──▶ newborn: leads a session of its own and says so, waits for its
+       ▲                 └─ exit                 │        adoption, asks for the parent-death signal, becomes a worker
+       └──────────────── its pid ◀───────────────┘
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import array
 import contextlib
 import gc
 import importlib
+import io
 import os
 import select
 import signal
@@ -30,6 +34,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
+from ..shared.control.urgency import ask_for_short_turns
 from ..shared.control.zygote import (
     FORK_DESCRIPTORS,
     MAX_CHANGED,
@@ -49,7 +54,7 @@ from ..shared.control.zygote import (
 from ..shared.transport import tcp as tcp
 from ..shared.transport import unix as unix
 from . import runtime
-from .parent import ADOPTION_SIGNAL, die_with_supervisor, open_lifeline, wait_for_adoption
+from .parent import ADOPTION_SIGNAL, die_with, die_with_supervisor, open_lifeline, wait_for_adoption
 from .pulse import PulsedLoop
 from .rehearsal import ENOUGH, rehearse
 from .title import set_title
@@ -77,11 +82,16 @@ class Newborn:
 
 
 @dataclass(frozen=True, slots=True)
-class _Born:
-    """The pids of what was forked, by index, and why those that are missing are."""
+class _Delivery:
+    """What a process in between has done: the orders it took (their numbers), and the pids of what it forked for them.
 
+    ``failure`` says why those that are missing are; ``is_checking``: a ``Check`` was the last that came.
+    """
+
+    orders: list[int]
     pids: dict[int, int]
     failure: str
+    is_checking: bool
 
 
 class Zygote:
@@ -96,20 +106,37 @@ class Zygote:
 
         The zygote itself ends with its supervisor, or at the first message that it does not understand.
         """
+        message, _ = self._receive()
+        if not isinstance(message, Prepare):
+            _end("meshvisor zygote: the first message must say what to prepare")
+        self._reply(self._prepare(message))
+        ask_for_short_turns(inherit=True)
         while True:
-            message, descriptors = self._receive()
-            orders = []
-            while isinstance(message, Fork):
-                orders.append((message, descriptors))
-                if len(orders) == _BATCH or not self._has_more():
-                    break
-                message, descriptors = self._receive()
-            if orders and (newborn := self._fork(orders)) is not None:
-                return newborn
-            if isinstance(message, Prepare):
-                self._reply(self._prepare(message))
-            elif not isinstance(message, Fork):
-                self._reply(Checked(tuple(self._changed())[:MAX_CHANGED]))
+            try:
+                outcome = self._deliver()
+            except OSError as error:
+                self._refuse(f"cannot fork: {error.strerror or error}")
+                continue
+            if isinstance(outcome, Newborn):
+                return outcome
+            for number in outcome.orders:
+                pid = outcome.pids.get(number)
+                self._reply(Forked(number, pid) if pid else Failed(number, outcome.failure))
+            if outcome.is_checking:
+                self._tell_changes()
+
+    def _refuse(self, reason: str) -> None:
+        """Answer the next message without a process in between, of which there is none."""
+        message, descriptors = self._receive()
+        for descriptor in descriptors:
+            os.close(descriptor)
+        if isinstance(message, Fork):
+            self._reply(Failed(message.number, reason))
+        else:
+            self._tell_changes()
+
+    def _tell_changes(self) -> None:
+        self._reply(Checked(tuple(self._changed())[:MAX_CHANGED]))
 
     def _receive(self) -> tuple[ToZygote, list[int]]:
         try:
@@ -152,6 +179,7 @@ class Zygote:
                 blamed.append(module)
         # The plain loop, whatever the modules made the default: nothing of another one may be left behind here.
         rehearse(PulsedLoop, times=ENOUGH)
+        runtime.set_up_logging()
         _fork_once()
         threads = _count_threads() - 1
         self._files = dict(_files_of_modules())
@@ -168,23 +196,66 @@ class Zygote:
 
     # Forks.
 
-    def _fork(self, orders: list[tuple[Fork, list[int]]]) -> Newborn | None:
-        """Fork workers and tell of them; in each of them, return what it is."""
+    def _deliver(self) -> _Delivery | Newborn:
+        """Have a process in between take the next orders, and fork; in each of those processes, return what it is.
+
+        When this returns in the zygote, the process in between has ended, so that the adoption is done, and each new
+        process leads its session: it can be killed by its group.
+
+        Raises:
+            OSError: If there is none.
+        """
         _flush()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {ADOPTION_SIGNAL})
+        zygote = os.getpid()
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        with open(reading, "rb") as incoming:
+            with open(writing, "wb", buffering=0) as outgoing:
+                if (middle := os.fork()) == 0:
+                    die_with(zygote)
+                    return self._fork_and_end(outgoing)
+            said = [line.split() for line in incoming]
+        _, status = os.waitpid(middle, 0)
+        code = os.waitstatus_to_exitcode(status)
+        if not said and code >= 0:
+            os._exit(code)  # it has found that this is the end; killed while it waited, it is replaced
+        failure = f"cannot fork: {os.strerror(code)}" if code > 0 else "it was killed at once"
+        orders = [int(words[1]) for words in said if words[0] == b"order"]
+        pids = {int(words[1]): int(words[2]) for words in said if words[0] == b"born"}
+        return _Delivery(orders, pids, failure, [b"check"] in said)
+
+    def _fork_and_end(self, outgoing: io.FileIO) -> Newborn:
+        """Be the process in between: take orders, fork, and end. In what it forks, return what that is.
+
+        While nobody waits, it makes the pages that a worker writes to its own, for who gets them: they need not be
+        copied then.
+        """
+        middle, orders = os.getpid(), []
+        if not self._has_more():
+            rehearse(PulsedLoop)
+        message, descriptors = self._receive()
+        while isinstance(message, Fork):
+            outgoing.write(b"order %d\n" % message.number)
+            orders.append((message, descriptors))
+            if len(orders) == _BATCH or not self._has_more():
+                break
+            message, descriptors = self._receive()
+        if isinstance(message, Prepare):
+            _end("meshvisor zygote: it was to prepare twice")
+        if not isinstance(message, Fork):
+            outgoing.write(b"check\n")
         try:
-            born = _fork_twice(len(orders))
+            for index, (order, _) in enumerate(orders):
+                if os.fork() == 0:
+                    os.setsid()
+                    outgoing.write(b"born %d %d\n" % (order.number, os.getpid()))
+                    self._control.close()
+                    return _pick(orders, index, middle)
+            os._exit(0)
         except OSError as error:
-            born = _Born({}, f"cannot fork: {error.strerror or error}")
-        if isinstance(born, tuple):
-            index, middle = born
-            self._control.close()
-            return _pick(orders, index, middle)
-        for index, (order, descriptors) in enumerate(orders):
-            for descriptor in descriptors:
-                os.close(descriptor)
-            pid = born.pids.get(index)
-            self._reply(Forked(order.number, pid) if pid else Failed(order.number, born.failure))
-        return None
+            os._exit(error.errno or 1)
+        except BaseException:
+            os._exit(1)
 
 
 def _pick(orders: list[tuple[Fork, list[int]]], own: int, middle: int) -> Newborn:
@@ -195,45 +266,6 @@ def _pick(orders: list[tuple[Fork, list[int]]], own: int, middle: int) -> Newbor
                 os.close(descriptor)
     order, (lifeline, stdout, stderr) = orders[own]  # as many as decode_to_zygote lets pass
     return Newborn(middle, lifeline, stdout, stderr, order.is_spare)
-
-
-def _fork_twice(count: int) -> _Born | tuple[int, int]:
-    """Fork processes that the supervisor adopts; in each of them, return its index and the process in between.
-
-    When this returns in the zygote, the process in between has ended, so that the adoption is done, and each new
-    process leads its session: it can be killed by its group.
-
-    Raises:
-        OSError: If there is none.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, {ADOPTION_SIGNAL})
-    reading, writing = os.pipe2(os.O_CLOEXEC)
-    with open(reading, "rb") as incoming:
-        with open(writing, "wb", buffering=0) as outgoing:
-            if (middle := os.fork()) == 0:
-                index, middle = _fork_and_end(count)
-                os.setsid()
-                outgoing.write(b"%d %d\n" % (index, os.getpid()))
-                return index, middle
-        said = [line.split() for line in incoming]
-    _, status = os.waitpid(middle, 0)
-    code = os.waitstatus_to_exitcode(status)
-    failure = f"cannot fork: {os.strerror(code)}" if code > 0 else "it was killed at once"
-    return _Born({int(index): int(pid) for index, pid in said}, failure)
-
-
-def _fork_and_end(count: int) -> tuple[int, int]:
-    """Be the process in between: fork and end. In what it forks, return the index and the pid of this one."""
-    try:
-        middle = os.getpid()
-        for index in range(count):
-            if os.fork() == 0:
-                return index, middle
-        os._exit(0)
-    except OSError as error:
-        os._exit(error.errno or 1)
-    except BaseException:
-        os._exit(1)
 
 
 def _fork_once() -> None:
@@ -328,7 +360,8 @@ def main() -> None:
     """Serve as a zygote; in the processes forked from it, be a worker."""
     if len(sys.argv) < 2:
         sys.exit("this is how a supervisor starts its zygotes; to start a mesh, run: supervise run mesh.toml")
-    newborn = Zygote(_begin(sys.argv[1])).serve()
+    zygote = Zygote(_begin(sys.argv[1]))  # kept: to take it apart would make many pages the newborn's own
+    newborn = zygote.serve()
     try:
         lifeline = _settle(newborn)
     except OSError as error:  # a TimeoutError is one too

@@ -184,6 +184,9 @@ def test_without_processes_it_waits(open_folder: Path) -> None:
         mesh.until(lambda: spares_of(mesh), 10, "a spare", often=True)
         victims = [scarce.pid("sleeper"), mesh.lives["node"].pid]
         with scarce.limited(resource.RLIMIT_NPROC, 1, *zygotes):
+            for zygote in zygotes:  # what has been forked ahead has the old limit
+                for child in proc.children(zygote):
+                    hit(child)
             for victim in victims:
                 assert victim is not None
                 hit(victim)

@@ -23,6 +23,36 @@ def test_everybody_hears_until_they_no_longer_want_to() -> None:
     assert [event.event for event in second] == ["slot-ready", "slot-exited"]
 
 
+def test_once_open_it_tells_at_the_end_of_the_turn_in_the_order_of_what_happened() -> None:
+    async def main() -> None:
+        hub = Hub()
+        heard: list[str] = []
+        hub.events.add(lambda event: heard.append(event.event))
+        hub.open(asyncio.get_running_loop())
+        hub.publish("slot-exited", "a", 1)
+        asyncio.get_running_loop().call_soon(hub.publish, "slot-starting", "a", 2)
+        hub.publish("slot-hung", "b", 1)
+        assert heard == []
+        await asyncio.sleep(0)
+        assert heard == ["slot-exited", "slot-hung"]
+        await asyncio.sleep(0)
+        assert heard == ["slot-exited", "slot-hung", "slot-starting"]
+
+    run_virtual(main())
+
+
+def test_what_happened_last_is_told_before_the_end() -> None:
+    async def main() -> None:
+        hub = Hub()
+        stream = hub.stream()
+        hub.open(asyncio.get_running_loop())
+        hub.publish("mesh-stopped")
+        hub.end()
+        assert [event.event async for event in stream] == ["mesh-stopped"]
+
+    run_virtual(main())
+
+
 def test_a_listener_that_fails_keeps_nobody_from_hearing(caplog: pytest.LogCaptureFixture) -> None:
     def fail(slot: str, kind: str, line: str) -> None:
         raise RuntimeError("broken listener")

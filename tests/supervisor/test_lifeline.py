@@ -22,7 +22,7 @@ from meshvisor.shared.control.lifeline import (
     worker_end,
 )
 from meshvisor.shared.core.roster import NodeRecord, NodeStatus
-from meshvisor.supervisor.herald import Herald
+from meshvisor.supervisor.herald import HUSH, Herald
 from meshvisor.supervisor.lifeline import Lifeline
 from meshvisor.workers.testing import run_virtual
 
@@ -235,6 +235,45 @@ def test_draining_waits_for_nobody(talk: Any) -> None:
     async def scenario(talk: Talk) -> None:
         talk.lifeline.drain()
         assert talk.heard == []
+
+    talk(scenario)
+
+
+def test_what_changes_while_a_spare_takes_a_place_is_told_when_it_has(talk: Any) -> None:
+    async def scenario(talk: Talk) -> None:
+        herald = Herald(asyncio.get_running_loop())
+        herald.enroll(talk.lifeline)
+        herald.hush()
+        herald.announce(record("b", 2))
+        await turns()
+        assert talk.read() == []
+        herald.announce(record("c"))
+        herald.speak()
+        await turns()
+        assert talk.read() == [RosterNews((record("b", 2), record("c")))]
+        herald.announce(record("b", 3))
+        await turns()
+        assert talk.read() == [RosterNews((record("b", 3),))]
+
+    talk(scenario)
+
+
+def test_news_wait_for_a_spare_a_moment_and_no_longer(talk: Any) -> None:
+    async def scenario(talk: Talk) -> None:
+        loop = asyncio.get_running_loop()
+        herald = Herald(loop)
+        herald.enroll(talk.lifeline)
+        herald.hush()
+        herald.announce(record("b"))
+        began = loop.time()
+        while not (told := talk.read()):
+            await asyncio.sleep(HUSH / 10)
+        assert told == [RosterNews((record("b"),))]
+        assert loop.time() - began >= HUSH * 0.9
+        herald.hush()
+        herald.speak()  # of nothing
+        await turns()
+        assert talk.read() == []
 
     talk(scenario)
 
