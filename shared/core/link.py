@@ -113,6 +113,10 @@ class Link:
         self._heartbeat = heartbeat
         self._dice = dice
         self._ack_at: float | None = None
+        self._told = 0  # writes to the control channel
+        self._said = 0  # how much had been said on either channel when that was last looked at
+        self._speak_at = 0.0  # when it is looked at next
+        self._half_interval = 0.0 if heartbeat is None else heartbeat.interval / 2
         self._pongs: list[int] = []
         self._parting: tuple[int, int] | None = None  # the last number of each lane, once the peer said goodbye
 
@@ -160,6 +164,7 @@ class Link:
         if self._heartbeat is not None:
             self.liveness = Liveness(self._heartbeat, now, self._dice, first_rtt=rtt)
             self._passage = Passage(self._heartbeat.interval, self._heartbeat.timeout, now)
+            self._speak_at = now + self._half_interval
         self.written = self.arrived = 0
         self._pongs.clear()
         self._ack_at = None
@@ -192,7 +197,22 @@ class Link:
                     self._receive_control(frame, events, now)
         except ProtocolFault as fault:
             events.append(self._fail(str(fault), broken=True))
+        if now >= self._speak_at and self.liveness is not None:
+            self._speak_up(self.liveness, now)
         return events
+
+    def _speak_up(self, liveness: Liveness, now: float) -> None:
+        """Ask the peer something if nothing was said to it for half an interval, though it speaks.
+
+        It may hear nothing else: while it sends a long message there is nothing to acknowledge, and where the way is
+        narrow, what it asks waits behind that message, though the way back is free.
+        """
+        said = self._told + sum(lane.sent for lane in self.lanes)
+        if said == self._said and not self.has_control:
+            liveness.ask(now)
+            said += 1  # what is asked here is no reason to be silent the next time
+        self._said = said
+        self._speak_at = now + self._half_interval
 
     def _fail(self, reason: str, *, broken: bool) -> Failed:
         self.detach()
@@ -233,7 +253,7 @@ class Link:
         rtt = self.liveness.ponged(frame.number, now)
         if rtt is not None:
             events.append(RoundTrip(rtt))
-            self._passage.answered(frame.ack, now)
+            self._passage.answered(frame.number, frame.ack, now, rtt)
 
     def _check_parting(self, events: list[Event]) -> None:
         parting = self._parting
@@ -335,7 +355,8 @@ class Link:
         nonce = self.liveness.ping_to_send()
         if nonce is not None:
             out += frames.encode(Kind.PING, number=nonce)
-            self._passage.asked(self.written)
+            self._passage.asked(nonce, self.written)
+        self._told += bool(out)
         return out
 
     @property

@@ -33,6 +33,8 @@ _SOON = 0.001
 _SHORTEST = 0.25
 """Seconds between two pings below which a quick path makes nobody go; a shorter configured interval is kept."""
 _ROUND_TRIPS = 1.2
+MAX_UNANSWERED = 64
+"""Of how many pings the answer is still expected: on a long way one asks again before the first answer is there."""
 
 
 class Health(StrEnum):
@@ -92,7 +94,7 @@ class Liveness:
         self._heard_at = now
         self._learned_at = now
         self._learned = 0
-        self._unanswered: tuple[int, float] | None = None  # nonce and time of a ping that no pong has answered
+        self._unanswered: dict[int, float] = {}  # when the pings went out that no pong has answered, by nonce
         self._verdict_at = 0.0  # when a probe has had its time
         self.is_ping_due = False
         if first_rtt is not None:
@@ -113,13 +115,15 @@ class Liveness:
         return recovered
 
     def ponged(self, nonce: int, now: float) -> float | None:
-        """A PONG arrived; return the round trip. One that does not answer our latest ping measures nothing."""
-        if self._unanswered is None or self._unanswered[0] != nonce:
+        """A PONG arrived; return the round trip. It measures nothing if that ping, or a later one, was answered."""
+        asked_at = self._unanswered.get(nonce)
+        if asked_at is None:
             return None
-        rtt = max(0.0, now - self._unanswered[1])
+        for earlier in [number for number in self._unanswered if number <= nonce]:
+            del self._unanswered[earlier]
+        rtt = max(0.0, now - asked_at)
         self.rtt.sample(rtt)
         self.acked_at = now
-        self._unanswered = None
         return rtt
 
     def silence(self, now: float) -> float:
@@ -175,6 +179,7 @@ class Liveness:
         """It was we who stood still: what was sent meanwhile has not even been read."""
         self.health = Health.HEALTHY
         self._heard_at = self._learned_at = now
+        self._unanswered.clear()
         self.ask(now)
 
     def _judge(self, now: float) -> None:
@@ -196,7 +201,8 @@ class Liveness:
         self.is_ping_due = True
         self.pings += 1
         self.sent_at = now
-        self._unanswered = (self.pings, now)
+        self._unanswered[self.pings] = now
+        self._unanswered.pop(self.pings - MAX_UNANSWERED, None)
         self._ask_at = now + self._spread_interval()
 
     def _spread_interval(self) -> float:

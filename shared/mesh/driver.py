@@ -319,6 +319,8 @@ class LinkDriver:
         """Any byte is life, also one of a message that takes long to arrive."""
         if self.link.liveness is not None:
             self._handle(self.link.receive((), self._loop.time()))
+            if self.link.has_control:
+                self._flush_control()
 
     def _release_standby(self) -> None:
         """The peer has taken the new connection over: take in what it wrote on the old one, and close that."""

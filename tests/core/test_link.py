@@ -1,7 +1,7 @@
 """A link in literal bytes and times: deliveries, acknowledgements, pings, faults and the end."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import pytest
@@ -303,13 +303,14 @@ def test_an_idle_connection_is_pinged_each_interval_with_a_new_number() -> None:
 
 def test_whatever_is_heard_puts_the_ping_off() -> None:
     link = attached(heartbeat=replace(HEARTBEAT, grace=0.1875))
-    link.receive([single(1)], 10.125)
+    link.receive([control(Kind.PING, number=7)], 10.125)
+    assert said(link) == [control(Kind.PONG, number=7)]
     assert link.deadline() == 10.3125
     link.tick(10.25)
     assert said(link) == []
     link.receive([control(Kind.PONG, number=99)], 10.25)
     assert link.deadline() == 10.4375
-    link.receive([], 10.5)
+    link.receive([control(Kind.PING, number=8)], 10.5)
     assert link.deadline() == 10.6875
 
 
@@ -346,6 +347,30 @@ def test_a_pong_is_nothing_to_a_link_that_asks_nobody() -> None:
     link = attached()
     assert link.receive([control(Kind.PONG, number=1)], 10.1) == []
     assert link.state is LinkState.ATTACHED
+
+
+def test_who_only_listens_says_so_twice_an_interval_or_the_peer_would_hear_nothing() -> None:
+    """Half of a long message, and more of it, and more: there is nothing to acknowledge, and no reason to ask."""
+    link = attached(heartbeat=replace(HEARTBEAT, interval=1.0))
+    spoken = []
+    for step in range(1, 25):
+        now = 10.0 + step * 0.125
+        assert link.receive([], now) == []
+        if link.has_control:
+            spoken.append(now)
+            said(link)
+    assert spoken == [10.5, 11.0, 11.5, 12.0, 12.5, 13.0]
+
+
+@pytest.mark.parametrize("speak", [lambda link: send(link, b"x"), lambda link: link.receive([control(Kind.PING)], 0.0)])
+def test_who_says_anything_else_need_not_say_that_it_listens(speak: Callable[[Link], object]) -> None:
+    link = attached(heartbeat=replace(HEARTBEAT, interval=1.0))
+    for step in range(1, 25):
+        link.receive([], 10.0 + step * 0.125)
+        assert not link.has_control
+        if step % 3 == 2:
+            speak(link)
+            said(link)
 
 
 def test_a_pong_says_how_much_has_arrived_on_the_data_channel() -> None:
@@ -461,6 +486,7 @@ def test_a_tick_that_comes_early_or_twice_changes_nothing(gaps: list[float], ext
             else:
                 link.receive([single(link.received[MESSAGES] + 1)], now)
                 link.consumed(MESSAGES, link.received[MESSAGES], now)
+                trace.append((now, link.control_to_send(), []))
         return trace
 
     assert run(extra) == run([])

@@ -140,7 +140,7 @@ def test_lost_is_for_good() -> None:
 
 
 def test_a_pong_that_answers_no_question_of_ours_measures_nothing() -> None:
-    """Nor can the peer forge the round trip by answering early, twice, or an older ping."""
+    """Nor can the peer forge the round trip by answering early, twice, or a ping before one that it has answered."""
     liveness = Liveness(BEAT, 0.0)
     assert liveness.ponged(1, 0.5) is None
     liveness.tick(1.0)
@@ -149,11 +149,31 @@ def test_a_pong_that_answers_no_question_of_ours_measures_nothing() -> None:
     liveness.ask(1.2)
     second = liveness.ping_to_send()
     assert (first, second) == (1, 2)
-    assert liveness.ponged(1, 1.3) is None
     assert liveness.ponged(2, 1.3) == pytest.approx(0.1)
+    assert liveness.ponged(1, 1.3) is None
     assert liveness.ponged(2, 1.4) is None
     assert liveness.rtt.srtt == pytest.approx(0.1)
     assert liveness.acked_at == 1.3
+
+
+def test_an_answer_that_takes_longer_than_an_interval_is_measured_all_the_same() -> None:
+    """Each ping is told apart by its number, so one that was sent meanwhile makes no answer ambiguous (Karn)."""
+    liveness = Liveness(BEAT, 0.0)
+    for now in (1.0, 2.0, 3.0):
+        liveness.heard(now)
+        liveness.ask(now)
+    assert liveness.ponged(1, 3.5) == 2.5
+    assert liveness.ponged(2, 4.5) == 2.5
+    assert liveness.ponged(3, 5.5) == 2.5
+
+
+def test_of_a_peer_that_answers_no_ping_the_latest_64_are_remembered() -> None:
+    liveness = Liveness(BEAT, 0.0)
+    for now in range(100):
+        liveness.heard(now)
+        liveness.ask(now)
+    assert liveness.ponged(36, 100.0) is None
+    assert liveness.ponged(37, 100.0) == 64.0
 
 
 def test_twenty_healthy_peers_are_not_suspected_by_an_observer_that_was_stopped_for_ten_seconds() -> None:
@@ -171,9 +191,19 @@ def test_twenty_healthy_peers_are_not_suspected_by_an_observer_that_was_stopped_
         assert run(peer, woke + 0.5, woke) == []
         # The answer takes longer than usual: everybody has much to catch up with.
         peer.heard(woke + 0.5)
-        assert peer.ponged(nonce, woke + 0.5) is None  # it was asked again meanwhile: only the latest ping measures
+        assert peer.ponged(nonce, woke + 0.5) is None  # it was asked anew meanwhile, and that is what measures
         assert peer.ponged(peer.pings, woke + 0.5) is not None
         assert run(peer, woke + 1.0, woke + 0.5) == []
+
+
+def test_an_answer_that_waited_for_an_observer_who_stood_still_measures_nothing() -> None:
+    liveness = Liveness(BEAT, 0.0)
+    warm(liveness, 30)
+    asked = liveness.deadline()
+    liveness.tick(asked)
+    unread = liveness.pings
+    liveness.tick(asked + 10.0)
+    assert liveness.ponged(unread, asked + 10.0) is None
 
 
 def test_a_peer_that_died_while_the_observer_was_stopped_is_still_found() -> None:

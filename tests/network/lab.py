@@ -106,11 +106,12 @@ class Resident:
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
-            raise AssertionError(f"no {what} at the {self.task.side} in {PATIENCE:g} s\n{self.story()}") from None
+            raise AssertionError(f"no {what} at the {self.task.side} in {PATIENCE:g} s") from None
 
     def story(self, most: int = 40) -> str:
         """Return the latest that happened, one a line, for people."""
-        return "\n".join(f"{self.task.side} {s.at:.3f} {s.event} {s.text}" for s in self.seen[-most:])
+        told = [s for s in self.seen if s.event != "done"][-most:]
+        return "\n".join(f"{self.task.side} {s.at:.3f} {s.event} {s.text}" for s in told)
 
     async def order(self, order: Order) -> Seen:
         """Have ``order`` carried out."""
@@ -153,6 +154,7 @@ class Lab:
         self.setting = setting
         self.wire = Wire(setting.seed)
         self.residents: dict[Side, Resident] = {}
+        self._addresses = dict(ADDRESSES)
 
     @property
     def manager(self) -> Resident:
@@ -173,6 +175,7 @@ class Lab:
         listening = [f"tcp:0.0.0.0:{_PORT}"]
         dialling = [f"tcp:{book['host']}:{_PORT}" for book in (ADDRESSES, SECOND)]
         setting = self.setting
+        self._addresses[side] = ADDRESSES[side]
         resident = self.residents[side] = Resident(
             Task(
                 side,
@@ -192,6 +195,12 @@ class Lab:
         self.wire.unplug(side)
         await self.residents[side].kill()
 
+    async def move(self, side: Side) -> str:
+        """Let ``side`` have its other address instead of the one it has; return it."""
+        address = self._addresses[side] = (SECOND if self._addresses[side] == ADDRESSES[side] else ADDRESSES)[side]
+        await self.residents[side].order(Order("address", address))
+        return address
+
     async def linked(self, since: float = 0.0) -> float:
         """Wait until both ends have got a connection since then; return when the later one had."""
         return max([(await resident.saw("up", since)).at for resident in self.residents.values()])
@@ -205,7 +214,7 @@ class Lab:
                 await asyncio.sleep(0.01)
 
     async def settled(self) -> dict[Side, Seen]:
-        """Let both rest and return how they stand; raise AssertionError if anything is lost, doubled or out of order."""
+        """Let both rest and return how they stand; AssertionError: anything is lost, doubled or out of order."""
         async with asyncio.TaskGroup() as group:
             for resident in self.residents.values():
                 group.create_task(resident.order(Order("rest")))

@@ -42,6 +42,7 @@ class Wire:
         self._ends: dict[Side, int] = {}
         self._towards: dict[Side, Way] = {side: Way() for side in SIDES}
         self._known: set[Flow] = set()
+        self._pulled: set[Side] = set()
         self._under_way: list[tuple[float, int, Side, bytes]] = []
         self._numbers = count()
         self._timer: asyncio.TimerHandle | None = None
@@ -55,6 +56,7 @@ class Wire:
     def unplug(self, side: Side) -> None:
         """Close the interface of ``side``, if there is one: what is sent there vanishes."""
         fd = self._ends.pop(side, None)
+        self._pulled.discard(side)
         if fd is not None:
             self._loop.remove_reader(fd)
             os.close(fd)
@@ -67,6 +69,7 @@ class Wire:
     def set_carrier(self, side: Side, on: bool) -> None:
         """Pull the cable out of the interface of ``side``, which notices, or plug it in again."""
         set_carrier(self._ends[side], on)
+        (self._pulled.discard if on else self._pulled.add)(side)
 
     def forget(self) -> None:
         """Let the firewall forget all connections."""
@@ -115,12 +118,13 @@ class Wire:
 
     def _deliver(self, side: Side, packet: bytes) -> None:
         fd = self._ends.get(side)
-        if fd is None:
+        if fd is None or side in self._pulled:  # the kernel would still take it in
+            self.dropped += 1
             return
         try:
             os.write(fd, packet)
             self.carried += 1
-        except OSError:  # the interface is down, or has no carrier
+        except OSError:  # the interface is down
             self.dropped += 1
 
     def _arm(self) -> None:

@@ -398,7 +398,7 @@ def test_a_process_that_arrives_after_it_was_cancelled_is_ended(family: Any) -> 
             await home.nursery.close()
             assert not came
             for pid in set(children()) - {worker.pid}:
-                os.waitid(os.P_PID, pid, os.WEXITED)  # what the zygote had forked ahead, and left to us when it died
+                await asyncio.to_thread(os.waitid, os.P_PID, pid, os.WEXITED)  # what a dead zygote had forked ahead
             assert children() == [worker.pid]
             worker.end()
 
