@@ -18,6 +18,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -35,6 +36,7 @@ from .acceptor import Acceptor, Refuse
 from .channel import SCRATCH
 from .connection import ConnectionHandle
 from .dialer import AttemptFailed, Dialer, Dialled, Proposal, shared_budget
+from .direct import DirectDialer
 from .options import MeshOptions as MeshOptions
 from .overview import carried, overview
 from .parties import Receiver
@@ -112,6 +114,7 @@ class Mesh:
             attempt_timeout=options.attempt_timeout,
             penalties=penalty_table(blacklist, options.blacklist_duration),
         )
+        self._direct = DirectDialer(self._dialer)
         self._unsubscribe: Callable[[], None] | None = None  # from what happens to penalties
         self._dials = asyncio.Semaphore(_MAX_DIALS)
         self._scratch = memoryview(bytearray(SCRATCH))
@@ -237,6 +240,7 @@ class Mesh:
             self._unsubscribe = None
         for peer in self._everybody():
             peer.cancel_dial()
+        self._direct.close()
         await self._acceptor.close()
         handles = [peer.handle for peer in self._everybody() if peer.handle is not None and not peer.is_doomed]
         parting = max(drain, _PARTING) if is_succeeded else _PARTING
@@ -389,10 +393,35 @@ class Mesh:
             return
         peer.patience = 0
         is_linked = peer.handle is not None and (peer.handle.is_attached or peer.is_doomed)
-        if self._bound is not None and not self._is_done_with(peer) and not is_linked and peer.record.is_listening:
-            peer.dial = asyncio.create_task(self._dial(peer))
-            self._tasks.add(peer.dial)
-            peer.dial.add_done_callback(self._tasks.discard)
+        if self._bound is None or self._is_done_with(peer) or is_linked or not peer.record.is_listening:
+            return
+        if len(peer.record.endpoints) != 1 or peer.backoff.tries or not self._dial_directly(peer):
+            peer.dial = task = asyncio.create_task(self._dial(peer))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _dial_directly(self, peer: Peer) -> bool:
+        """Dial the one endpoint of ``peer`` for the first time since the news of it, if that can be had so quickly."""
+        try:
+            peer.dial = self._direct.begin(
+                Endpoint.parse(peer.record.endpoints[0]), partial(self._propose, peer), partial(self._dialled, peer)
+            )
+        except AttemptFailed as failure:
+            self._dialled(peer, failure)
+        else:
+            if peer.dial is None:
+                return False
+        shared_budget().deposit(self._direct.now())
+        return True
+
+    def _dialled(self, peer: Peer, outcome: Dialled | AttemptFailed) -> None:
+        peer.dial = None
+        if isinstance(outcome, Dialled):
+            self._established(peer, outcome)
+            return
+        log.debug("dialling %s at %s: %s", peer.record.name, peer.record.endpoints[0], outcome)
+        peer.failed(str(outcome), self._direct.now())
+        self._dial_again(peer, None)
 
     async def _dial(self, peer: Peer) -> None:
         """Try each endpoint of ``peer`` that is not barred; plan the next round if none of them led anywhere."""
@@ -419,9 +448,13 @@ class Mesh:
             self._established(peer, dialled)
             return
         peer.dial = None
+        self._dial_again(peer, wait)
+
+    def _dial_again(self, peer: Peer, wait: float | None) -> None:
+        """Plan the next round: after a pause, and not before ``wait`` is over if all that is left to try is barred."""
         pause = max(_SPACING, peer.backoff.next(self._rng))
         if wait is not None:
-            peer.left_alone(f"it is barred for {wait:.3g} s", now())
+            peer.left_alone(f"it is barred for {wait:.3g} s", self._direct.now())
             pause = max(pause, wait + self._rng.random() * self._dialer.penalties.spread)
         peer.is_barred = wait is not None
         self._plan_dial(peer, pause)
