@@ -93,6 +93,7 @@ class Mesh:
         rng: random.Random | None = None,
     ) -> None:
         self.roster = Roster()
+        self._loop = asyncio.get_running_loop()  # asked once: each question is a system call before Python 3.12
         self._options = options
         self._handler = handler
         self._rng = rng or random.Random()
@@ -192,7 +193,7 @@ class Mesh:
         peers = self._peers.values()
         if not each:
             return self._past.plus(*map(carried, peers)), ()
-        return overview(peers, self._past, asyncio.get_running_loop().time())
+        return overview(peers, self._past, self._loop.time())
 
     async def wait_link(self, node: str) -> ConnectionHandle:
         """Wait for a link to ``node`` and return it.
@@ -213,7 +214,7 @@ class Mesh:
                 raise LinkClosed(node)
             if peer.record.status is NodeStatus.GONE:
                 raise PeerUnavailable(node, peer.record.why or "stopped")
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            waiter: asyncio.Future[None] = self._loop.create_future()
             peer.waiters[waiter] = None
             try:
                 await waiter
@@ -285,7 +286,7 @@ class Mesh:
             return  # it has taken a place already, and was faster than its own news
         is_first_sight = peer is None and not newcomer_is_other
         if peer is None:
-            peer = peers[record.name] = Peer(record, asyncio.get_running_loop().time())
+            peer = peers[record.name] = Peer(record, self._loop.time())
             has_begun = record.is_listening
         else:
             has_begun = peer.standing.update(record)
@@ -370,7 +371,7 @@ class Mesh:
     def _plan_dial(self, peer: Peer, delay: float) -> None:
         """See to it that ``peer`` is dialled in ``delay`` seconds, unless it is linked by then."""
         if peer.timer is None and peer.dial is None and not self._is_done_with(peer):
-            loop = asyncio.get_running_loop()
+            loop = self._loop
             if delay:
                 peer.timer = loop.call_later(delay, self._begin_dial, peer)
             else:
@@ -426,7 +427,7 @@ class Mesh:
     async def _dial(self, peer: Peer) -> None:
         """Try each endpoint of ``peer`` that is not barred; plan the next round if none of them led anywhere."""
         record = peer.record
-        now = asyncio.get_running_loop().time
+        now = self._loop.time
         wait = None
         for text in record.endpoints:
             barred = self._dialer.penalties.remaining(text, now())
@@ -489,7 +490,7 @@ class Mesh:
             self._finish(peer)
             self._plan_dial(peer, redial_delay(self._me.node, peer.record.name))
             return
-        peer.dialled_at = asyncio.get_running_loop().time()
+        peer.dialled_at = self._loop.time()
         peer.rtt = dialled.rtt
         handle.attach(dialled.connection, str(dialled.endpoint), dialled.peer, dialled.received, rtt=dialled.rtt)
 
@@ -526,10 +527,7 @@ class Mesh:
             return False
         if peer.dial is not None:
             return True
-        is_fresh = (
-            peer.dialled_at is not None
-            and asyncio.get_running_loop().time() - peer.dialled_at < self._options.attempt_timeout
-        )
+        is_fresh = peer.dialled_at is not None and self._loop.time() - peer.dialled_at < self._options.attempt_timeout
         return is_fresh and peer.handle is not None and peer.handle.is_attached
 
     def _handle_for(self, peer: Peer, identity: Identity) -> ConnectionHandle:
@@ -559,7 +557,7 @@ class Mesh:
         """Announce a new link; a reconnect is nobody's business."""
         peer = self._owner_of(handle)
         if peer is not None:
-            peer.attached(asyncio.get_running_loop().time())
+            peer.attached(self._loop.time())
             self._announce(peer)
             self._tell_links(peer)
 
@@ -577,7 +575,7 @@ class Mesh:
         if peer.is_doomed:
             self._finish(peer)
         else:
-            now = asyncio.get_running_loop().time()
+            now = self._loop.time()
             peer.lost(reason, now)
             # Usually the news that the peer has died is faster.
             delay = redial_delay(self._me.node, handle.node_id)
@@ -621,7 +619,7 @@ class Mesh:
             return
         peer.is_doomed = True
         self._tell_links(peer)
-        asyncio.get_running_loop().call_later(_DEATH_GRACE, self._finish_if_still, peer, handle)
+        self._loop.call_later(_DEATH_GRACE, self._finish_if_still, peer, handle)
 
     def _finish_if_still(self, peer: Peer, handle: ConnectionHandle) -> None:
         if peer.handle is handle:
@@ -637,7 +635,7 @@ class Mesh:
             report = PeerLeft(handle.node_id, handle.incarnation)
         announced = peer.is_announced
         self._past = self._past.plus(carried(peer))
-        peer.forget_link(asyncio.get_running_loop().time())
+        peer.forget_link(self._loop.time())
         if closing:
             handle.finish(lambda: LinkClosed(handle.node_id))
         else:
@@ -650,7 +648,7 @@ class Mesh:
             self._tell_links(peer)
 
     def _retire(self, handle: ConnectionHandle) -> None:
-        task = asyncio.get_running_loop().create_task(handle.wait_closed())
+        task = self._loop.create_task(handle.wait_closed())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -662,7 +660,7 @@ class Mesh:
         self._uncounted.update(changed)
         if not self._is_telling:
             self._is_telling = True
-            asyncio.get_running_loop().call_soon(self._tell_links_now)
+            self._loop.call_soon(self._tell_links_now)
 
     def _tell_links_now(self) -> None:
         self._is_telling = False
