@@ -91,6 +91,9 @@ class Stage:
         self._listeners: dict[str, _Listener] = {}
 
     async def connect(self, endpoint: Endpoint, options: TransportOptions, /) -> TransportConnection:
+        return self.connect_now(endpoint, options)
+
+    def connect_now(self, endpoint: Endpoint, options: TransportOptions, /) -> TransportConnection:
         listener = self._listeners.get(endpoint.key)
         if listener is None:
             raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))

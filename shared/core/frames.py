@@ -141,17 +141,21 @@ def _what_is_wrong(length: int, kind: int, lane: int, kinds: frozenset[Kind], li
 class HandshakeReader:
     """Cuts what is due from the beginning of a stream, piece by piece: its preamble, then the frames to ``expect``.
 
-    ``lacking`` is how many bytes the piece still lacks, as far as that is known: whoever reads no more than that never
-    reads beyond the handshake, and never makes room for a length that was not checked. 0: nothing is due. ``kind`` is
-    that of the latest frame.
+    ``lacking`` is how many bytes may be read now: whoever reads no more than that never reads beyond the handshake, and
+    never makes room for a length that was not checked. 0: nothing is due. ``kind`` is that of the latest frame.
+
+    With ``ahead``, so many bytes of the first frame are read together with the preamble: no first frame is shorter.
+    Whoever has taken the preamble in then asks ``next``, after ``expect``.
     """
 
-    __slots__ = ("_got", "_kinds", "_size", "kind", "lacking")
+    __slots__ = ("_got", "_is_opened", "_kinds", "_size", "kind", "lacking")
 
-    def __init__(self) -> None:
-        self.lacking = self._size = PREAMBLE_SIZE
+    def __init__(self, ahead: int = 0) -> None:
+        self.lacking = PREAMBLE_SIZE + ahead
         self.kind = 0
+        self._is_opened = False
         self._kinds: frozenset[Kind] = frozenset()
+        self._size = 0
         self._got = b""
 
     def expect(self, kinds: frozenset[Kind], least: int = 0) -> None:
@@ -160,9 +164,10 @@ class HandshakeReader:
         No such frame has a body of less than ``least`` bytes, or nothing may follow one that has: so many can be read
         together with the header.
         """
+        self._is_opened = True
         self._kinds = kinds
         self._size = 0
-        self.lacking = HEADER_SIZE + least
+        self.lacking = HEADER_SIZE + least - len(self._got)
 
     def receive(self, data: bytes) -> bytes | None:
         """Take in at most ``lacking`` bytes; return the preamble, or the body of the frame, that they complete.
@@ -173,20 +178,36 @@ class HandshakeReader:
         """
         if not data:
             raise EOFError
+        self._got += data
         self.lacking -= len(data)
-        if self._got:
-            data = self._got + data
-        if not self._size and len(data) >= HEADER_SIZE:
-            self._size = self._measure(data)
-        if self._size:
-            self.lacking = self._size - len(data)
+        if self._is_opened:
+            return self.next()
+        if len(self._got) < PREAMBLE_SIZE:
+            return None
+        preamble, self._got = self._got[:PREAMBLE_SIZE], self._got[PREAMBLE_SIZE:]
+        self.lacking = 0
+        return preamble
+
+    def next(self) -> bytes | None:
+        """Return the body of the frame that is due, if it came with what was received last.
+
+        Raises:
+            FrameFault: See ``receive``.
+        """
+        got = self._got
+        if not self._size:
+            if len(got) < HEADER_SIZE:
+                return None
+            self._size = self._measure(got)
+        elif not got:
+            return None
+        self.lacking = self._size - len(got)
         if self.lacking > 0:
-            self._got = data
             return None
         self._got = b""
         if self.lacking < 0:
             raise FrameFault("more came than was due")
-        return data[HEADER_SIZE:] if self._kinds else data
+        return got[HEADER_SIZE:]
 
     def _measure(self, data: bytes) -> int:
         """Return the size of the frame that begins with ``data``, once its header has been checked."""

@@ -48,6 +48,9 @@ LEAST = {Kind.HELLO: 45, Kind.WELCOME: 79, Kind.PROOF: 60, Kind.BIND: _PROOF_SIZ
 A REFUSE in place of another one may be shorter, and nothing follows it.
 """
 
+AT_ONCE = {**LEAST, Kind.WELCOME: 512}
+"""How much of the body of each frame is read with its header: nothing may follow a WELCOME before it was answered."""
+
 
 class RefusalCode(StrEnum):
     """Why a connection was refused."""

@@ -7,6 +7,7 @@ From the bytes upwards:
     connection  the handle of a link: send, receive, the end (parties: who has to do with it)
     penalties   who is not dialled for a while, as the blacklist that all share has it
     dialer      one attempt at one endpoint, with its handshake     race: several at once
+                (direct: attempts that need no task, since their sockets are connected at once)
     acceptor    the other side of that: listeners, pairing, limits
     manager     one link to one peer by its ways (ways, snapshot, network, callbacks)
     host        links to whoever connects

@@ -67,6 +67,9 @@ _BLAME = {
 }
 """What a stream is dropped for if what was due on it (None: the preamble) is wrong, and if it can never be right."""
 
+_AHEAD = frames.HEADER_SIZE + min(LEAST[Kind.HELLO], LEAST[Kind.BIND])
+"""Bytes that are read with the preamble of a stream: the first frame has as many, whichever it is."""
+
 _JUST = {kind: frozenset({kind}) for kind in _BLAME if kind is not None}
 
 _AT_ONCE = 32
@@ -82,7 +85,7 @@ class _Guest:
         self.stream = stream
         self.endpoint = endpoint
         self.deadline = deadline
-        self.reader = HandshakeReader()
+        self.reader = HandshakeReader(_AHEAD)
         self.due: Kind | None = None
         self.visit: _Visit | None = None  # once its preamble has said which
 
@@ -256,9 +259,11 @@ class Acceptor:
             while lacking := reader.lacking:
                 data = receive(lacking)
                 piece = reader.receive(data)
-                if piece is not None and (reply := self._hear(guest, piece)):
-                    stream.write_now(reply)
-                    return  # nothing is said before it is read
+                while piece is not None:
+                    if reply := self._hear(guest, piece):
+                        stream.write_now(reply)
+                        return  # nothing is said before it is read
+                    piece = reader.next()
                 if len(data) < lacking:
                     return  # that was all for now
         except (BlockingIOError, InterruptedError):
@@ -275,8 +280,10 @@ class Acceptor:
                 if guest not in self._guests:
                     return  # dropped, in this turn of the loop
                 piece = reader.receive(data)
-                if piece is not None and (reply := self._hear(guest, piece)):
-                    await stream.write(reply)
+                while piece is not None:
+                    if reply := self._hear(guest, piece):
+                        await stream.write(reply)
+                    piece = reader.next()
         except _FAILURES as error:
             self._drop(guest, guest.blame(error))
 

@@ -112,7 +112,7 @@ class SocketChannel(Channel):
     ) -> None:
         super().__init__(stream, owner, kinds, limit, scratch)
         self._socket = cast(HasSocket, stream).socket
-        self._backlog: deque[memoryview] = deque()
+        self._backlog: deque[memoryview] | None = None  # once there is any
 
     def start(self) -> None:
         self._loop.add_reader(self._socket.fileno(), self._read_ready)
@@ -168,6 +168,8 @@ class SocketChannel(Channel):
             if sent >= size:
                 sent -= size
                 continue
+            if self._backlog is None:
+                self._backlog = deque()
             self._backlog.append(memoryview(buffer)[sent:])
             sent = 0
         if self._backlog and not self.is_blocked:
@@ -175,7 +177,7 @@ class SocketChannel(Channel):
             self._loop.add_writer(self._socket.fileno(), self._write_ready)
 
     def _write_ready(self) -> None:
-        backlog = self._backlog
+        backlog = self._backlog or deque()
         try:
             sent = self._socket.sendmsg(list(backlog)[:512])
         except (BlockingIOError, InterruptedError):
@@ -203,7 +205,7 @@ class SocketChannel(Channel):
             self._loop.remove_reader(self._socket.fileno())
             if self.is_blocked:
                 self._loop.remove_writer(self._socket.fileno())
-            self._backlog.clear()
+            self._backlog = None
             super().close()
 
 

@@ -22,6 +22,9 @@ from .driver import LinkDriver
 from .parties import NO_PATH, HandleOwner, Lost, Path
 from .parties import Receiver as Receiver
 
+_EMPTY: deque[Message] = deque(maxlen=0)
+"""The inbox of every link whose messages go to a receiver: an empty one of its own would take 600 bytes."""
+
 
 class _Place:
     """A place in the line of those who wait for room."""
@@ -80,11 +83,11 @@ class ConnectionHandle:
         self._is_parting = False  # goodbye was said: what were accepted now would never be delivered
         self._senders: deque[_Place] = deque()
         self._on_calls_taken: Callable[[], None] | None = None
-        self._inbox: deque[Message] = deque()
+        self._inbox: deque[Message] = deque() if receiver is None else _EMPTY
         self._is_loss_told = False  # by an iteration, which raises it once
         self._is_unsettled = False  # messages were taken and are not yet reported as consumed
         self._arrival: asyncio.Future[None] | None = None
-        self._changed = asyncio.Event()
+        self._changed: asyncio.Event | None = None  # once somebody waits for the end, or for acknowledgements
 
     def __repr__(self) -> str:
         state = "over" if self._over else "attached" if self.is_attached else "detached"
@@ -276,8 +279,7 @@ class ConnectionHandle:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while not (self._link.is_drained or self._over):
-                    self._changed.clear()
-                    await self._changed.wait()
+                    await self._change()
         return self._link.is_drained
 
     async def part(self, timeout: float) -> None:
@@ -293,8 +295,17 @@ class ConnectionHandle:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while self.is_attached and not self._over:
-                    self._changed.clear()
-                    await self._changed.wait()
+                    await self._change()
+
+    async def _change(self) -> None:
+        if self._changed is None:
+            self._changed = asyncio.Event()
+        self._changed.clear()
+        await self._changed.wait()
+
+    def _note_change(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
 
     def finish(self, over: Callable[[], Lost]) -> None:
         """End the link for good; ``over`` makes the error that everyone who still uses it gets."""
@@ -304,7 +315,7 @@ class ConnectionHandle:
         self._on_calls_taken = None
         self._driver.end()
         self.is_attached = False
-        self._changed.set()
+        self._note_change()
         for place in self._senders:
             place.wake()
         self._wake_receiver()
@@ -436,13 +447,13 @@ class ConnectionHandle:
         """Let the first of those who wait for room try."""
         if self._receiver is None:
             self.last_activity = asyncio.get_running_loop().time()
-        self._changed.set()
+        self._note_change()
         if self._senders:
             self._senders[0].wake()
 
     def calls_taken(self) -> None:
         """Call back who waits for that, and let ``drain`` look again."""
-        self._changed.set()
+        self._note_change()
         callback, self._on_calls_taken = self._on_calls_taken, None
         if callback is not None:
             callback()
@@ -450,7 +461,7 @@ class ConnectionHandle:
     def connection_lost(self, reason: str, *, broken: bool) -> None:
         """Tell the owner, who finds another connection."""
         self.is_attached = False
-        self._changed.set()
+        self._note_change()
         self._owner.link_down(self, reason, broken=broken)
 
     def left(self) -> None:

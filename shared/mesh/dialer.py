@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 from ..core import frames
 from ..core.endpoint import Endpoint
 from ..core.frames import Channel, Frame, FrameFault, HandshakeReader, Kind
-from ..core.handshake import LEAST, NONCE_SIZE, DiallingSide, Identity, RefusalCode, Refused
+from ..core.handshake import AT_ONCE, NONCE_SIZE, DiallingSide, Identity, RefusalCode, Refused
 from ..core.penalties import FailureSeverity, PenaltyTable
 from ..core.retry import RetryBudget
 from ..errors import HandshakeError, RetryAfter
@@ -79,7 +79,7 @@ class Ear:
             OSError: If the stream breaks.
         """
         reader, stream = self._reader, self._stream
-        reader.expect(_OR_REFUSE[kind], LEAST[kind])
+        reader.expect(OR_REFUSE[kind], AT_ONCE[kind])
         try:
             if isinstance(stream, SocketStream):
                 is_watched, self._arrival = self._arrival is not None, asyncio.get_running_loop().create_future()
@@ -115,10 +115,53 @@ class Ear:
             arrival.set_result(error)
 
 
-_OR_REFUSE = {kind: frozenset({kind, Kind.REFUSE}) for kind in (Kind.WELCOME, Kind.ACCEPT)}
+OR_REFUSE = {kind: frozenset({kind, Kind.REFUSE}) for kind in (Kind.WELCOME, Kind.ACCEPT)}
 
 Propose = Callable[[Identity], Proposal]
 """Told who answered, say what is wanted of it, or raise HandshakeError."""
+
+
+class Talk:
+    """What the dialling side says, and makes of what it hears, whoever carries it. Kind and body in, bytes out.
+
+    Raises:
+        HandshakeError: If the two sides cannot agree (``Refused`` with its code when the other side said so).
+    """
+
+    __slots__ = ("_id", "_peer", "_propose", "_session", "_side")
+
+    def __init__(self, me: Identity, secret: bytes, propose: Propose) -> None:
+        chance = secrets.token_bytes(ID_SIZE + NONCE_SIZE)
+        self._id = chance[:ID_SIZE]
+        self._side = DiallingSide(me, secret=secret, connection_id=self._id, nonce=chance[ID_SIZE:])
+        self._propose = propose
+
+    def opening(self) -> bytes:
+        """Return what comes first on the control channel."""
+        return frames.encode_preamble(Channel.CONTROL, self._id) + self._side.hello()
+
+    def heard(self, kind: int, body: bytes | bytearray) -> Identity:
+        """Take in the answer to that, and return whose it is."""
+        if kind == Kind.REFUSE:
+            raise self._side.refused(body)
+        self._peer = self._side.welcomed(body)
+        return self._peer
+
+    def claim(self) -> tuple[bytes, bytes]:
+        """Return what comes first on the data channel, and next on the control channel.
+
+        The former is not written earlier: it has nothing else to say, and would have to be heard twice.
+        """
+        side, proposal = self._side, self._propose(self._peer)
+        self._session = proposal.session
+        bind = frames.encode_preamble(Channel.DATA, self._id) + side.bind()
+        return bind, side.prove(proposal.session, proposal.received, resumes=proposal.resumes)
+
+    def accepted(self, kind: int, body: bytes | bytearray) -> tuple[Identity, tuple[int, int]]:
+        """Take in the answer to that; return who it is, and what it has received of the session."""
+        if kind == Kind.REFUSE:
+            raise self._side.refused(body)
+        return self._peer, self._side.accepted(body, self._session)
 
 
 async def dial(
@@ -170,34 +213,23 @@ async def _shake_hands(
     gate: asyncio.Lock,
 ) -> tuple[Identity, tuple[int, int], float]:
     now = asyncio.get_running_loop().time
-    chance = secrets.token_bytes(ID_SIZE + NONCE_SIZE)
-    connection_id = chance[:ID_SIZE]
-    side = DiallingSide(me, secret=secret, connection_id=connection_id, nonce=chance[ID_SIZE:])
+    talk = Talk(me, secret, propose)
     ear = Ear(connection.control)
     said_at = now()
-    await connection.control.write(frames.encode_preamble(Channel.CONTROL, connection_id) + side.hello())
-    welcome = await _expect(ear, Kind.WELCOME, side)
+    await connection.control.write(talk.opening())
+    frame = await ear.hear(Kind.WELCOME)
     rtt = now() - said_at
-    peer = side.welcomed(welcome)
+    talk.heard(frame.kind, frame.body)
     await gate.acquire()
     try:
-        proposal = propose(peer)
-        # Only now, in one write: earlier it has nothing else to say, and would have to be heard twice.
-        await connection.data.write(frames.encode_preamble(Channel.DATA, connection_id) + side.bind())
-        proof = side.prove(proposal.session, proposal.received, resumes=proposal.resumes)
-        await connection.control.write(proof)
-        received = side.accepted(await _expect(ear, Kind.ACCEPT, side), proposal.session)
+        data, control = talk.claim()
+        await connection.data.write(data)
+        await connection.control.write(control)
+        frame = await ear.hear(Kind.ACCEPT)
+        return *talk.accepted(frame.kind, frame.body), rtt
     except BaseException:
         gate.release()
         raise
-    return peer, received, rtt
-
-
-async def _expect(ear: Ear, kind: Kind, side: DiallingSide) -> bytes | bytearray:
-    frame = await ear.hear(kind)
-    if frame.kind == Kind.REFUSE:
-        raise side.refused(frame.body)
-    return frame.body
 
 
 _budgets: WeakKeyDictionary[asyncio.AbstractEventLoop, RetryBudget] = WeakKeyDictionary()
@@ -226,10 +258,10 @@ class Dialer:
         self.penalties = penalties
         self.last_severity: FailureSeverity | None = None
         self.me = me
-        self._secret = secret
-        self._adapters = adapters
-        self._options = TransportOptions(node_id=me.node)
-        self._timeout = attempt_timeout
+        self.secret = secret
+        self.adapters = adapters
+        self.options = TransportOptions(node_id=me.node)
+        self.timeout = attempt_timeout
 
     async def attempt(self, endpoint: Endpoint, propose: Propose, *, gate: asyncio.Lock | None = None) -> Dialled:
         """Try one endpoint, for at most ``attempt_timeout`` seconds.
@@ -240,29 +272,42 @@ class Dialer:
         Raises:
             AttemptFailed: With the reason for people, whatever it was.
         """
-        key, adapter = endpoint.key, self._adapters[endpoint.transport]
-        now = asyncio.get_running_loop().time
-        began = now()
-        known = began + self.penalties.remaining(key, began)
+        adapter = self.adapters[endpoint.transport]
+        began = asyncio.get_running_loop().time()
+        known = began + self.penalties.remaining(endpoint.key, began)
         try:
-            async with asyncio.timeout(self._timeout):
-                dialled = await dial(adapter, endpoint, self._options, self.me, self._secret, propose, gate=gate)
-        except Refused as refusal:
-            self._declined(key, refusal, known)
-            is_stale = refusal.authenticated and refusal.code == RefusalCode.STALE
-            raise AttemptFailed(str(refusal), refusal if refusal.fatal else None, is_stale=is_stale) from refusal
-        except RetryAfter as asked:
-            self.last_severity = FailureSeverity.SOFT
-            self.penalties.bar(key, asked.seconds, now())
-            raise AttemptFailed(str(asked)) from asked
-        except (OSError, HandshakeError) as error:
-            fatal = error if isinstance(error, HandshakeError) and error.fatal else None
-            self.last_severity = FailureSeverity.HARD if fatal is None else FailureSeverity.FATAL
-            ours = _is_our_fault(error) or now() > began + self._timeout + _STANDSTILL
-            self.penalties.fail(key, now(), self.last_severity, known=known, personal=ours)
-            raise AttemptFailed(self._why(error), fatal) from error
-        self.penalties.clear(key)
+            async with asyncio.timeout(self.timeout):
+                dialled = await dial(adapter, endpoint, self.options, self.me, self.secret, propose, gate=gate)
+        except (OSError, HandshakeError, RetryAfter) as error:
+            raise self.failed(endpoint, error, began, known) from error
+        self.succeeded(endpoint)
         return dialled
+
+    def succeeded(self, endpoint: Endpoint) -> None:
+        """Take note that ``endpoint`` is as it should be."""
+        self.penalties.clear(endpoint.key)
+
+    def failed(
+        self, endpoint: Endpoint, error: OSError | HandshakeError | RetryAfter, began: float, known: float
+    ) -> AttemptFailed:
+        """Take note that an attempt, made since ``began``, has failed, and return what to tell of it.
+
+        ``known`` is until when ``endpoint`` was barred when it began.
+        """
+        key, now = endpoint.key, asyncio.get_running_loop().time()
+        if isinstance(error, Refused):
+            self._declined(key, error, known)
+            is_stale = error.authenticated and error.code == RefusalCode.STALE
+            return AttemptFailed(str(error), error if error.fatal else None, is_stale=is_stale)
+        if isinstance(error, RetryAfter):
+            self.last_severity = FailureSeverity.SOFT
+            self.penalties.bar(key, error.seconds, now)
+            return AttemptFailed(str(error))
+        fatal = error if isinstance(error, HandshakeError) and error.fatal else None
+        self.last_severity = FailureSeverity.HARD if fatal is None else FailureSeverity.FATAL
+        ours = _is_our_fault(error) or now > began + self.timeout + _STANDSTILL
+        self.penalties.fail(key, now, self.last_severity, known=known, personal=ours)
+        return AttemptFailed(self._why(error), fatal)
 
     def _declined(self, key: str, refusal: Refused, known: float) -> None:
         """Somebody answered at ``key``, and does not want us, or not now."""
@@ -276,7 +321,7 @@ class Dialer:
 
     def _why(self, error: Exception) -> str:
         if isinstance(error, TimeoutError) and not error.args:
-            return f"no answer within {self._timeout:g} s"
+            return f"no answer within {self.timeout:g} s"
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return reason or type(error).__name__
 

@@ -104,6 +104,7 @@ class LinkDriver:
         self._loop = asyncio.get_running_loop()
         self._current: _Connection | None = None
         self._standby: _Connection | None = None  # the one before, until the current one is known to work
+        self._is_resumed = False  # there was a connection before
         self._retired: list[Channel] = []
         self._bytes_in = 0  # of connections that are no more
         self._bytes_out = 0
@@ -141,7 +142,13 @@ class LinkDriver:
             self._retire(older)
         for channel in self._current.channels:
             channel.start()
-        self._current.control.write([greeting or self.link.confirmation()])
+        if greeting:
+            self._current.control.write([greeting])
+        elif self._is_resumed:
+            # The peer may hold on to an older connection until it hears from us over this one. At first it has none,
+            # unless we gave that one up in the middle of the handshake, and then it hears its end.
+            self._current.control.write([self.link.confirmation()])
+        self._is_resumed = True
         self._flush()
 
     def _open(self, connection: TransportConnection) -> _Connection:

@@ -18,6 +18,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -35,6 +36,7 @@ from .acceptor import Acceptor, Refuse
 from .channel import SCRATCH
 from .connection import ConnectionHandle
 from .dialer import AttemptFailed, Dialer, Dialled, Proposal, shared_budget
+from .direct import DirectDialer
 from .options import MeshOptions as MeshOptions
 from .overview import carried, overview
 from .parties import Receiver
@@ -91,6 +93,7 @@ class Mesh:
         rng: random.Random | None = None,
     ) -> None:
         self.roster = Roster()
+        self._loop = asyncio.get_running_loop()  # asked once: each question is a system call before Python 3.12
         self._options = options
         self._handler = handler
         self._rng = rng or random.Random()
@@ -112,6 +115,7 @@ class Mesh:
             attempt_timeout=options.attempt_timeout,
             penalties=penalty_table(blacklist, options.blacklist_duration),
         )
+        self._direct = DirectDialer(self._dialer)
         self._unsubscribe: Callable[[], None] | None = None  # from what happens to penalties
         self._dials = asyncio.Semaphore(_MAX_DIALS)
         self._scratch = memoryview(bytearray(SCRATCH))
@@ -189,7 +193,7 @@ class Mesh:
         peers = self._peers.values()
         if not each:
             return self._past.plus(*map(carried, peers)), ()
-        return overview(peers, self._past, asyncio.get_running_loop().time())
+        return overview(peers, self._past, self._loop.time())
 
     async def wait_link(self, node: str) -> ConnectionHandle:
         """Wait for a link to ``node`` and return it.
@@ -210,7 +214,7 @@ class Mesh:
                 raise LinkClosed(node)
             if peer.record.status is NodeStatus.GONE:
                 raise PeerUnavailable(node, peer.record.why or "stopped")
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            waiter: asyncio.Future[None] = self._loop.create_future()
             peer.waiters[waiter] = None
             try:
                 await waiter
@@ -237,6 +241,7 @@ class Mesh:
             self._unsubscribe = None
         for peer in self._everybody():
             peer.cancel_dial()
+        self._direct.close()
         await self._acceptor.close()
         handles = [peer.handle for peer in self._everybody() if peer.handle is not None and not peer.is_doomed]
         parting = max(drain, _PARTING) if is_succeeded else _PARTING
@@ -281,7 +286,7 @@ class Mesh:
             return  # it has taken a place already, and was faster than its own news
         is_first_sight = peer is None and not newcomer_is_other
         if peer is None:
-            peer = peers[record.name] = Peer(record, asyncio.get_running_loop().time())
+            peer = peers[record.name] = Peer(record, self._loop.time())
             has_begun = record.is_listening
         else:
             has_begun = peer.standing.update(record)
@@ -366,7 +371,7 @@ class Mesh:
     def _plan_dial(self, peer: Peer, delay: float) -> None:
         """See to it that ``peer`` is dialled in ``delay`` seconds, unless it is linked by then."""
         if peer.timer is None and peer.dial is None and not self._is_done_with(peer):
-            loop = asyncio.get_running_loop()
+            loop = self._loop
             if delay:
                 peer.timer = loop.call_later(delay, self._begin_dial, peer)
             else:
@@ -389,15 +394,40 @@ class Mesh:
             return
         peer.patience = 0
         is_linked = peer.handle is not None and (peer.handle.is_attached or peer.is_doomed)
-        if self._bound is not None and not self._is_done_with(peer) and not is_linked and peer.record.is_listening:
-            peer.dial = asyncio.create_task(self._dial(peer))
-            self._tasks.add(peer.dial)
-            peer.dial.add_done_callback(self._tasks.discard)
+        if self._bound is None or self._is_done_with(peer) or is_linked or not peer.record.is_listening:
+            return
+        if len(peer.record.endpoints) != 1 or peer.backoff.tries or not self._dial_directly(peer):
+            peer.dial = task = asyncio.create_task(self._dial(peer))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _dial_directly(self, peer: Peer) -> bool:
+        """Dial the one endpoint of ``peer`` for the first time since the news of it, if that can be had so quickly."""
+        try:
+            peer.dial = self._direct.begin(
+                Endpoint.parse(peer.record.endpoints[0]), partial(self._propose, peer), partial(self._dialled, peer)
+            )
+        except AttemptFailed as failure:
+            self._dialled(peer, failure)
+        else:
+            if peer.dial is None:
+                return False
+        shared_budget().deposit(self._direct.now())
+        return True
+
+    def _dialled(self, peer: Peer, outcome: Dialled | AttemptFailed) -> None:
+        peer.dial = None
+        if isinstance(outcome, Dialled):
+            self._established(peer, outcome)
+            return
+        log.debug("dialling %s at %s: %s", peer.record.name, peer.record.endpoints[0], outcome)
+        peer.failed(str(outcome), self._direct.now())
+        self._dial_again(peer, None)
 
     async def _dial(self, peer: Peer) -> None:
         """Try each endpoint of ``peer`` that is not barred; plan the next round if none of them led anywhere."""
         record = peer.record
-        now = asyncio.get_running_loop().time
+        now = self._loop.time
         wait = None
         for text in record.endpoints:
             barred = self._dialer.penalties.remaining(text, now())
@@ -419,9 +449,13 @@ class Mesh:
             self._established(peer, dialled)
             return
         peer.dial = None
+        self._dial_again(peer, wait)
+
+    def _dial_again(self, peer: Peer, wait: float | None) -> None:
+        """Plan the next round: after a pause, and not before ``wait`` is over if all that is left to try is barred."""
         pause = max(_SPACING, peer.backoff.next(self._rng))
         if wait is not None:
-            peer.left_alone(f"it is barred for {wait:.3g} s", now())
+            peer.left_alone(f"it is barred for {wait:.3g} s", self._direct.now())
             pause = max(pause, wait + self._rng.random() * self._dialer.penalties.spread)
         peer.is_barred = wait is not None
         self._plan_dial(peer, pause)
@@ -456,7 +490,7 @@ class Mesh:
             self._finish(peer)
             self._plan_dial(peer, redial_delay(self._me.node, peer.record.name))
             return
-        peer.dialled_at = asyncio.get_running_loop().time()
+        peer.dialled_at = self._loop.time()
         peer.rtt = dialled.rtt
         handle.attach(dialled.connection, str(dialled.endpoint), dialled.peer, dialled.received, rtt=dialled.rtt)
 
@@ -493,10 +527,7 @@ class Mesh:
             return False
         if peer.dial is not None:
             return True
-        is_fresh = (
-            peer.dialled_at is not None
-            and asyncio.get_running_loop().time() - peer.dialled_at < self._options.attempt_timeout
-        )
+        is_fresh = peer.dialled_at is not None and self._loop.time() - peer.dialled_at < self._options.attempt_timeout
         return is_fresh and peer.handle is not None and peer.handle.is_attached
 
     def _handle_for(self, peer: Peer, identity: Identity) -> ConnectionHandle:
@@ -526,7 +557,7 @@ class Mesh:
         """Announce a new link; a reconnect is nobody's business."""
         peer = self._owner_of(handle)
         if peer is not None:
-            peer.attached(asyncio.get_running_loop().time())
+            peer.attached(self._loop.time())
             self._announce(peer)
             self._tell_links(peer)
 
@@ -544,7 +575,7 @@ class Mesh:
         if peer.is_doomed:
             self._finish(peer)
         else:
-            now = asyncio.get_running_loop().time()
+            now = self._loop.time()
             peer.lost(reason, now)
             # Usually the news that the peer has died is faster.
             delay = redial_delay(self._me.node, handle.node_id)
@@ -588,7 +619,7 @@ class Mesh:
             return
         peer.is_doomed = True
         self._tell_links(peer)
-        asyncio.get_running_loop().call_later(_DEATH_GRACE, self._finish_if_still, peer, handle)
+        self._loop.call_later(_DEATH_GRACE, self._finish_if_still, peer, handle)
 
     def _finish_if_still(self, peer: Peer, handle: ConnectionHandle) -> None:
         if peer.handle is handle:
@@ -602,7 +633,7 @@ class Mesh:
         report = handle.farewell() if left else handle.lost()
         announced = peer.is_announced
         self._past = self._past.plus(carried(peer))
-        peer.forget_link(asyncio.get_running_loop().time())
+        peer.forget_link(self._loop.time())
         if closing:
             handle.finish(lambda: LinkClosed(handle.node_id))
         else:
@@ -615,7 +646,7 @@ class Mesh:
             self._tell_links(peer)
 
     def _retire(self, handle: ConnectionHandle) -> None:
-        task = asyncio.get_running_loop().create_task(handle.wait_closed())
+        task = self._loop.create_task(handle.wait_closed())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -627,7 +658,7 @@ class Mesh:
         self._uncounted.update(changed)
         if not self._is_telling:
             self._is_telling = True
-            asyncio.get_running_loop().call_soon(self._tell_links_now)
+            self._loop.call_soon(self._tell_links_now)
 
     def _tell_links_now(self) -> None:
         self._is_telling = False

@@ -11,6 +11,7 @@ from ..core.peering import Standing
 from ..core.retry import Backoff
 from ..core.roster import NodeRecord
 from .connection import ConnectionHandle
+from .direct import DirectDial
 from .shelf import Shelf
 
 
@@ -31,7 +32,7 @@ class Peer:
         self.rtt: float | None = None  # of the handshake, if it was we who dialled the latest connection
         self.failure: tuple[str, float] | None = None  # why a connection was lost or not to be had, and when
         self.dialled_at: float | None = None  # when our own dial established the current connection
-        self.dial: asyncio.Task[None] | None = None
+        self.dial: asyncio.Task[None] | DirectDial | None = None
         self.timer: asyncio.Handle | None = None
         self.patience = 0  # how often the planned dial may still be put off, for the peer's own
         self.is_barred = False  # the timer waits for the end of a penalty

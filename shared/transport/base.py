@@ -107,3 +107,15 @@ class TransportAdapter(Protocol):
         Raises:
             OSError: If it cannot be bound.
         """
+
+
+@runtime_checkable
+class ConnectsAtOnce(TransportAdapter, Protocol):
+    """An adapter whose streams are sockets that are connected when the call returns."""
+
+    def connect_now(self, endpoint: Endpoint, options: TransportOptions, /) -> TransportConnection | None:
+        """Do as ``connect``, of which streams over sockets come; None if that would have to wait.
+
+        Raises:
+            OSError: If the endpoint cannot be reached.
+        """

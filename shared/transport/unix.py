@@ -52,6 +52,21 @@ class UnixTransportAdapter:
             raise
         return TransportConnection(control, data)
 
+    def connect_now(self, endpoint: Endpoint, options: TransportOptions, /) -> TransportConnection | None:
+        """See ``ConnectsAtOnce``. It would have to wait if the listener's queue is full."""
+        control = _dial_now(endpoint.path)
+        if control is None:
+            return None
+        try:
+            data = _dial_now(endpoint.path)
+        except BaseException:
+            control.close()
+            raise
+        if data is None:
+            control.close()
+            return None
+        return TransportConnection(control, data)
+
     async def listen(self, endpoint: Endpoint, options: TransportOptions, /) -> SocketListener:
         """See ``TransportAdapter.listen``. The file of a dead listener is replaced, that of a live one never."""
         path = PurePosixPath(endpoint.path)
@@ -171,18 +186,29 @@ def _connect(sock: socket.socket, path: str, directory: int | None = None) -> in
 
 
 async def _dial(path: str) -> SocketStream:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    pause = _FIRST_PAUSE
+    while (stream := _dial_now(path)) is None:
+        # The listener's queue is full, and nothing tells when it is not: the one thing here that must be polled.
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+    return stream
+
+
+def _dial_now(path: str) -> SocketStream | None:
+    """Return a stream to whoever listens at ``path``; None while its queue is full.
+
+    Raises:
+        OSError: If nobody does, or one of another user.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        sock.setblocking(False)
-        pause = _FIRST_PAUSE
-        while (code := _connect(sock, path)) == errno.EAGAIN:
-            # The listener's queue is full, and nothing tells when it is not: the one thing here that must be polled.
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+        code = _connect(sock, path)
+        if code == errno.EAGAIN:
+            sock.close()
+            return None
         if code:
             raise OSError(code, os.strerror(code), path)
-        sock.getpeername()  # Raises if there is no connection after all.
-        uid = _peer_uid(sock)
+        uid = _peer_uid(sock)  # nobody's, -1, if there is no connection after all
         if uid != os.geteuid():
             raise PermissionError(errno.EPERM, f"the listener belongs to user {uid}, not to this one", path)
         _widen(sock)

@@ -7,6 +7,7 @@ import pytest
 from tests.mesh.way import BLACK_HOLE, Changes, Way, now, play, until
 
 from meshvisor.shared.core.endpoint import Endpoint
+from meshvisor.shared.core.frames import HEADER_SIZE
 from meshvisor.shared.core.retry import RetryBudget
 from meshvisor.shared.core.states import ConnectionState
 from meshvisor.shared.errors import ConnectFailed, HandshakeError, LinkClosed, PeerLeft, PeerLost, RetryAfter
@@ -87,6 +88,18 @@ def test_a_new_connection_that_is_lost_before_it_is_taken_leaves_the_old_one() -
             assert len(way.dialled) == 2
 
     play(scenario, lambda: Way(ChaosOptions(latency=(0.01, 0.01))))
+
+
+def test_a_connection_is_confirmed_if_the_peer_may_hold_on_to_an_older_one() -> None:
+    async def scenario(way: Way) -> None:
+        async with way.host() as host, way.manager() as manager:
+            await manager.connect()
+            await host.accept()
+            assert manager.metrics().bytes_out == 0, "the peer is not woken for a confirmation of the first one"
+            await manager.reconnect()
+            assert manager.metrics().bytes_out == HEADER_SIZE
+
+    play(scenario)
 
 
 def test_reconnects_at_the_same_time_share_one_dial() -> None:

@@ -39,7 +39,7 @@ def test_two_dials_of_one_endpoint_are_10_ms_apart_whatever_the_dice_say() -> No
         fleet = Fleet()
         (node,) = await fleet.start("a", blacklist_duration=0.001)
         node.mesh._rng = Lowest()
-        noting = node.mesh._dialer._adapters["memory"] = Noting(fleet)  # type: ignore[index]  # a dict, in fact
+        noting = node.mesh._dialer.adapters["memory"] = Noting(fleet)  # type: ignore[index]  # a dict, in fact
         fleet.tell(NodeRecord("b", "b", 0, 1, 7, NodeStatus.LISTENING, ("memory:nobody",)))
         await asyncio.sleep(NEWCOMER_GRACE + 0.0555)
         first, *_ = noting.times

@@ -151,6 +151,26 @@ def test_a_full_queue_makes_the_dialler_wait_until_there_is_room(
     assert open_files() == before
 
 
+def test_what_connects_at_once_has_no_connection_while_the_queue_is_full(
+    tmp_path: Path, open_files: Callable[[], set[str]]
+) -> None:
+    before = open_files()
+
+    async def main() -> None:
+        adapter = UnixTransportAdapter()
+        listener = await adapter.listen(at(tmp_path / "a.sock"), TransportOptions("node-a", backlog=1))
+        connection = adapter.connect_now(listener.endpoint, OPTIONS)
+        assert connection is not None
+        assert adapter.connect_now(listener.endpoint, OPTIONS) is None
+        connection.close()
+        listener.close()
+        with pytest.raises(FileNotFoundError, match=r"a\.sock"):
+            adapter.connect_now(listener.endpoint, OPTIONS)
+
+    asyncio.run(main())
+    assert open_files() == before
+
+
 def test_peers_of_another_user_are_turned_away_on_both_sides(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, open_files: Callable[[], set[str]]
 ) -> None:
