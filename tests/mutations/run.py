@@ -24,8 +24,8 @@ from .mutate import Mutant, mutants
 _PARTS = (".src", "shared", "supervisor", "workers", "tests", "pyproject.toml")
 _FAILED = 1  # the exit status of pytest when a test has failed
 _BROKEN = 2  # when a test file cannot even be imported
-_PLUGINS = ("-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:timeout", "-p", "no:faulthandler")
-_ARGUMENTS = ("-x", "-q", "--assert=plain", *_PLUGINS)
+_WITHOUT = ("-p", "no:cacheprovider", "-p", "no:xdist", "-o", "timeout=0", "-o", "faulthandler_timeout=0")
+_ARGUMENTS = ("-x", "-q", "--assert=plain", *_WITHOUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,8 @@ class Tree:
 
     def close(self) -> None:
         """End the process."""
-        self._input.close()
-        self._server.wait()
+        with self._server:
+            self._input.close()
 
     @property
     def _input(self) -> IO[str]:

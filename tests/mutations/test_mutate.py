@@ -3,8 +3,9 @@
 from textwrap import dedent
 
 import pytest
-from tests.mutations.mutate import mutants
-from tests.mutations.run import checks_of, files
+from tests.mutations.mutate import Mutant, mutants
+from tests.mutations.run import Case, checks_of, files, survivors
+from tests.pure import ROOT
 
 
 def made(source: str) -> list[str]:
@@ -62,6 +63,19 @@ def test_what_says_nothing_to_whoever_runs_the_code_is_left_alone() -> None:
 
 def test_a_place_after_letters_of_several_bytes_is_found() -> None:
     assert made('x = "äöü", a < b\n') == ['x = "äöü", a <= b\n', 'x = "äöü", a >= b\n']
+
+
+@pytest.mark.slow
+def test_a_mistake_that_a_test_notices_does_not_survive_and_one_that_changes_nothing_does() -> None:
+    file = "supervisor/backoff.py"
+    source = (ROOT / file).read_bytes()
+    wrong, harmless = mutants(source)[0], Mutant(0, 0, 1, "# nothing\n")
+    told: list[tuple[Case, bool]] = []
+    cases = [Case(file, wrong), Case(file, harmless)]
+    assert survivors(cases, 1, lambda case, is_unnoticed: told.append((case, is_unnoticed))) == cases[1:]
+    assert told == [(cases[0], False), (cases[1], True)]
+    assert "+# nothing" in cases[1].diff()
+    assert (ROOT / file).read_bytes() == source
 
 
 def test_every_module_that_decides_and_can_be_wrong_has_tests_that_are_run() -> None:
