@@ -225,8 +225,9 @@ def _drawn(cell: Cell | None, style: _Style, canvas: Canvas) -> str:
     if cell is None:
         return " " * style.columns
     text = style.text(cell)
-    is_hot = cell.value is not None and not cell.down
-    colour = _HEAT[style.scale.level(cell.value)] if is_hot and cell.value is not None else _COLOURS[cell.condition]
+    colour = _COLOURS[cell.condition]
+    if cell.value is not None and not cell.down:
+        colour = _HEAT[style.scale.level(cell.value)]
     return " " * (style.columns - len(text)) + paint(text, colour, on=canvas.colour)
 
 

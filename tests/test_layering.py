@@ -119,6 +119,12 @@ def test_workers_and_supervisor_meet_in_one_function() -> None:
     assert not [target for target in imports_of(tree, module.split(".")[:-1]) if room_of(target) == "supervisor"]
 
 
+def test_the_table_of_what_is_pure_names_what_there_is() -> None:
+    named = [*PURE, *(test for tests in PURE.values() for test in tests)]
+    assert [path for path in named if not (ROOT / path).exists()] == []
+    assert [path for path, tests in PURE.items() if not tests] == []
+
+
 @pytest.mark.parametrize("file", [file for _, file in ALL if is_pure(file)], ids=lambda file: file.name)
 def test_the_core_is_pure(file: Path) -> None:
     module = ".".join(file.relative_to(ROOT).with_suffix("").parts)

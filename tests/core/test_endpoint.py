@@ -108,3 +108,11 @@ def test_an_endpoint_is_frozen_and_a_changed_copy_has_its_own_key() -> None:
         endpoint.port = 1  # type: ignore[misc]  # that it cannot be assigned is the point
     bound = replace(endpoint, port=4500)
     assert (bound.key, bound.label) == ("tcp:[::1]:4500", "here")
+
+
+def test_a_host_has_253_characters_at_most() -> None:
+    """RFC 1035: 255 octets on the wire, of which one counts the first label and one ends the name."""
+    longest = ".".join(["a" * 63] * 3 + ["a" * 61])
+    assert Endpoint.parse(f"tcp:{longest}:1").host == longest
+    with pytest.raises(ValueError, match="host"):
+        Endpoint.parse(f"tcp:{longest}a:1")

@@ -247,6 +247,12 @@ def test_a_length_over_the_limit_is_a_fault_before_anything_is_allocated(length:
     assert reader.vacancy() is None
 
 
+def test_a_length_up_to_the_limit_is_not_what_is_wrong_with_a_frame() -> None:
+    reader = data_reader(limit=1000)
+    reader.receive(frames.encode_header(1000, Kind.SINGLE, lane=9, count=1, number=1))
+    assert reader.fault == "there is no lane 9"
+
+
 @pytest.mark.parametrize("length", [0, 1, 1000])
 def test_a_length_up_to_the_limit_is_taken(length: int) -> None:
     reader = data_reader(limit=1000)

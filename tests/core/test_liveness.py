@@ -93,6 +93,21 @@ def test_traffic_makes_asking_needless_and_never_suspicious() -> None:
     assert liveness.pings == 0
 
 
+def test_what_comes_within_half_an_interval_teaches_nothing() -> None:
+    fresh, busy, slow = (Liveness(BEAT, 0.0) for _ in range(3))
+    busy.heard(0.49)
+    slow.heard(0.5)
+    assert busy.phi(3.0) == fresh.phi(3.0) > slow.phi(3.0)
+
+
+def test_whoever_hears_something_is_awake_though_it_was_never_due_to_look() -> None:
+    """A stream needs no ticks, and their absence does not make the observer distrust itself."""
+    liveness = Liveness(BEAT, 0.0)
+    for second in range(1, 11):
+        liveness.heard(float(second))
+    assert run(liveness, math.inf, 10.0)[-1] == (14.0, Health.LOST)
+
+
 def test_a_burst_does_not_make_the_silence_after_it_look_long() -> None:
     """The detector learns at the pace of the interval: after 10,000 frames a second, one second is not silence."""
     liveness = Liveness(BEAT, 0.0)

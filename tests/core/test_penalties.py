@@ -21,6 +21,14 @@ def test_an_endpoint_that_never_failed_is_not_barred() -> None:
     assert len(table) == 0
 
 
+def test_nobody_hears_of_a_private_table_and_may_stop_listening() -> None:
+    table, told = failed(1), list[str]()
+    unsubscribe = table.subscribe(told.append)
+    table.clear(KEY)
+    unsubscribe()
+    assert told == []
+
+
 def test_the_nth_failure_in_a_row_bars_for_n_durations_up_to_300_seconds() -> None:
     table = Penalties(40.0)
     assert [table.fail(KEY, 100.0) for _ in range(9)] == [40, 80, 120, 160, 200, 240, 280, 300, 300]

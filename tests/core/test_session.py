@@ -156,6 +156,11 @@ def test_r14_r21_the_window_closes_at_its_last_message_and_opens_with_the_ack_th
     assert out.has_room(1)
 
 
+def test_the_window_is_8192_messages_and_4_mib_unless_it_is_said_otherwise() -> None:
+    """DESIGN 4.1."""
+    assert Limits() == Limits(8192, 4_194_304)
+
+
 def test_the_window_closes_at_its_last_byte() -> None:
     out = lane(size=10)
     out.offer(b"x" * 6)
@@ -249,6 +254,20 @@ def test_r3_everything_is_sent_again_in_order_when_nothing_was_received() -> Non
     out.resume(0)
     out.resume(0)
     assert unsent(out) == [(1, 1), (2, 2), (3, 3)]
+
+
+def test_what_is_sent_again_is_counted_by_message() -> None:
+    out = lane()
+    for body in (b"a", b"b", b"c"):
+        out.offer(body)
+    out.take()
+    out.offer(b"d")
+    out.take()
+    out.resume(3)
+    assert out.replayed == 1
+    out.take()
+    out.resume(0)
+    assert out.replayed == 5
 
 
 def test_r13_what_is_accepted_while_reconnecting_is_sent_after_the_rest_once() -> None:
@@ -387,6 +406,25 @@ def test_r22_more_bytes_than_the_window_are_a_fault() -> None:
     assert into.accept(single(2, b"x" * 21)) == (2, [b"x" * 21])
 
 
+def test_the_window_is_full_with_its_last_byte_and_five_more_for_each_message() -> None:
+    into = lane(messages=4, size=100)
+    into.accept(single(1, b"x" * 100))
+    assert into.accept(single(2, b"x" * 20)) == (2, [b"x" * 20])
+    with pytest.raises(ProtocolFault, match="more than the 100 bytes of its window"):
+        into.accept(single(3))
+
+
+def test_what_is_consumed_leaves_the_window_and_what_came_after_it_stays() -> None:
+    into = lane()
+    for number, size in enumerate((10, 200, 3000), 1):
+        into.accept(single(number, b"x" * size))
+    sizes = []
+    for number in (1, 2, 3):
+        into.consume(number)
+        sizes.append((into.inbound_size, into.untold_size))
+    assert sizes == [(3200, 10), (3000, 210), (0, 3210)]
+
+
 def test_one_message_larger_than_the_window_is_taken_alone() -> None:
     into = lane(size=100)
     assert into.accept(single(1, b"x" * 1_000_000)) == (1, [b"x" * 1_000_000])
@@ -465,6 +503,15 @@ def test_the_tail_is_what_was_accepted_and_never_acknowledged_sent_or_not() -> N
     assert not out.has_unsent
     assert out.take() is None
     assert out.size == 0
+
+
+def test_a_lane_that_is_forgotten_lets_nothing_in_by_the_short_way() -> None:
+    for bodies in ([], [b"a"], [b"a", b"b"]):
+        out = lane()
+        for body in bodies:
+            out.offer(body)
+        out.forget()
+        assert out.fast_last <= out.last
 
 
 def test_r6_numbers_are_64_bits_on_the_wire_and_unbounded_here() -> None:

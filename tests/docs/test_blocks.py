@@ -91,6 +91,13 @@ def test_every_command_in_the_text_of_a_page_exists(page: str) -> None:
         check_command(line)
 
 
+def test_links_and_command_lines_are_found_in_a_text() -> None:
+    text = "See [one](a.md#part), ![two](b.svg), [the web](https://example.org) and `supervise status --json`."
+    assert links(text) == ["a.md#part", "b.svg"]
+    assert inline(text) == ["supervise status --json"]
+    assert anchors("# A title\n\n## One `more`, or two\n") == {"a-title", "one-more-or-two"}
+
+
 @pytest.mark.parametrize("page", NAMES)
 def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
     for target in links((ROOT / page).read_text()):

@@ -44,6 +44,7 @@ def test_a_new_penalty_is_what_was_reported() -> None:
     assert entry == Entry(KEY, at(110), HARD, 0, 0, 0, A.mark, "a")
     assert entry.penalty(at(103)) == Penalty(KEY, FailureSeverity.HARD, 7.0, False, "a", 1, 0)
     assert entry.penalty(at(111)).remaining == 0.0
+    assert Penalty(KEY, FailureSeverity.HARD, 7.0) == Penalty(KEY, FailureSeverity.HARD, 7.0, False, "", 1, 0)
 
 
 def test_the_later_end_and_the_higher_severity_count() -> None:
@@ -79,12 +80,13 @@ def test_reporters_are_counted_once_each_and_the_source_is_who_changed_it_last()
     assert entry.penalty(0).reporters == MAX_REPORTERS
 
 
-def test_a_mark_across_two_others_is_none_of_them() -> None:
+@pytest.mark.parametrize("mark", [b"bcde", b"cdef", b"defg"])
+def test_a_mark_across_two_others_is_none_of_them(mark: bytes) -> None:
     others = b"abcdefgh"
     entry = Entry(KEY, at(10), HARD, reporters=others)
-    joined = penalised(entry, KEY, HARD, at(1), 0, Reporter("x", b"cdef"))
-    assert joined.reporters == others + b"cdef"
-    again = penalised(joined, KEY, HARD, at(1), 0, Reporter("x", b"cdef"))
+    joined = penalised(entry, KEY, HARD, at(1), 0, Reporter("x", mark))
+    assert joined.reporters == others + mark
+    again = penalised(joined, KEY, HARD, at(1), 0, Reporter("x", mark))
     assert again is joined
 
 
@@ -123,6 +125,18 @@ def test_each_strike_in_a_row_bars_for_longer() -> None:
     assert barred == [*range(10, 301, 10), 300, 300]
     assert entry is not None
     assert entry.strikes == 32
+
+
+def test_strikes_are_counted_as_far_as_there_is_room_for_the_number() -> None:
+    most = 2**32 - 1
+    entry = struck(Entry(KEY, at(10), HARD, pace=at(10), strikes=most), KEY, HARD, at(10), 0, A)
+    assert entry.strikes == most
+    assert decode(encode(entry), 0) == entry
+
+
+def test_there_is_room_for_the_longest_entry_and_no_more() -> None:
+    longest = Entry("x" * 255, at(10), FATAL, reporters=bytes(4 * MAX_REPORTERS), source="x" * 80)
+    assert len(encode(longest)) == PAYLOAD
 
 
 def test_one_strike_is_forgiven_for_each_duration_without_a_failure() -> None:

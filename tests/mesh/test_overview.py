@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from tests.mesh.fleet import Fleet, Node
@@ -9,6 +11,7 @@ from tests.mesh.fleet import Fleet, Node
 from meshvisor.shared.control.links import LinkStatus
 from meshvisor.shared.core.roster import NodeStatus
 from meshvisor.shared.core.states import ConnectionState
+from meshvisor.shared.mesh.connection import ConnectionHandle
 from meshvisor.shared.mesh.overview import state_of
 from meshvisor.shared.mesh.peer import Peer
 from meshvisor.shared.transport.memory import MemoryNetwork
@@ -112,6 +115,14 @@ def test_a_dead_node_is_not_linked_though_its_last_words_are_still_being_read() 
     assert state_of(peer) is ConnectionState.CONNECTING
     peer.is_doomed = True
     assert state_of(peer) is ConnectionState.DISCONNECTED
+
+
+def test_a_link_without_a_connection_is_being_mended_while_somebody_dials() -> None:
+    peer = Peer(Node("b", 1, MemoryNetwork(), 0).record(NodeStatus.READY), 0.0)
+    peer.handle = cast(ConnectionHandle, SimpleNamespace(is_attached=False))
+    assert state_of(peer) is ConnectionState.DEGRADED
+    peer.dial = cast("asyncio.Task[None]", object())
+    assert state_of(peer) is ConnectionState.RECONNECTING
 
 
 def test_what_a_link_carried_counts_when_it_is_over(play: Play) -> None:

@@ -8,13 +8,15 @@ import pytest
 
 from meshvisor.shared.config.model import (
     Backoff,
+    Health,
+    LogOptions,
     MeshConfig,
     MeshSection,
     RestartPolicy,
     SupervisorSection,
     WorkerConfig,
 )
-from meshvisor.supervisor.changes import Changes, compare, restored, slot_name
+from meshvisor.supervisor.changes import Changes, compare, keeping_scale, restored, slot_name
 
 
 def worker(name: str = "a", **options: Any) -> WorkerConfig:
@@ -48,12 +50,16 @@ def test_workers_come_and_go() -> None:
         {"stop_timeout": 1.0},
         {"hang_timeout": None},
         {"busy_timeout": 1.0},
+        {"memory_soft": 1},
+        {"max_memory": 1},
+        {"health": Health(tcp="127.0.0.1:1")},
+        {"log": LogOptions(keep=1)},
         {"depends_on": ("b",)},
     ],
     ids=lambda policy: next(iter(policy)),
 )
 def test_policy_changes_without_a_restart(policy: dict[str, Any]) -> None:
-    """Supervisor 1322 (supervisors.md B 12)."""
+    """Supervisor 1322 (supervisors.md B 12); the list is that of DESIGN 5.3."""
     changes = compare(mesh(worker()), mesh(worker(**policy)))
     assert changes.adjusted == {"a": tuple(policy)}
     assert changes.replaced == ()
@@ -99,6 +105,15 @@ def test_what_a_failed_reload_takes_back_is_what_processes_are_made_of() -> None
     assert restored(replace(now, mesh=MeshSection("m", beat=1.0)), before, ["a"]) == mesh(
         worker("a", stop_timeout=1.0), worker("b"), worker("new"), max_restarts=1
     )
+
+
+def test_what_was_scaled_stays_so_until_the_file_has_another_number() -> None:
+    now = mesh(worker("a", replicas=7), worker("b", replicas=7), worker("c", replicas=1), worker("gone"))
+    file = mesh(worker("a", replicas=2), worker("b", replicas=3), worker("c", replicas=4), worker("new", replicas=5))
+    scaled = {"a": 2, "b": 2, "new": 5, "gone": 1}
+    kept = keeping_scale(file, now, scaled)
+    assert {one.name: one.replicas for one in kept.workers} == {"a": 7, "b": 3, "c": 4, "new": 5}
+    assert replace(kept, workers=()) == replace(file, workers=())
 
 
 @pytest.mark.parametrize(

@@ -264,6 +264,15 @@ def test_a_shortage_has_a_row_of_its_own_and_is_no_incident() -> None:
     assert (ending.is_incident, ending.delay, one.shortages) == (True, 0.01, 0)
 
 
+def test_many_slots_that_are_short_of_something_do_not_all_try_at_the_same_time() -> None:
+    one = started()
+    for draw in (0.0, 0.5, 1.0):
+        other = child(lambda draw=draw: draw)  # type: ignore[misc]
+        other.release(0.0)
+        assert other.end(NO_MEANS, 0.0).delay == pytest.approx(0.1 - 0.05 * draw)
+    assert one.end(NO_MEANS, 0.0).delay == 0.1
+
+
 def test_what_is_never_restarted_is_started_once_there_are_means() -> None:
     one = started(restart=RestartPolicy.NEVER)
     assert one.end(NO_MEANS, 1.0).delay == 0.1
@@ -351,8 +360,12 @@ def test_memory_that_ran_out_is_told_apart_from_other_kills() -> None:
 
 def test_a_suspect_is_ready_until_it_has_ended() -> None:
     one = ready()
+    views = [one.view]
     one.is_suspect = True
-    assert (one.view, one.holds_nobody_up) == (WorkerState.SUSPECT, True)
+    assert one.holds_nobody_up
+    views.append(one.view)
+    one.hang(2.0)
+    assert [*views, one.view] == [WorkerState.READY, WorkerState.SUSPECT, WorkerState.STOPPING]
     one.end(KILLED, 2.0)
     assert not one.is_suspect
 

@@ -84,6 +84,8 @@ def test_what_one_end_cannot_say_the_other_one_says() -> None:
     ours = end("b", messages_out=3, calls_out=2, messages_in=7, srtt=0.002)
     pair = Pairs(mesh(node("a", ours), silent("b")))["a", "b"]
     assert (pair.sent("a"), pair.sent("b"), pair.rtt) == (5, 7, 0.002)
+    both = Pairs(mesh(node("a", end("b", srtt=0.002)), node("b", end("a", srtt=0.003))))
+    assert both["a", "b"].rtt == 0.003
     pair = Pairs(mesh(silent("a"), silent("b")))["a", "b"]
     assert (pair.sent("a"), pair.rtt, pair.worst) == (0, None, None)
 
@@ -197,6 +199,49 @@ def test_where_neighbours_are_taken_together_it_is_said_how() -> None:
     assert combination not in render(links, Canvas(300))
 
 
+@pytest.mark.parametrize(("count", "said", "rest"), [(13, 13, ""), (14, 12, "... and 2 more (--json has all)")])
+def test_one_sentence_more_is_said_rather_than_counted(count: int, said: int, rest: str) -> None:
+    links = mesh(*(node(f"n{number}", answer=Answer.ABSENT, state=WorkerState.STOPPED) for number in range(count)))
+    lines = render(links, Canvas(80)).splitlines()
+    assert len([line for line in lines if line.endswith("is stopped")]) == said
+    assert (lines[-1] if rest else "") == rest
+
+
+def test_a_loop_that_is_hardly_behind_is_not_said_to_be() -> None:
+    text = render(mesh(node("a"), silent("b", lag=0.09), silent("c", lag=0.1)), Canvas(200))
+    assert "b does not answer; its links" in text
+    assert "c does not answer (its loop is 100 ms behind); its links" in text
+
+
+def test_only_the_signs_that_occur_are_explained() -> None:
+    """Where neighbours are taken together, what is not up is counted; one character cannot say more than the worst."""
+    links = changed(complete(100), "w-0", "w-99", state=ConnectionState.DEGRADED)
+    counted, drawn = render(links, Canvas(80)), render(links, Canvas(200))
+    assert ("-3 three links that are not up" in counted, "being mended" in counted) == (True, False)
+    assert ("-3 three links that are not up" in drawn, "being mended" in drawn) == (False, True)
+    crowd = mesh(*(node(f"g{n}", *(end(f"g{m}") for m in range(60) if m != n), worker=f"g{n // 2}") for n in range(60)))
+    tiny = render(changed(crowd, "g0", "g59", state=ConnectionState.DEGRADED), Canvas(40, 24))
+    assert "~ being mended" in tiny
+
+
+def test_what_is_not_up_has_the_colour_of_trouble_though_other_links_beside_it_carry_much() -> None:
+    links = changed(complete(100, messages_out=5), "w-0", "w-99", state=ConnectionState.DEGRADED)
+    assert "\x1b[33m-1\x1b[0m" in render(links, Canvas(80, colour=True))
+
+
+@pytest.mark.parametrize(
+    ("scale", "values"),
+    [
+        (RoundTrip(is_watched=True), (0.0002, 0.0003, 0.001, 0.003, 0.01, 0.03)),
+        (Traffic(), (9, 10, 100, 1000, 1e4, 1e5)),
+    ],
+)
+def test_a_value_is_of_the_level_that_begins_with_the_greatest_bound_up_to_it(
+    scale: RoundTrip | Traffic, values: tuple[float, ...]
+) -> None:
+    assert [scale.level(value) for value in values] == [0, 1, 2, 3, 4, 5]
+
+
 def test_colours_are_for_terminals() -> None:
     links = changed(complete(3, messages_out=5), "w-0", "w-1", state=ConnectionState.DEGRADED)
     assert "\x1b" not in render(links, Canvas())
@@ -276,6 +321,12 @@ def test_a_link_that_nobody_can_tell_of_has_no_more_in_the_graph_than_that() -> 
 def test_a_link_without_a_known_reason_has_none_in_the_graph() -> None:
     text = dot(mesh(node("a", end("b", ConnectionState.CONNECTING)), silent("b")))
     assert 'tooltip="a and b: coming for 2.0 s"' in text
+
+
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_no_two_nodes_are_at_one_place_in_the_graph(count: int) -> None:
+    places = [line.partition("pos=")[2] for line in dot(complete(count)).splitlines() if "pos=" in line]
+    assert len(set(places)) == count
 
 
 def test_a_worker_that_is_over_stands_alone_in_the_graph() -> None:

@@ -96,6 +96,11 @@ def test_a_spinning_loop_is_late_until_its_busy_time_out_and_then_hung() -> None
     assert looks[len(told) - 1].now == pytest.approx(1.005)
 
 
+def test_a_thread_that_computes_a_little_and_queues_a_little_is_not_quiet_if_that_is_most_of_the_time() -> None:
+    looks = [look(now, executed=5.0 + 0.3 * now, waited=1.0 + 0.3 * now, cpu=7.0 + 0.3 * now) for now in each_beat(0.5)]
+    assert not any(verdict.is_final for verdict in verdicts(looks))
+
+
 def test_a_long_call_of_c_code_looks_no_different_from_a_spin() -> None:
     looks = [look(now, "S" if number % 4 == 0 else "R", 5.0 + 0.8 * now) for number, now in enumerate(each_beat(0.9))]
     assert set(verdicts(looks)) == {FINE, LATE}
@@ -210,6 +215,9 @@ def test_without_schedstat_ticks_are_used_and_every_deadline_is_doubled() -> Non
     told = verdicts(blocked, scheduled=JUST_BEATEN)
     assert told[-1] is BLOCKED
     assert blocked[len(told) - 1].now == pytest.approx(0.23)
+    suspicion = Suspicion(0.0, LIMITS, JUST_BEATEN)
+    suspicion.look(look(0.030, executed=None, waited=0.0, ticks=3.0))
+    assert suspicion.due == pytest.approx(0.23)
     busy = [
         look(now, "R", executed=None, waited=0.0, ticks=int(now * 100) / 100, cpu=int(now * 100) / 100)
         for now in each_beat(2.1)
