@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from ..table import Row, as_json, merge, render
-from . import ours, peers
+from . import floor, ours, peers
 
 N = 16
 LARGE = 100
@@ -26,6 +26,7 @@ LARGE = 100
 Scenario = Callable[[int], Iterator[Row]]
 
 SCENARIOS: dict[str, Scenario] = {
+    "floor": lambda rounds: floor.rows(N, max(3, rounds // 2)),
     "kill": lambda rounds: ours.kills(N, rounds),
     "kill-100": lambda rounds: ours.kills(LARGE, max(3, rounds // 4)),
     "stop": lambda rounds: ours.stops(N, rounds),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..table import Row
-from . import ours, peers
+from . import floor, ours, peers
 
 N = 16
 LOADS = (0, 2, 4, 8, 16)
@@ -15,6 +15,7 @@ LOADS = (0, 2, 4, 8, 16)
 def rows(quick: bool) -> Iterator[Row]:
     """Kill and stop workers, and have them hang; as many kills as a 99th percentile needs."""
     ways = ("spare", "zygote")
+    yield from floor.rows(N, 4 if quick else 20)
     yield from ours.kills(N, 12 if quick else 100, ways)
     yield from ours.kills(N, 2 if quick else 5, ["spawn"])
     yield from ours.stops(N, 4 if quick else 20, ways)
