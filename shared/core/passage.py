@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from .liveness import MAX_UNANSWERED
 
-
 _RECOVERY = 4.0
 """Round trips that a stream may stand still for, beside the time-out: TCP waits for more than one of them before it
 sends a lost segment again, and for twice as long if that is lost as well, while all that came after it waits too."""

@@ -79,7 +79,7 @@ def reset_for(segment: Segment) -> bytes | None:
 
 def checksum(data: bytes) -> int:
     """Return the Internet checksum (RFC 1071) of ``data``."""
-    total = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + b"\0" * (len(data) % 2)))
+    total: int = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + b"\0" * (len(data) % 2)))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

@@ -33,7 +33,7 @@ def in_laboratory(
         def test() -> None:
             asyncio.run(run())
 
-        del test.__wrapped__  # type: ignore[attr-defined]  # or pytest looks for a fixture called "lab"
+        del test.__wrapped__  # or pytest looks for a fixture called "lab"
         return test
 
     return decorate

@@ -44,8 +44,8 @@ class Seen(msgspec.Struct, frozen=True):
 
     ``linked`` (a new session began), ``up`` and ``down`` (the link got, or lost, a connection), ``suspected``,
     ``state`` (the manager's), ``large`` (a message of more than 64 KiB was taken), ``lost`` (the session's peer was
-    lost; ``first``, ``last``, ``count`` as in ``PeerLost``). The other numbers count messages of the present session: ``misplaced`` came again, too
-    early or too late, ``damaged`` is not what was sent under its number.
+    lost; ``first``, ``last``, ``count`` as in ``PeerLost``). The other numbers count messages of the present session:
+    ``misplaced`` came again, too early or too late, ``damaged`` is not what was sent under its number.
     """
 
     event: Event
