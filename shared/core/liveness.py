@@ -115,7 +115,7 @@ class Liveness:
         return recovered
 
     def ponged(self, nonce: int, now: float) -> float | None:
-        """A PONG arrived; return the round trip. One that was answered before, or after a later one, is None."""
+        """A PONG arrived; return the round trip. It measures nothing if that ping, or a later one, was answered."""
         asked_at = self._unanswered.get(nonce)
         if asked_at is None:
             return None

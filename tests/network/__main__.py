@@ -1,4 +1,4 @@
-"""``python -m tests.network --seconds N [--seed S]``: 1: something is wrong, 77: it cannot be tried here."""
+"""``python -m tests.network --seconds N [--seed S]``: exit with 1 if anything is wrong, with 77 where it cannot be."""
 
 from __future__ import annotations
 

@@ -214,7 +214,7 @@ class Lab:
                 await asyncio.sleep(0.01)
 
     async def settled(self) -> dict[Side, Seen]:
-        """Let both rest and return how they stand; AssertionError if anything is lost, doubled or out of order."""
+        """Let both rest and return how they stand; AssertionError: anything is lost, doubled or out of order."""
         async with asyncio.TaskGroup() as group:
             for resident in self.residents.values():
                 group.create_task(resident.order(Order("rest")))

@@ -74,8 +74,9 @@ def test_with_both_there_is_no_reason() -> None:
 def test_in_a_namespace_there_is_nothing_but_what_was_made_there_and_its_packets_come_out_of_the_file() -> None:
     before = os.listdir("/sys/class/net")
 
-    command = [sys.executable, "-c", ALONE]
-    done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+    )
 
     assert (done.stdout, done.stderr) == ("10.77.0.9\nhello\n", "")
     assert os.listdir("/sys/class/net") == before
