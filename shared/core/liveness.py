@@ -198,6 +198,7 @@ class Liveness:
 
     def ask(self, now: float) -> None:
         """Have a ping sent now."""
+        self._wake(now)  # or a deadline that this puts off would look like a pause of ours
         self.is_ping_due = True
         self.pings += 1
         self.sent_at = now

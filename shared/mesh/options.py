@@ -87,7 +87,9 @@ class ConnectionOptions:
     ``connect`` as a whole (None: never), ``attempt_timeout`` one endpoint. ``secret`` must be the same on both sides.
     ``metadata`` is shown to the peer (its handle's ``metadata``). The pause between two rounds of dials is drawn from
     the soft back-off after the peer declined, from the hard one after it could not be reached; φ and ``grace`` are
-    explained by ``Heartbeat``. Without ``enable_session_resume`` every reconnect is a new session.
+    explained by ``Heartbeat``. A ``heartbeat_timeout`` must be longer than a round trip at the busiest time, with what
+    waits before the narrowest point of the way, or a long message never gets through there. Without
+    ``enable_session_resume`` every reconnect is a new session.
 
     Raises:
         ValueError: For an impossible value, naming the field.

@@ -231,6 +231,22 @@ def test_a_peer_that_died_while_the_observer_was_stopped_is_still_found() -> Non
     assert changes[-1][0] - woke <= 5.0
 
 
+def test_questions_from_outside_are_no_pause_of_the_observer_and_put_no_verdict_off() -> None:
+    """The network of this machine changes again and again, and the peer is asked each time."""
+    liveness = Liveness(PATIENT, 0.0)
+    for now in (0.9, 1.8, 2.7, 3.6):
+        liveness.ask(now)
+    assert run(liveness, math.inf, 3.6)[-1] == (8.0, Health.LOST)
+
+
+def test_an_observer_whose_first_deed_on_waking_is_to_ask_condemns_nobody() -> None:
+    liveness = Liveness(BEAT, 0.0)
+    woke = warm(liveness, 30) + 10.0
+    liveness.ask(woke)
+    assert liveness.tick(woke) is Health.HEALTHY
+    assert run(liveness, woke + 0.5, woke) == []
+
+
 def test_an_observer_that_stopped_in_the_middle_of_a_probe_condemns_nobody() -> None:
     liveness = Liveness(PATIENT, 0.0)
     warm(liveness, 30)
