@@ -247,6 +247,10 @@ def test_a_length_over_the_limit_is_a_fault_before_anything_is_allocated(length:
     assert reader.vacancy() is None
 
 
+def test_a_header_by_itself_is_that_of_the_whole_frame() -> None:
+    assert frames.encode_header(3, Kind.PING) == frames.encode(Kind.PING, b"abc")[:HEADER_SIZE]
+
+
 def test_a_length_up_to_the_limit_is_not_what_is_wrong_with_a_frame() -> None:
     reader = data_reader(limit=1000)
     reader.receive(frames.encode_header(1000, Kind.SINGLE, lane=9, count=1, number=1))

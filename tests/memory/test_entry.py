@@ -66,6 +66,8 @@ def test_retry_after_stays_if_either_had_it() -> None:
 def test_an_expired_entry_lends_nothing() -> None:
     old = penalised(None, KEY, FATAL, at(10), 0, A, asked=True)
     assert penalised(old, KEY, SOFT, at(1), at(10), B) == Entry(KEY, at(11), SOFT, 0, 0, 0, B.mark, "b")
+    once = struck(None, KEY, FATAL, at(10), 0, A)
+    assert penalised(once, KEY, SOFT, at(1), at(20), B) == penalised(None, KEY, SOFT, at(1), at(20), B)
 
 
 def test_reporters_are_counted_once_each_and_the_source_is_who_changed_it_last() -> None:

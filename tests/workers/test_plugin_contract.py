@@ -132,6 +132,19 @@ def test_an_int_will_do_where_a_float_is_wanted_and_not_the_other_way_round() ->
     )
 
 
+def test_whatever_the_host_may_give_must_be_taken_and_not_only_some_of_it() -> None:
+    class Host:
+        @rpc
+        async def f(self, x: int | str) -> None: ...
+
+    class Plugin:
+        @rpc
+        async def f(self, x: int) -> None: ...
+
+    assert objection(Plugin, interface=Host) == "takes int as 'x', and not int or str (in f)"
+    assert objection(Host, interface=Plugin) is None
+
+
 def test_what_has_no_annotation_takes_and_returns_anything() -> None:
     class Loose:
         @rpc
