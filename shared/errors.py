@@ -129,23 +129,32 @@ class PeerLost(LinkError):
         life = f" (incarnation {self.incarnation})" if self.incarnation else ""
         if not self.count:
             return f"peer {self.peer}{life} is gone; everything sent to it had been acknowledged"
-        span = f"message {self.first}" if self.count == 1 else f"messages {self.first} to {self.last}"
-        return f"peer {self.peer}{life} is gone; {span} had not been acknowledged"
+        return f"peer {self.peer}{life} is gone; {_span(self.first, self.last)} had not been acknowledged"
 
 
 class PeerLeft(LinkError):
     """The peer said goodbye and will not come back under this incarnation.
 
-    In a mesh, everything sent to it had been acknowledged: else it is a ``PeerLost`` that names what had not.
+    ``first``, ``last`` and ``count`` name what it had not acknowledged by then, as in ``PeerLost``. In a mesh there is
+    nothing of that: a node that leaves messages behind is a ``PeerLost``.
     """
 
-    def __init__(self, peer: str, incarnation: int = 0) -> None:
+    def __init__(self, peer: str, incarnation: int = 0, first: int = 1, last: int = 0, count: int = 0) -> None:
         self.peer = peer
         self.incarnation = incarnation
-        super().__init__(peer, incarnation)
+        self.first = first
+        self.last = last
+        self.count = count
+        super().__init__(peer, incarnation, first, last, count)
 
     def __str__(self) -> str:
-        return f"peer {self.peer} left"
+        if not self.count:
+            return f"peer {self.peer} left"
+        return f"peer {self.peer} left, and had not acknowledged {_span(self.first, self.last)}"
+
+
+def _span(first: int, last: int) -> str:
+    return f"message {first}" if first == last else f"messages {first} to {last}"
 
 
 class UnknownPeer(LinkError):

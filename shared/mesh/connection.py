@@ -216,7 +216,7 @@ class ConnectionHandle:
                 while True:
                     self._check_may_send()
                     if place.is_over:
-                        raise PeerLeft(self.node_id, self.incarnation)
+                        raise self.departed()
                     if self._senders[0] is place and self._lane.has_room(len(body)):
                         return self._driver.offer(MESSAGES, body)
                     await place.wait()
@@ -324,10 +324,14 @@ class ConnectionHandle:
         """Return the report on this link's unacknowledged messages, as of now."""
         return PeerLost(self.node_id, self.incarnation, *self._lane.tail())
 
+    def departed(self) -> PeerLeft:
+        """Return the report on a link whose peer said goodbye, with what it had not acknowledged by then."""
+        return PeerLeft(self.node_id, self.incarnation, *self._lane.tail())
+
     def farewell(self) -> PeerLost | PeerLeft:
-        """Return the report on a link whose peer said goodbye: what it had not acknowledged by then is lost."""
+        """Return that report where the end of a link is the end of the peer: what it left behind is lost."""
         report = self.lost()
-        return report if report.count else PeerLeft(self.node_id, self.incarnation)
+        return report if report.count else self.departed()
 
     async def wait_closed(self) -> None:
         """Wait until nothing of this link runs any more."""

@@ -255,7 +255,7 @@ class ConnectionHost:
 
     def link_left(self, handle: ConnectionHandle) -> None:
         """The peer is done with this session."""
-        self._finish(handle, PeerLeft(handle.node_id, handle.incarnation))
+        self._finish(handle, handle.departed())
 
     def link_suspected(self, handle: ConnectionHandle) -> None:
         """Wait: it is heard again, or lost."""

@@ -536,7 +536,7 @@ class ConnectionManager:
     def link_left(self, handle: ConnectionHandle) -> None:
         """The peer said goodbye: nobody dials it until the application asks again."""
         self._dismiss_keeper()
-        self._finish(handle, PeerLeft(handle.node_id, handle.incarnation))
+        self._finish(handle, handle.departed())
         self._to(_State.DISCONNECTED, _Cause.PEER_LEFT, f"{handle.node_id} left")
 
     async def close_link(self, handle: ConnectionHandle) -> None:

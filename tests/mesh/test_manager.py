@@ -137,6 +137,24 @@ def test_a_goodbye_ends_the_iteration_and_nobody_dials_by_itself() -> None:
     run_virtual(main())
 
 
+def test_who_leaves_with_messages_that_nobody_took_is_told_to_their_sender_with_their_numbers() -> None:
+    async def main() -> None:
+        way = Way()
+        async with way.manager() as manager, way.host() as host:
+            connection = await manager.connect()
+            accepted = await host.accept()
+            for number in range(1, 5):
+                assert await connection.send(b"%d" % number) == number
+            assert (await accepted.receive()).number == 1
+            await accepted.close()
+            await until(lambda: manager.state is ConnectionState.DISCONNECTED)
+            with pytest.raises(PeerLeft, match="had not acknowledged messages 2 to 4") as left:
+                await connection.send(b"too late")
+            assert (left.value.first, left.value.last, left.value.count) == (2, 4, 3)
+
+    run_virtual(main())
+
+
 def test_disconnect_leaves_the_manager_usable_and_the_host_gets_a_new_handle() -> None:
     async def main() -> None:
         way = Way()
