@@ -45,6 +45,16 @@ def test_more_than_half_and_at_least_two_barred_are_all_tried_the_next_to_be_fre
     assert two.candidates(2.0) == [B]
 
 
+def test_half_of_them_barred_is_no_panic_however_many_that_are() -> None:
+    """DESIGN 5.1: more than half of a peer's endpoints, and at least two."""
+    five = [Endpoint.parse(f"memory:{name}") for name in "abcde"]
+    for count in (4, 5):
+        chosen, penalties = choice(*five[:count])
+        for endpoint in five[:2]:
+            penalties.fail(endpoint.key, 0.0)
+        assert chosen.candidates(1.0) == five[2:count]
+
+
 def test_a_pause_that_was_asked_for_is_kept_in_a_panic() -> None:
     chosen, penalties = choice(A, B)
     penalties.fail("memory:a", 0.0)

@@ -342,6 +342,15 @@ def test_r12_what_was_received_before_is_dropped_and_acknowledged_again() -> Non
     assert into.inbound_size == 0
 
 
+def test_what_came_again_is_counted_by_message() -> None:
+    into = lane()
+    into.accept(batch(1, b"a", b"b"))
+    into.accept(batch(1, b"a", b"b", b"c"))
+    assert into.duplicates == 2
+    into.accept(batch(2, b"b", b"c"))
+    assert into.duplicates == 4
+
+
 def test_of_a_batch_that_was_received_in_part_only_the_new_messages_are_handed_over() -> None:
     into = lane()
     into.accept(batch(1, b"a", b"b"))

@@ -497,6 +497,8 @@ def test_an_operator_starts_anything_that_is_down_at_once() -> None:
     assert one.restarts == 1
     # Manual starts are not counted, and the waits begin anew (supervisors.md B 19).
     assert one.end(KILLED, 4.0).delay == 0.0
+    again(one, 4.0)
+    assert one.end(KILLED, 5.0).delay == 1.0
 
 
 def test_to_start_what_is_up_changes_nothing_and_makes_no_new_beginning() -> None:

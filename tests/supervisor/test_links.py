@@ -191,6 +191,13 @@ def test_the_headline_says_what_was_sent_and_how_often_links_were_made_again() -
     assert render(again, Canvas()).splitlines()[1] == "nothing has been sent yet, 2 reconnects"
 
 
+def test_a_hundred_links_that_are_not_up_are_more_than_a_cell_can_say() -> None:
+    links = changed(complete(100), "w-0", "w-99", state=ConnectionState.DEGRADED)
+    assert "5 w-80..99   -1   ·   ·   ·   ·\n" in render(links, Canvas(40, 24))
+    links = complete(100, state=ConnectionState.DEGRADED)
+    assert "5 w-80..99  -## -## -## -## -##\n" in render(links, Canvas(40, 24))
+
+
 def test_where_neighbours_are_taken_together_it_is_said_how() -> None:
     links = changed(complete(100), "w-0", "w-99", messages_out=7)
     title = "messages, calls and replies, sent from row to column"

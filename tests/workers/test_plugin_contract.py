@@ -188,6 +188,14 @@ def test_a_version_that_is_none_is_refused() -> None:
     assert text == "says that it is a version that is none: 'latest' is no version (such as 2.1.0)"
 
 
+@pytest.mark.parametrize(
+    ("needed", "inside"),
+    [("<2", [1]), ("<=2", [1, 2]), ("==2", [2]), ("!=2", [1, 3]), (">=2", [2, 3]), (">2", [3]), (">1, <3", [2])],
+)
+def test_a_range_holds_what_it_says(needed: str, inside: list[int]) -> None:
+    assert [number for number in (1, 2, 3) if str(number) in VersionRange(needed)] == inside
+
+
 def test_versions_are_ordered_by_their_numbers() -> None:
     texts = ["0.9", "1.0.dev1", "1", "1.0.1", "1.2", "1.10rc1", "1.10", "2.0"]
     assert sorted(texts[3:] + texts[:3], key=rank) == texts
