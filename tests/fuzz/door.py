@@ -215,13 +215,14 @@ class _Door:
 
     def _noise(self, stream: Stream, visitor: _Visitor) -> None:
         draw = self.draw
-        visitor.is_genuine &= visitor.has_ended(stream)
         if draw.flag():
-            stream.say(draw.chunk())
+            noise = draw.chunk()
         else:
             body = draw.chunk()
             length = draw.one_of((len(body),) * 3 + (0, 4096, 4097, 2**31 - 1, 2**32 - 1))
-            stream.say(frames.encode_header(length, draw.one_of((*Kind, 0, 255)), draw.below(3)) + body)
+            noise = frames.encode_header(length, draw.one_of((*Kind, 0, 255)), draw.below(3)) + body
+        visitor.is_genuine &= visitor.has_ended(stream) or not noise
+        stream.say(noise)
 
     def _answer(self, visitor: _Visitor) -> None:
         """Go on from WELCOME, if it is there: check it, and prove ourselves."""
