@@ -68,9 +68,9 @@ class Embedding:
 
     async def _clear_leftovers(self) -> None:
         for name in self._copies():
-            if find_running(self._base, name) is None:
-                await kill_orphans(name, place_of(self._base / name))
-                with suppress(SupervisorError):  # somebody has it by now
+            with suppress(SupervisorError):  # somebody has it by now, or it is not ours
+                if find_running(self._base, name) is None:
+                    await kill_orphans(name, place_of(self._base / name))
                     RuntimeDirectory(self._base, name, Path()).close()
                     shutil.rmtree(self._base / f"{name}.logs", ignore_errors=True)
 

@@ -25,13 +25,23 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JS
 
 def _meshes(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Complete the name of a mesh that runs."""
-    from ..directory import base_directory, find_running
+    from ..directory import base_directory
 
     with suppress(Exception):
         base = base_directory(None)
         found = sorted(name for name in os.listdir(base) if name.startswith(incomplete))
-        return [name for name in found if find_running(base, name) is not None]
+        return [name for name in found if _runs(base, name)]
     return []
+
+
+def _runs(base: Path, name: str) -> bool:
+    from ...shared.errors import SupervisorError
+    from ..directory import find_running
+
+    try:
+        return find_running(base, name) is not None
+    except SupervisorError:  # it is not ours
+        return False
 
 
 def slot_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:

@@ -9,14 +9,14 @@ import pytest
 from tests.mesh.fleet import Fleet, Node
 
 from meshvisor.shared.control.links import LinkStatus
-from meshvisor.shared.core.roster import NodeStatus
+from meshvisor.shared.core.roster import NodeRecord, NodeStatus
 from meshvisor.shared.core.states import ConnectionState
 from meshvisor.shared.mesh.connection import ConnectionHandle
 from meshvisor.shared.mesh.overview import state_of
 from meshvisor.shared.mesh.peer import Peer
-from meshvisor.shared.transport.memory import MemoryNetwork
 
 Play = Callable[..., None]
+READY = NodeRecord("b", "b", 0, 1, 7, NodeStatus.READY, ("memory:b-1",), "")
 
 
 def rows(node: Node) -> dict[str, LinkStatus]:
@@ -111,14 +111,14 @@ def test_a_node_that_cannot_be_reached_is_told_with_the_reason(play: Play) -> No
 
 
 def test_a_dead_node_is_not_linked_though_its_last_words_are_still_being_read() -> None:
-    peer = Peer(Node("b", 1, MemoryNetwork(), 0).record(NodeStatus.READY), 0.0)
+    peer = Peer(READY, 0.0)
     assert state_of(peer) is ConnectionState.CONNECTING
     peer.is_doomed = True
     assert state_of(peer) is ConnectionState.DISCONNECTED
 
 
 def test_a_link_without_a_connection_is_being_mended_while_somebody_dials() -> None:
-    peer = Peer(Node("b", 1, MemoryNetwork(), 0).record(NodeStatus.READY), 0.0)
+    peer = Peer(READY, 0.0)
     peer.handle = cast(ConnectionHandle, SimpleNamespace(is_attached=False))
     assert state_of(peer) is ConnectionState.DEGRADED
     peer.dial = cast("asyncio.Task[None]", object())
