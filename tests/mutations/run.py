@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -81,7 +82,11 @@ class Tree:
             else:
                 shutil.copy(ROOT / part, folder / part)
         command = [sys.executable, "-m", "tests.mutations.server"]
-        self._server = subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        # Coverage measured in there would be that of a tree that is gone when it is reported.
+        uncovered = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+        self._server = subprocess.Popen(
+            command, cwd=folder, env=uncovered, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
 
     def close(self) -> None:
         """End the process."""
