@@ -1,5 +1,6 @@
 """Whether what is written to the data channel arrives."""
 
+from meshvisor.shared.core.liveness import MAX_UNANSWERED
 from meshvisor.shared.core.passage import Passage
 
 
@@ -84,3 +85,13 @@ def test_asking_later_is_an_interval_later() -> None:
     watch = passage()
     watch.ask_later(10.5)
     assert watch.ask_at == 10.75
+
+
+def test_of_many_questions_the_earliest_is_forgotten_and_its_answer_says_nothing() -> None:
+    watch = passage()
+    for nonce in range(1, MAX_UNANSWERED + 2):
+        watch.asked(nonce, 100)
+    watch.answered(1, 0, 20.0)
+    assert not watch.is_stuck
+    watch.answered(2, 0, 22.0)
+    assert watch.is_stuck
