@@ -45,6 +45,7 @@ def test_two_ways_to_write_one_place_have_one_key(text: str, key: str) -> None:
         ("tcp:localhost", "the port is missing"),
         ("tcp:localhost:", "the port is missing"),
         ("tcp:[::1]", "the port is missing"),
+        ("tcp:[fe80::1%a\0]:1", "is not the zone of an IPv6 address"),
         ("tcp::4500", "the host is missing"),
         ("tcp:localhost:http", "must be a number"),
         ("tcp:localhost:-1", "must be a number"),
