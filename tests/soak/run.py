@@ -147,6 +147,7 @@ class _Soak:
         self.stops: dict[str, int] = {}
         self.stopping_since = 0.0
         self.troubles = 0
+        self.is_living = False
         self.trace = open(folder / "faults.log", "w", buffering=1)  # noqa: SIM115
         self.faults.told = lambda text: self.say(f"WRONG {text}")
 
@@ -235,6 +236,7 @@ class _Soak:
     def begin(self) -> None:
         """Start a supervisor; wait until all is whole, and check in which order it came."""
         self.outcome.lives += 1
+        self.is_living = True
         self.watch = Watch(proc.identity)
         self.ready.clear()
         self.stopping_since = 0.0
@@ -263,6 +265,20 @@ class _Soak:
         self.look()
         self.read_incidents()
         (self.kill if kind is Kind.SUPERVISOR_KILL else self.stop)()
+        self.bury()
+        if is_drawn:
+            self.hurting.done[kind] += 1
+
+    def mourn(self) -> None:
+        """Take note of a supervisor that has ended though nobody had ended it."""
+        status = self.mesh.wait(_END)
+        self.faults.add(f"11: the supervisor ended by itself, with status {status}:\n{self.mesh.last_lines()}")
+        self.troubles += 1
+        self.bury()
+
+    def bury(self) -> None:
+        """Close the books on a life of the supervisor."""
+        self.is_living = False
         self.hurting.supervisor_ended()
         self.mesh.pump(0)
         self.read_incidents()
@@ -273,8 +289,6 @@ class _Soak:
         if len(self.samples) > 1 and not self.outcome.trends:
             self.outcome.trends = trends(self.samples)
         self.samples.clear()
-        if is_drawn:
-            self.hurting.done[kind] += 1
 
     def kill(self) -> None:
         """Kill the supervisor; nothing may be left a second later."""
@@ -336,6 +350,8 @@ class _Soak:
         begun = time.monotonic()
         self.hurting.relent()
         if self.mesh_is_down():
+            if self.is_living:
+                self.mourn()
             self.begin()
         self.until(lambda: not self.hurting.is_operated, _OPERATED, "the end of what the operator began")
         self.hurting.scale_back()
