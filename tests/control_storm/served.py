@@ -34,8 +34,9 @@ class Clock(selectors.EpollSelector):
         self._left = None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if self._left is not None:
-            self.longest = max(self.longest, time.thread_time() - self._left)
+        left = self._left  # once: a signal may make it None in between
+        if left is not None:
+            self.longest = max(self.longest, time.thread_time() - left)
             self.turns += 1
         events = super().select(timeout)
         self._left = time.thread_time()

@@ -48,7 +48,8 @@ def test_a_function_runs_in_a_thread_and_its_result_and_exceptions_arrive() -> N
             await blocking.run(fails)
         with pytest.raises(RuntimeError, match="stops raised StopIteration"):
             await blocking.run(stops)
-        assert ours() == ["blocking_0"]
+        # A pool that has not noticed yet that a thread is free makes another one.
+        assert {"blocking_0"} <= set(ours()) <= {"blocking_0", "blocking_1", "blocking_2"}
 
     run(scenario)
 
