@@ -15,6 +15,7 @@ from typing import Annotated
 import msgspec
 
 from ..shared.control.requests import Moment
+from ..shared.core.malformed import MALFORMED
 from ..shared.errors import SupervisorError
 from .event import Event, encode_facts
 from .rotation import RotatedFile
@@ -27,9 +28,6 @@ HISTORY = 5
 """How many earlier ends of its slot an incident remembers."""
 _LONGEST_TEXT = 4000
 _LONGEST_TRACEBACK = 65_536
-
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What reading a line raises that is no incident: it was torn when the machine went down, or is somebody else's."""
 
 _CUT = "\n[...]\n"
 
@@ -164,7 +162,7 @@ def _all(log_dir: Path) -> Iterator[Incident]:
     decoder = msgspec.json.Decoder(Incident)
     for name in (*(f"{FILE}.{number}" for number in range(KEEP, 0, -1)), FILE):
         for line in _lines(log_dir / name):
-            with suppress(*UNREADABLE):
+            with suppress(*MALFORMED):
                 yield decoder.decode(line)
 
 

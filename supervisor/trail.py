@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from ..shared.control.requests import Moment
+from ..shared.core.malformed import MALFORMED
 from ..shared.errors import SupervisorError
 
 _PIECE = 65_536
@@ -53,7 +54,7 @@ _lines = msgspec.json.Decoder(_Line)
 def parse(slot: str, line: bytes, before: float = 0.0) -> Entry:
     """Return what a line of a log of either format says; what is neither came ``before``, as far as anybody knows."""
     if line.startswith(b"{"):
-        with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        with suppress(*MALFORMED):
             found = _lines.decode(line)
             return Entry(found.at, slot, found.incarnation, found.stream, found.text)
     text = line.decode(errors="replace")

@@ -39,6 +39,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from ..core.malformed import MALFORMED
 from ..core.roster import NodeRecord
 from ..errors import MeshError
 from .links import LinkStatus, LinkTotals
@@ -212,8 +213,6 @@ class Failure(msgspec.Struct, frozen=True, tag="failure", array_like=True, forbi
 ToWorker = Assignment | Reserve | RosterNews | LinksWanted | Stop | HandOver | Begin
 FromWorker = Listening | Prepared | Ready | Links | LinkReport | Failure
 
-# What msgspec raises for text that is not UTF-8, and for nesting that is too deep, are not errors of its own.
-_MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 # Made once: a decoder keeps nothing from one message to the next, and a forked process pays for a new one in page
 # faults.
@@ -264,7 +263,7 @@ class Reader(Generic[Message]):
                 break
             try:
                 messages.append(self._decoder.decode(memoryview(buffer)[_LENGTH:end].tobytes()))
-            except _MALFORMED as error:
+            except MALFORMED as error:
                 raise LifelineError(f"not a lifeline message: {error}", messages) from None
             del buffer[:end]
         return messages

@@ -28,6 +28,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from ..core.malformed import MALFORMED
 from ..errors import Fault, MeshError
 
 VERSION = 1
@@ -308,8 +309,6 @@ class _Envelope(msgspec.Struct, frozen=True):
     body: msgspec.Raw
 
 
-# What msgspec raises for text that is not UTF-8, and for nesting that is too deep, are not errors of its own.
-_MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 T = TypeVar("T")
 
 _envelopes = msgspec.json.Decoder(Request)
@@ -337,7 +336,7 @@ def decode_request(data: bytes, now: float) -> tuple[int, Question, float]:
         raise RequestError(0, Refusal.GARBAGE, f"a request has at most {MAX_REQUEST} bytes, not {len(data)}")
     try:
         request = _envelopes.decode(data)
-    except _MALFORMED as error:
+    except MALFORMED as error:
         raise RequestError(0, Refusal.GARBAGE, f"not a request: {error}") from None
     if request.version != VERSION and not _is(request.body, _hellos):
         text = f"this supervisor speaks version {VERSION} of the control protocol, not {request.version}"
@@ -346,7 +345,7 @@ def decode_request(data: bytes, now: float) -> tuple[int, Question, float]:
         raise RequestError(request.id, Refusal.LATE, "the request arrived after its deadline")
     try:
         return request.id, _questions.decode(request.body), request.deadline
-    except _MALFORMED as error:
+    except MALFORMED as error:
         raise RequestError(request.id, Refusal.UNKNOWN, f"no such request: {error}") from None
 
 
@@ -367,7 +366,7 @@ def decode_reply(data: bytes) -> Reply:
             text = f"it speaks version {reply.version} of the control protocol, not {VERSION}"
             return Reply(reply.version, reply.id, Refused(Refusal.VERSION, text))
         return Reply(reply.version, reply.id, _answers.decode(reply.body))
-    except _MALFORMED as error:
+    except MALFORMED as error:
         raise RequestError(0, Refusal.GARBAGE, f"the supervisor's answer makes no sense: {error}") from None
 
 
@@ -379,7 +378,7 @@ def decode_content(content: msgspec.Raw, kind: type[T]) -> T:
     """
     try:
         return msgspec.json.decode(content, type=kind)
-    except _MALFORMED as error:
+    except MALFORMED as error:
         raise RequestError(0, Refusal.GARBAGE, f"the supervisor's answer makes no sense: {error}") from None
 
 
@@ -392,7 +391,7 @@ def decode_published(message: Sequence[bytes]) -> tuple[bytes, Happened | int]:
     try:
         topic, data = message  # another number of frames is a ValueError
         return topic, _happened.decode(data) if topic == TOPIC else _numbers.decode(data)
-    except (*_MALFORMED, ValueError) as error:
+    except (*MALFORMED, ValueError) as error:
         text = f"what the supervisor has published makes no sense: {error}"
         raise RequestError(0, Refusal.GARBAGE, text) from None
 
@@ -400,6 +399,6 @@ def decode_published(message: Sequence[bytes]) -> tuple[bytes, Happened | int]:
 def _is(body: msgspec.Raw, decoder: msgspec.json.Decoder[Any]) -> bool:
     try:
         decoder.decode(body)
-    except _MALFORMED:
+    except MALFORMED:
         return False
     return True

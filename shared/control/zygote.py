@@ -22,6 +22,7 @@ from typing import TypeVar
 
 import msgspec
 
+from ..core.malformed import MALFORMED
 from ..errors import MeshError
 
 MAX_PACKET = 64 * 1024
@@ -94,8 +95,6 @@ Message = TypeVar("Message")
 ToZygote = Prepare | Fork | Check
 FromZygote = Prepared | Forked | Failed | Checked
 
-# What msgspec raises for text that is not UTF-8, and for nesting that is too deep, are not errors of its own.
-_MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _encoder = msgspec.msgpack.Encoder()
 _to_zygote: msgspec.msgpack.Decoder[ToZygote] = msgspec.msgpack.Decoder(ToZygote)
@@ -144,5 +143,5 @@ def _decode(decoder: msgspec.msgpack.Decoder[Message], packet: bytes) -> Message
         raise ZygoteError(f"a message of more than {MAX_PACKET} bytes")
     try:
         return decoder.decode(packet)
-    except _MALFORMED as error:
+    except MALFORMED as error:
         raise ZygoteError(f"not a message between supervisor and zygote: {error}") from None

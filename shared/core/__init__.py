@@ -5,6 +5,7 @@ a stream, writes what ``data_to_send`` returns, hands out ``events`` and calls `
 
 A tour, in the order in which the parts need each other:
 
+    malformed               what decoding raises for bytes that are not what they should be
     endpoint, message       where a node is; what an application receives
     frames                  the wire: preambles, frames, limits
     handshake               who is there, proved by both sides; which session, and what was received of it

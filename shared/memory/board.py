@@ -29,6 +29,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from ..core.malformed import MALFORMED
 from ..core.stage import Stage as Stage
 from ..errors import SegmentError
 from .record import Records, record_words
@@ -59,8 +60,6 @@ _NEWER = 1 << 32  # An owner that is further ahead than this is garbage.
 # STATUS: stage | links up << 8 | lag in microseconds << 24
 _LINKS_SHIFT, _LINKS = 8, 0xFFFF
 _LAG_SHIFT, _LAG = 24, 0xFFFFFFFF
-
-_MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 _STAGES = tuple(Stage)
@@ -240,7 +239,7 @@ class LivenessBoard:
             return None
         try:
             identity = _decoder.decode(found[1])
-        except _MALFORMED:
+        except MALFORMED:
             return None
         if identity.incarnation != incarnation:
             return None

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from ..incidents import FILE, UNREADABLE, Incident
+from ...shared.core.malformed import MALFORMED
+from ..incidents import FILE, Incident
 from ..trail import Trail
 
 
@@ -26,7 +27,7 @@ class Past:
         """
         found = []
         for line in self._trail.lines():
-            with suppress(*UNREADABLE):
+            with suppress(*MALFORMED):
                 found.append(self._decoder.decode(line))
         return found
 

@@ -89,7 +89,7 @@ SABOTAGE: dict[str, tuple[str, object, str, object]] = {
     "a door that is open to anybody": ("handshake", AcceptingSide, "_verify", lambda *_: True),
     "a lane that believes every acknowledgement": ("link", Lane, "acknowledge", _credulous),
     "faults on lines that are not there": ("mesh-toml", LineIndex, "line", lambda *_: 1_000_000),
-    "nesting that nobody is prepared for": ("requests", requests, "_MALFORMED", (msgspec.MsgspecError,)),
+    "nesting that nobody is prepared for": ("requests", requests, "MALFORMED", (msgspec.MsgspecError,)),
     "an entry of the table that anybody can make": (
         "blacklist",
         entries,
