@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import zmq
+from tests.outside.covered import uncovered
 
 from meshvisor.shared.control.requests import Refused, decode_reply
 from meshvisor.shared.errors import SupervisorError
@@ -67,7 +68,7 @@ class Mesh:
             f'[workers.w]\ncommand = ["sleep", "600"]\nreplicas = {slots}\nbackoff = {{ max = "10ms" }}\n'
         )
         command = [sys.executable, "-m", "tests.control_storm.served", str(file), str(self._figures)]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+        environment = uncovered()
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
         self._until(self._is_ready)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import tempfile
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
+from tests.outside.covered import uncovered
 
 from .peer import Report, Side, Task
 from .plan import Kind, draw
@@ -128,7 +128,7 @@ async def _child(task: Task) -> AsyncIterator[_Child]:
         stdout=asyncio.subprocess.PIPE,
         cwd=_ROOT,
         # Coverage measured in there, of what other tests cover, would only make it slow.
-        env={name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
+        env=uncovered(),
         start_new_session=True,
     )
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import random
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import IO
 
+from tests.outside.covered import uncovered
 from tests.pure import PURE, ROOT
 
 from .mutate import Mutant, mutants
@@ -83,9 +83,8 @@ class Tree:
                 shutil.copy(ROOT / part, folder / part)
         command = [sys.executable, "-m", "tests.mutations.server"]
         # Coverage measured in there would be that of a tree that is gone when it is reported.
-        uncovered = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
         self._server = subprocess.Popen(
-            command, cwd=folder, env=uncovered, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, cwd=folder, env=uncovered(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def close(self) -> None:

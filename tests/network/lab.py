@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from tests.outside.covered import uncovered
 
 from .wire import SIDES, Side, Wire, other
 from .words import Event, Order, Seen, Task
@@ -63,7 +63,7 @@ class Resident:
                 stdin=asyncio.subprocess.DEVNULL,
                 cwd=_ROOT,
                 # Coverage measured in there, of what other tests cover, would only make it slow.
-                env={name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
+                env=uncovered(),
                 start_new_session=True,
             )
         fd = await asyncio.get_running_loop().run_in_executor(None, _received_fd, ours)

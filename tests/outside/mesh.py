@@ -22,6 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from tests.outside.covered import uncovered
+
 from meshvisor.shared.config import load_config
 from meshvisor.shared.errors import ConfigError, SupervisorError
 from meshvisor.supervisor.client import Client
@@ -173,7 +175,7 @@ class OutsideMesh:
         self._process = subprocess.Popen(
             [*prefix, sys.executable, "-m", "meshvisor.supervisor", "run", str(self.file)],
             # Coverage measured in there, of what other tests cover, would only make it slow.
-            env={name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
+            env=uncovered(),
             **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **options},
         )
         if self._process.stdout is not None:
